@@ -1,0 +1,134 @@
+"""The bot: what it opens, joins and closes."""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import discord
+from discord.ext import commands
+
+from bot.cogs.bard import BardCog
+from bot.cogs.scene import SceneCog
+from bot.database import open_database
+from bot.errors import StartupError
+from bot.generation import Generation, Wait, plain_wait
+from bot.history import History
+from bot.scenes import Scenes
+from bot.settings import Settings, load_settings
+from bot.tree import BardTree
+
+if TYPE_CHECKING:
+    import aiosqlite
+
+log = logging.getLogger(__name__)
+
+_LAST_WORDS_SECONDS = 10.0
+"""How long closing waits for turns under way, so that nobody is left without an answer."""
+
+
+class Bard(commands.Bot):
+    """The bot with its services, which `login` opens and `close` closes.
+
+    Attributes:
+        settings: What it was built with.
+        wait: How its services wait for threads and each other; see `bot.generation.Wait`.
+        history: The stored turns.
+        generation: The model at work.
+        scenes: Plays turns.
+    """
+
+    history: History
+    generation: Generation
+    scenes: Scenes
+
+    def __init__(self, settings: Settings) -> None:
+        options: dict[str, Any] = {}
+        if settings.owner_ids:
+            options["owner_ids"] = set(settings.owner_ids)
+        super().__init__(
+            # Slash commands only: no message is read, so no privileged intent is needed.
+            command_prefix=(),
+            help_command=None,
+            tree_cls=BardTree,
+            # Message events tell of replies that were deleted by hand.
+            intents=discord.Intents(guilds=True, guild_messages=True, dm_messages=True),
+            max_messages=None,
+            allowed_mentions=discord.AllowedMentions.none(),
+            **options,
+        )
+        self.settings = settings
+        self.wait: Wait = plain_wait
+        self._database: aiosqlite.Connection | None = None
+        self._generation: Generation | None = None
+
+    async def login(self, token: str) -> None:
+        """Open what is here first: a bot without its voice need not join Discord.
+
+        Raises:
+            StartupError: The database or the weights cannot be used.
+        """
+        await self._close_services()
+        await self._open_services()
+        await super().login(token)
+
+    async def setup_hook(self) -> None:
+        """Add the commands and send them to Discord if they changed."""
+        for cog in (BardCog(self), SceneCog(self)):
+            await self.add_cog(cog, override=True)
+        guild_id = self.settings.dev_guild_id
+        guild = discord.Object(guild_id) if guild_id else None
+        try:
+            await self.tree.sync_if_changed(guild)
+        except discord.Forbidden as error:
+            if guild is None:
+                raise
+            raise StartupError(
+                f"BARD_DEV_GUILD_ID is {guild_id}, a server that the bot may not add commands to: "
+                "invite it there with the scope applications.commands, or unset the variable."
+            ) from error
+
+    @property
+    def tree(self) -> BardTree:
+        """The bot's command tree."""
+        tree = super().tree
+        assert isinstance(tree, BardTree)  # noqa: S101 - given as tree_cls above
+        return tree
+
+    async def on_message(self, message: discord.Message, /) -> None:
+        """Leave messages alone; the framework would look for prefix commands."""
+
+    async def on_ready(self) -> None:
+        """Log that the bot can be spoken to."""
+        log.info("Ready as %s in %d servers", self.user, len(self.guilds))
+
+    async def close(self) -> None:
+        """Let turns under way end, leave Discord, and close the services."""
+        if self._generation is not None:
+            await self.scenes.finish(_LAST_WORDS_SECONDS)
+        await super().close()
+        await self._close_services()
+
+    async def _open_services(self) -> None:
+        self._database = await open_database(self.settings.database)
+        self.history = History(self._database)
+        self._generation = Generation(self.settings.weights, self.settings.workers, self.wait)
+        self.generation = self._generation
+        self.scenes = Scenes(self.history, self.generation, self.wait)
+        await self.generation.load()
+        log.info("Speaking with weights %s", self.generation.model.name)
+
+    async def _close_services(self) -> None:
+        generation, self._generation = self._generation, None
+        if generation is not None:
+            await generation.close()
+        connection, self._database = self._database, None
+        if connection is not None:
+            await connection.close()
+
+
+def create_bot(settings: Settings | None = None) -> Bard:
+    """Return the bot, not yet connected to anything; settings of None are read now.
+
+    Raises:
+        StartupError: A setting in the environment or `.env` is not allowed.
+    """
+    return Bard(load_settings() if settings is None else settings)

@@ -1,0 +1,108 @@
+"""The model at work: loads the weights and generates in threads, off the event loop."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import noskgpt
+from bot.errors import StartupError
+
+SEED_LIMIT = 2**53
+"""Discord's integers stay below this, so that a drawn seed can be typed in again."""
+
+T = TypeVar("T")
+
+
+class Wait(Protocol):
+    """How the services await a thread or another request.
+
+    The one seam where a simulated Discord, which must know such waits, puts its own.
+    """
+
+    def __call__(self, awaitable: Awaitable[T], /) -> Awaitable[T]:
+        """Return an awaitable with the same result."""
+        ...
+
+
+def plain_wait(awaitable: Awaitable[T], /) -> Awaitable[T]:
+    """Wait without telling anyone."""
+    return awaitable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What the model wrote and how."""
+
+    text: str
+    seconds: float
+    seed: int
+    weights: str
+    """The short name of the weights."""
+
+
+class Generation:
+    """Owns the loaded model and the threads that it runs in.
+
+    Args:
+        path: The weights; None is the bundled ones.
+        workers: How many requests run at once.
+        wait: See `Wait`.
+    """
+
+    def __init__(self, path: Path | None, workers: int, wait: Wait = plain_wait) -> None:
+        self._path = path
+        self._wait = wait
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="bard")
+        self._model: noskgpt.Generator | None = None
+
+    async def load(self) -> None:
+        """Load the weights.
+
+        Raises:
+            StartupError: They are missing or damaged.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            self._model = await loop.run_in_executor(self._executor, noskgpt.load, self._path)
+        except (noskgpt.NoskGPTError, OSError) as error:
+            raise StartupError(f"Cannot load the weights: {error}") from error
+
+    @property
+    def model(self) -> noskgpt.Generator:
+        """The loaded model."""
+        if self._model is None:
+            raise RuntimeError("load() has not finished")
+        return self._model
+
+    def fold(self, text: str) -> tuple[str, str]:
+        """Return `text` in the model's alphabet, and the characters that had no place in it."""
+        folded = self.model.tokenizer.fold(text)
+        return folded.text, folded.dropped
+
+    async def generate(
+        self, context: str, *, max_chars: int, temperature: float, seed: int | None = None
+    ) -> Result:
+        """Continue `context`; without a seed one is drawn, so that every result has one."""
+        model = self.model
+        drawn = secrets.randbelow(SEED_LIMIT) if seed is None else seed
+
+        def work() -> Result:
+            start = time.perf_counter()
+            text = model.generate(context, max_chars=max_chars, temperature=temperature, seed=drawn)
+            return Result(
+                text=text,
+                seconds=time.perf_counter() - start,
+                seed=drawn,
+                weights=model.name,
+            )
+
+        return await self._wait(asyncio.wrap_future(self._executor.submit(work)))
+
+    async def close(self) -> None:
+        """Let running requests finish, drop waiting ones, and end the threads."""
+        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)

@@ -1,0 +1,140 @@
+"""The command tree: answers for every failure, and syncs only what changed."""
+
+import logging
+import math
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import discord
+from discord import app_commands
+
+from bot.errors import SceneError
+
+if TYPE_CHECKING:
+    from bot.app import Bard
+
+log = logging.getLogger(__name__)
+
+# An interaction that Discord no longer knows: answered too late, or its token has run out.
+_GONE = frozenset({10008, 10015, 10062, 50027})
+
+NOT_ALLOWED = (
+    "This stage is barred to me: I lack a permission here. "
+    "Ask whoever manages the server to let me view this channel and send messages in it."
+)
+NOT_YOURS = "That part is not yours to play: this command is not open to you here."
+OLD_SCRIPT = (
+    "My part was rewritten a moment ago, and this command is of the old script. "
+    "Reload Discord (Ctrl+R) and try again."
+)
+UNFORESEEN = (
+    "Alas, the scene broke off: something failed on my side, and it is no fault of yours. "
+    "Please try again; if it fails again, give the bot's owner this error id: `{error_id}`"
+)
+
+
+class BardTree(app_commands.CommandTree["Bard"]):
+    """The bard's commands, in servers and private channels, for servers and for users."""
+
+    def __init__(self, client: "Bard") -> None:
+        super().__init__(
+            client,
+            allowed_contexts=app_commands.AppCommandContext(
+                guild=True, dm_channel=True, private_channel=True
+            ),
+            allowed_installs=app_commands.AppInstallationType(guild=True, user=True),
+        )
+
+    async def on_error(
+        self, interaction: discord.Interaction["Bard"], error: app_commands.AppCommandError, /
+    ) -> None:
+        """Tell the user, once, what went wrong; an unforeseen error is logged under an id."""
+        cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
+        if isinstance(cause, discord.HTTPException) and cause.code in _GONE:
+            log.warning("The interaction was gone before its answer: %s", cause)
+            return
+        await answer(interaction, _describe(cause))
+
+    async def sync_if_changed(self, guild: discord.abc.Snowflake | None = None) -> bool:
+        """Send the commands to Discord if they differ from what it holds; return whether."""
+        if guild is not None:
+            self.copy_global_to(guild=guild)
+        held = [_as_sent(command) for command in await self.fetch_commands(guild=guild)]
+        wanted = [command.to_dict(self) for command in self._get_all_commands(guild=guild)]
+        changed = _canonical(held, guild) != _canonical(wanted, guild)
+        if changed:
+            await self.sync(guild=guild)
+        log.info("Commands %s", "synced" if changed else "unchanged")
+        return changed
+
+
+async def answer(interaction: discord.Interaction[Any], text: str) -> None:
+    """Say something to the user alone, in whichever way the interaction still allows."""
+    nobody = discord.AllowedMentions.none()
+    try:
+        if interaction.response.is_done():
+            await interaction.followup.send(text, ephemeral=True, allowed_mentions=nobody)
+        else:
+            await interaction.response.send_message(text, ephemeral=True, allowed_mentions=nobody)
+    except discord.HTTPException as error:
+        log.warning("Could not answer an interaction: %s", error)
+
+
+def _describe(cause: Exception) -> str:
+    """Return what to tell the user; logs what nobody foresaw."""
+    match cause:
+        case SceneError():
+            return str(cause)
+        case app_commands.CommandOnCooldown():
+            seconds = math.ceil(cause.retry_after)
+            return f"Patience, gentle friend: I may speak to you again in {seconds} s."
+        case app_commands.BotMissingPermissions() | discord.Forbidden():
+            text = NOT_ALLOWED
+        case app_commands.CommandSignatureMismatch() | app_commands.CommandNotFound():
+            text = OLD_SCRIPT
+        case app_commands.CheckFailure():
+            text = NOT_YOURS
+        case _:
+            error_id = secrets.token_hex(4)
+            log.error("Error %s in a command", error_id, exc_info=cause)
+            text = UNFORESEEN.format(error_id=error_id)
+    return text
+
+
+def _as_sent(command: app_commands.AppCommand) -> dict[str, Any]:
+    """Return a fetched command with all that the library's own `to_dict` leaves out."""
+    permissions = command.default_member_permissions
+    return {
+        **command.to_dict(),
+        "nsfw": command.nsfw,
+        "default_member_permissions": None if permissions is None else permissions.value,
+    }
+
+
+def _canonical(
+    commands: list[dict[str, Any]], guild: discord.abc.Snowflake | None
+) -> dict[tuple[int, str], dict[str, Any]]:
+    """Return commands by type and name, without ids and defaults, fit for comparison."""
+    # dm_permission is the older form of contexts; a server's commands have neither.
+    skipped = {"id", "application_id", "dm_permission"}
+    skipped |= {"contexts", "integration_types"} if guild is not None else set()
+    result = {}
+    for command in commands:
+        plain = {key: value for key, value in command.items() if key not in skipped}
+        for key in ("contexts", "integration_types"):
+            if plain.get(key):
+                plain[key] = sorted(plain[key])
+        result[command["type"], command["name"]] = _without_defaults(plain)
+    return result
+
+
+def _without_defaults(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, Mapping):
+        kept = {str(key): _without_defaults(item) for key, item in value.items()}
+        return {
+            k: v for k, v in kept.items() if v is not None and v is not False and v not in ([], {})
+        }
+    if isinstance(value, list):
+        return [_without_defaults(item) for item in value]
+    return value

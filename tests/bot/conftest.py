@@ -1,0 +1,121 @@
+"""The real bot on a simulated Discord, with a real model that is small enough to be quick."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import discord
+import pytest
+import simcord
+import torch
+from simcord.actors import MemberActor
+from simcord.builders import ChannelHandle, GuildHandle
+from simcord.results import InteractionResult
+
+from bot import Bard, Settings, create_bot
+from noskgpt.checkpoint import Checkpoint, save
+from noskgpt.model import GPT, ModelConfig
+from noskgpt.tokenizer import VOCABULARY
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the person who runs the tests reaches them."""
+    for name in ("DISCORD_TOKEN", *(f"BARD_{name.upper()}" for name in Settings.model_fields)):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a real, untrained model with the full alphabet and context."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.manual_seed(1)
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=16)
+    save(Checkpoint(config=config, vocabulary=VOCABULARY, weights=GPT(config).state_dict()), path)
+    return path
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "settings(**values): settings that differ from the usual")
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, tmp_path: Path, weights: Path) -> Settings:
+    """Settings with a database and weights of the test's own."""
+    usual = {"database": tmp_path / "bard.sqlite3", "weights": weights, "workers": 2}
+    marker = request.node.get_closest_marker("settings")
+    return Settings(**(usual | (marker.kwargs if marker else {})))
+
+
+@pytest.fixture
+async def simcord_bot(settings: Settings) -> AsyncIterator[Bard]:
+    """The bot that `simcord_env` runs."""
+    bot = create_bot(settings)
+    yield bot
+    await bot.close()
+
+
+@dataclass
+class Stage:
+    """A running bot in a server with two channels and two members."""
+
+    env: simcord.Env
+    bot: Bard
+    guild: GuildHandle
+    garden: ChannelHandle
+    tavern: ChannelHandle
+    ann: MemberActor
+    """Manages the server."""
+    ben: MemberActor
+    contexts: list[str] = field(default_factory=list)
+    """What the model was given, request by request."""
+
+    def listen(self) -> None:
+        """Write down from now on what the model is given."""
+        model = self.bot.generation.model
+        generate = model.generate
+
+        def listening(prompt: str, *args: Any, **kwargs: Any) -> str:
+            self.contexts.append(prompt)
+            return generate(prompt, *args, **kwargs)
+
+        model.generate = listening  # type: ignore[method-assign]
+
+    async def restart(self) -> None:
+        """End the bot and start it anew, as a new process would."""
+        old, new = self.bot, create_bot(self.bot.settings)
+        await self.env.restart_bot(new)
+        await old.close()
+        self.bot = new
+        self.listen()
+
+
+@pytest.fixture
+async def stage(simcord_bot: Bard, simcord_env: simcord.Env) -> AsyncIterator[Stage]:
+    """The bot, running, and the people who use it."""
+    guild = simcord_env.create_guild("The Globe")
+    managers = guild.create_role("Managers", permissions=discord.Permissions(administrator=True))
+    stage = Stage(
+        env=simcord_env,
+        bot=simcord_bot,
+        guild=guild,
+        garden=guild.create_text_channel("garden"),
+        tavern=guild.create_text_channel("tavern"),
+        ann=guild.add_member(simcord_env.create_user("ann"), roles=[managers]),
+        ben=guild.add_member(simcord_env.create_user("ben")),
+    )
+    stage.listen()
+    yield stage
+    if stage.bot is not simcord_bot:
+        await stage.bot.close()
+
+
+def text_of(result: InteractionResult) -> str:
+    """Return all that an answer says, embeds and footers included."""
+    assert result.response is not None
+    parts = [result.response.content]
+    for embed in result.response.embeds:
+        parts += [embed.author.name, embed.title, embed.description, embed.footer.text]
+    return "\n".join(part for part in parts if part)
