@@ -1,0 +1,13 @@
+"""noskGPT: a character-level transformer of 1,170,625 parameters that writes like Shakespeare."""
+
+from noskgpt.errors import CheckpointError, CorpusError, NoskGPTError, TrainingError
+from noskgpt.generator import Generator, load
+
+__all__ = [
+    "CheckpointError",
+    "CorpusError",
+    "Generator",
+    "NoskGPTError",
+    "TrainingError",
+    "load",
+]

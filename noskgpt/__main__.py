@@ -1,0 +1,6 @@
+"""``python -m noskgpt``."""
+
+from noskgpt.cli import main
+
+if __name__ == "__main__":
+    main()

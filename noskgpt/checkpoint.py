@@ -1,0 +1,266 @@
+"""The weights file: what it holds, how it is written, and how it is checked.
+
+A checkpoint is one `torch.save` of plain values and tensors, so that it loads with
+``weights_only=True`` and never runs code from the file.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noskgpt.errors import CheckpointError
+from noskgpt.model import GPT, ModelConfig
+from noskgpt.tokenizer import VOCABULARY, Tokenizer
+
+FORMAT = "noskgpt"
+FORMAT_VERSION = 1
+
+REMEDY = (
+    "Restore it with `git checkout weights.pth`, train new weights with `noskgpt train`, "
+    "or name another file."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRecord:
+    """How weights came to be. Losses are nats per character; None is 'not known'."""
+
+    steps: int | None = None
+    train_loss: float | None = None
+    held_out_loss: float | None = None
+    corpus_sha256: str | None = None
+    command: str | None = None
+    seed: int | None = None
+    seconds: float | None = None
+    precision: str | None = None
+    torch_version: str | None = None
+    finished_at: str | None = None
+    """ISO 8601, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Everything a weights file says. `weights` are float32 on the CPU."""
+
+    config: ModelConfig
+    vocabulary: str
+    weights: Mapping[str, Tensor]
+    training: TrainingRecord = field(default_factory=TrainingRecord)
+
+    def build_model(self) -> GPT:
+        """Return a model with these weights, in evaluation mode."""
+        model = GPT(self.config)
+        model.load_state_dict(dict(self.weights))
+        return model.eval()
+
+    def fingerprint(self) -> str:
+        """Return the first 8 hex digits of the SHA-256 over the weights: their short name."""
+        digest = hashlib.sha256()
+        for name in sorted(self.weights):
+            digest.update(name.encode())
+            digest.update(self.weights[name].contiguous().numpy().tobytes())
+        return digest.hexdigest()[:8]
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint so that `path` holds either the old file or the whole new one.
+
+    Raises:
+        CheckpointError: The folder cannot be written or the disk is full.
+    """
+    document = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "config": asdict(checkpoint.config),
+        "vocabulary": checkpoint.vocabulary,
+        "training": asdict(checkpoint.training),
+        "weights": {k: v.detach().to("cpu", torch.float32) for k, v in checkpoint.weights.items()},
+    }
+    write_atomically(document, path)
+
+
+def write_atomically(document: Mapping[str, Any], path: Path) -> None:
+    """`torch.save` to a temporary file beside `path`, flush it to disk, rename it into place.
+
+    Raises:
+        CheckpointError: The folder cannot be written or the disk is full.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            torch.save(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+        _sync_directory(path.parent)
+    except (OSError, RuntimeError) as error:
+        # torch reports a failed write of its archive as RuntimeError.
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        msg = f"{path}: cannot be written ({error}). Free some space or name another folder."
+        raise CheckpointError(msg) from error
+
+
+def _sync_directory(folder: Path) -> None:
+    if os.name != "posix":  # Windows opens no directories; its rename is journalled
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read and check a weights file.
+
+    Raises:
+        CheckpointError: Missing, damaged, truncated, foreign, of another format version, or with
+            weights of the wrong name, shape, type or with values that are not finite.
+    """
+    document = read_document(path)
+    if "token_embedding_table.weight" in document:
+        msg = (
+            f"{path}: these are weights of the original noskGPT. "
+            f"Import them with `noskgpt import-reference {path} NEW.pth`."
+        )
+        raise CheckpointError(msg)
+    if document.get("format") != FORMAT:
+        msg = f"{path}: not a noskGPT weights file. {REMEDY}"
+        raise CheckpointError(msg)
+    if document.get("format_version") != FORMAT_VERSION:
+        msg = (
+            f"{path}: format version {document.get('format_version')!r}, and this program reads "
+            f"{FORMAT_VERSION}. Update noskgpt, or train new weights with `noskgpt train`."
+        )
+        raise CheckpointError(msg)
+    try:
+        config = ModelConfig(**document["config"])
+        vocabulary = Tokenizer(document["vocabulary"]).vocabulary
+        known = {f.name for f in fields(TrainingRecord)}
+        record = {k: v for k, v in document["training"].items() if k in known}
+        training = TrainingRecord(**record)
+        weights = document["weights"]
+        _check_weights(config, vocabulary, weights)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = f"{path}: damaged noskGPT weights ({error}). {REMEDY}"
+        raise CheckpointError(msg) from error
+    return Checkpoint(config=config, vocabulary=vocabulary, weights=weights, training=training)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """`torch.load` a file of plain values without running code from it.
+
+    Raises:
+        CheckpointError: Missing, unreadable, damaged, or not a mapping.
+    """
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        msg = f"{path}: there is no such weights file. {REMEDY}"
+        raise CheckpointError(msg) from error
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror or error}). {REMEDY}"
+        raise CheckpointError(msg) from error
+    except Exception as error:  # a damaged archive surfaces as nearly any exception class
+        msg = f"{path}: damaged, cut short, or not a weights file. {REMEDY}"
+        raise CheckpointError(msg) from error
+    if not isinstance(document, dict):
+        msg = f"{path}: not a noskGPT weights file. {REMEDY}"
+        raise CheckpointError(msg)
+    return document
+
+
+def _check_weights(config: ModelConfig, vocabulary: str, weights: object) -> None:
+    """Raise `ValueError` unless `weights` are exactly those of `config`."""
+    if len(vocabulary) != config.vocab_size:
+        msg = f"{len(vocabulary)} symbols for a model of {config.vocab_size}"
+        raise ValueError(msg)
+    if not isinstance(weights, dict):
+        msg = "no weights"
+        raise ValueError(msg)  # noqa: TRY004  (one error class for every kind of damage)
+    with torch.device("meta"):
+        expected = GPT(config).state_dict()
+    if weights.keys() != expected.keys():
+        differing = sorted(map(str, weights.keys() ^ expected.keys()))
+        msg = f"missing or unknown weights: {', '.join(differing[:3])}"
+        raise ValueError(msg)
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32:
+            msg = f"{name} is not a float32 tensor"
+            raise ValueError(msg)
+        if tensor.shape != expected[name].shape:
+            msg = f"{name} has shape {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
+            raise ValueError(msg)
+        if not bool(tensor.isfinite().all()):
+            msg = f"{name} has values that are not finite"
+            raise ValueError(msg)
+
+
+def import_reference(old: Path, new: Path) -> Checkpoint:
+    """Convert a bare `state_dict` of the original noskGPT and write it to `new`.
+
+    Raises:
+        CheckpointError: `old` is not such a file, or `new` cannot be written.
+    """
+    source = read_document(old)
+    config = ModelConfig()
+    try:
+        weights = _convert_reference(source, config)
+        _check_weights(config, VOCABULARY, weights)
+    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        msg = (
+            f"{old}: not a state_dict of the original noskGPT ({error}). "
+            "Give the .pth file that its training wrote."
+        )
+        raise CheckpointError(msg) from error
+    checkpoint = Checkpoint(
+        config=config,
+        vocabulary=VOCABULARY,
+        weights=weights,
+        training=TrainingRecord(command=f"noskgpt import-reference {old.name} {new.name}"),
+    )
+    save(checkpoint, new)
+    return checkpoint
+
+
+def _convert_reference(source: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Rename the reference's entries and join its per-head matrices."""
+    weights = {
+        "token_embedding.weight": source["token_embedding_table.weight"],
+        "position_embedding.weight": source["position_embedding_table.weight"],
+    }
+    linear_pairs = {"feed_forward": "feedforward"}
+    for i in range(config.n_layer):
+        theirs, ours = f"transformer_blocks.{i}", f"blocks.{i}"
+        for part in ("query", "key", "value"):
+            weights[f"{ours}.attention.{part}.weight"] = torch.cat(
+                [
+                    source[f"{theirs}.self_attention.heads.{h}.{part}.weight"]
+                    for h in range(config.n_head)
+                ]
+            )
+        for kind in ("weight", "bias"):
+            weights[f"{ours}.attention.projection.{kind}"] = source[
+                f"{theirs}.self_attention.projection.{kind}"
+            ]
+            weights[f"{ours}.norm1.{kind}"] = source[f"{theirs}.layernorm1.{kind}"]
+            weights[f"{ours}.norm2.{kind}"] = source[f"{theirs}.layernorm2.{kind}"]
+        linear_pairs[f"{ours}.feed_forward"] = f"{theirs}.feedforward"
+    for ours, theirs in linear_pairs.items():
+        for kind in ("weight", "bias"):
+            weights[f"{ours}.expand.{kind}"] = source[f"{theirs}.network.0.{kind}"]
+            weights[f"{ours}.contract.{kind}"] = source[f"{theirs}.network.2.{kind}"]
+    for kind in ("weight", "bias"):
+        weights[f"head.{kind}"] = source[f"output_head.{kind}"]
+    return {name: tensor.to(torch.float32).clone() for name, tensor in weights.items()}

@@ -1,0 +1,205 @@
+"""The noskGPT architecture: a character-level transformer of 1,170,625 parameters.
+
+This file knows the network and its key-value cache. It knows nothing about characters,
+files, training or sampling.
+
+Shapes are written with B sequences, T positions, C channels (`n_embd`), H heads of D channels,
+and V symbols.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  (the name PyTorch's own documentation uses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The shape of a model. The defaults are the reference's."""
+
+    vocab_size: int = 65
+    context: int = 256
+    n_layer: int = 5
+    n_head: int = 4
+    n_embd: int = 128
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a shape that cannot be built."""
+        for name in ("vocab_size", "context", "n_layer", "n_head", "n_embd"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                msg = f"{name} must be a positive whole number, not {value!r}"
+                raise ValueError(msg)
+        if self.n_embd % self.n_head:
+            msg = f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})"
+            raise ValueError(msg)
+
+
+class KVCache:
+    """Keys and values of the positions seen so far, preallocated for a whole context.
+
+    Holds two tensors of (n_layer, B, H, context, D). `length` counts the positions filled.
+    """
+
+    def __init__(self, config: ModelConfig, batch: int = 1) -> None:
+        head = config.n_embd // config.n_head
+        shape = (config.n_layer, batch, config.n_head, config.context, head)
+        self.keys = torch.empty(shape)
+        self.values = torch.empty(shape)
+        self.length = 0
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store (B, H, T, D) keys and values of one layer; return all of its positions so far."""
+        end = self.length + k.shape[2]
+        self.keys[layer, :, :, self.length : end] = k
+        self.values[layer, :, :, self.length : end] = v
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+class SelfAttention(nn.Module):
+    """Causal multi-head attention, all heads in one matrix each for query, key and value.
+
+    Scores are scaled by ``n_embd ** -0.5`` as in the reference, not by the head size.
+    """
+
+    def __init__(self, config: ModelConfig, attention_dropout: float) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.scale = config.n_embd**-0.5
+        self.attention_dropout = attention_dropout
+        self.query = nn.Linear(config.n_embd, config.n_embd, bias=False)
+        self.key = nn.Linear(config.n_embd, config.n_embd, bias=False)
+        self.value = nn.Linear(config.n_embd, config.n_embd, bias=False)
+        self.projection = nn.Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        batch, time, channels = x.shape
+        heads = (batch, time, self.n_head, channels // self.n_head)
+        q = self.query(x).view(heads).transpose(1, 2)  # (B, H, T, D)
+        k = self.key(x).view(heads).transpose(1, 2)
+        v = self.value(x).view(heads).transpose(1, 2)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)  # (B, H, S, D)
+        out = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            is_causal=time > 1,
+            scale=self.scale,
+            dropout_p=self.attention_dropout if self.training else 0.0,
+        )
+        out = out.transpose(1, 2).reshape(batch, time, channels)
+        projected: Tensor = self.projection(out)
+        return projected
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with ReLU between, four times as wide inside."""
+
+    def __init__(self, config: ModelConfig, dropout: float) -> None:
+        super().__init__()
+        self.expand = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.contract = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        out: Tensor = self.dropout(self.contract(F.relu(self.expand(x))))
+        return out
+
+
+class Block(nn.Module):
+    """A pre-LayerNorm transformer block."""
+
+    def __init__(self, config: ModelConfig, dropout: float, attention_dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.n_embd)
+        self.attention = SelfAttention(config, attention_dropout)
+        self.norm2 = nn.LayerNorm(config.n_embd)
+        self.feed_forward = FeedForward(config, dropout)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        x = x + self.attention(self.norm1(x), cache, layer)
+        return x + self.feed_forward(self.norm2(x))  # type: ignore[no-any-return]
+
+
+class GPT(nn.Module):
+    """The whole network: (B, T) symbol ids to (B, T, V) logits.
+
+    After the blocks stand one more feed-forward, without residual or LayerNorm, and the head;
+    there is no final LayerNorm.
+
+    Args:
+        config: The shape.
+        dropout: Share of feed-forward outputs dropped in training mode.
+        attention_dropout: Share of attention weights dropped in training mode. Above zero it
+            keeps PyTorch from its fused CPU attention kernel.
+    """
+
+    def __init__(
+        self, config: ModelConfig, *, dropout: float = 0.0, attention_dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
+        self.position_embedding = nn.Embedding(config.context, config.n_embd)
+        self.blocks = nn.ModuleList(
+            Block(config, dropout, attention_dropout) for _ in range(config.n_layer)
+        )
+        self.feed_forward = FeedForward(config, dropout)
+        self.head = nn.Linear(config.n_embd, config.vocab_size)
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw every weight anew from `generator`.
+
+        Embeddings start small because nothing normalises the residual stream before the head.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                bound = module.in_features**-0.5
+                nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.1, generator=generator)
+            elif isinstance(module, nn.LayerNorm):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def parameter_count(self) -> int:
+        """Return the number of trained values."""
+        return sum(p.numel() for p in self.parameters())
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Compute logits.
+
+        Args:
+            ids: (B, T) int64. With a cache that already holds positions, T must be 1.
+            cache: Filled with the keys and values of `ids`; they take the positions that follow
+                those it holds.
+
+        Returns:
+            (B, T, V) logits of the symbol after each position.
+
+        Raises:
+            ValueError: More positions than the context holds, or several at once behind a
+                filled cache.
+        """
+        start = cache.length if cache is not None else 0
+        time = ids.shape[1]
+        if start + time > self.config.context:
+            msg = f"{start + time} positions do not fit a context of {self.config.context}"
+            raise ValueError(msg)
+        if start and time != 1:
+            msg = "behind a filled cache, positions are added one at a time"
+            raise ValueError(msg)
+        x = self.token_embedding(ids) + self.position_embedding.weight[start : start + time]
+        for layer, block in enumerate(self.blocks):
+            x = block(x, cache, layer)  # (B, T, C)
+        if cache is not None:
+            cache.length += time
+        logits: Tensor = self.head(self.feed_forward(x))
+        return logits

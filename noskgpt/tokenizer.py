@@ -1,0 +1,115 @@
+"""Characters to symbol ids and back, with a fold for whatever people type.
+
+The alphabet is the model's; the tokenizer knows nothing about Shakespeare beyond the default.
+"""
+
+import unicodedata
+from collections.abc import Iterable
+from typing import NamedTuple
+
+VOCABULARY = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""The reference's 65 symbols, in code-point order."""
+
+MAX_VOCABULARY = 256
+
+# Characters that compatibility decomposition leaves alone although a plain spelling exists.
+_SPELLINGS = {
+    **dict.fromkeys('‘’‚‛′ʼ`´“”„‟″"«»‹›', "'"),
+    **dict.fromkeys("‐‑‒–—―−", "-"),
+    **dict.fromkeys("\t\v\f", " "),
+    **dict.fromkeys("\r\x85\u2028\u2029", "\n"),
+    "Æ": "Ae",
+    "æ": "ae",
+    "Œ": "Oe",
+    "œ": "oe",
+    "ß": "ss",
+    "ẞ": "SS",
+    "Ø": "O",
+    "ø": "o",
+    "Ł": "L",
+    "ł": "l",
+    "Đ": "D",
+    "đ": "d",
+    "Ð": "D",
+    "ð": "d",
+    "Þ": "Th",
+    "þ": "th",
+    "ı": "i",
+    "⁊": "&",
+    "¿": "",
+    "¡": "",
+}
+_INVISIBLE = frozenset({"Mn", "Me", "Cf"})
+
+
+class Folded(NamedTuple):
+    """Text in the alphabet, and what found no place in it."""
+
+    text: str
+    dropped: str
+    """The visible characters that were left out, each once, in order of appearance."""
+
+
+class Tokenizer:
+    """Maps between text and symbol ids for one alphabet.
+
+    Args:
+        vocabulary: The symbols, one character each, without repeats; a symbol's id is its place.
+
+    Raises:
+        ValueError: The alphabet is empty, repeats a symbol, or has more than 256.
+    """
+
+    def __init__(self, vocabulary: str = VOCABULARY) -> None:
+        if not 1 <= len(vocabulary) <= MAX_VOCABULARY or len(set(vocabulary)) != len(vocabulary):
+            msg = f"a vocabulary is 1 to {MAX_VOCABULARY} different characters"
+            raise ValueError(msg)
+        self.vocabulary = vocabulary
+        self._ids = {symbol: i for i, symbol in enumerate(vocabulary)}
+        self._folds: dict[str, str | None] = {symbol: symbol for symbol in vocabulary}
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def encode(self, text: str) -> list[int]:
+        """Fold `text` and return its symbol ids. Takes any string."""
+        return [self._ids[symbol] for symbol in self.fold(text).text]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of symbol ids; raises `IndexError` for an id outside the alphabet."""
+        return "".join(self.vocabulary[i] for i in ids)
+
+    def fold(self, text: str) -> Folded:
+        """Write `text` in the alphabet: plain spellings where they exist, the rest left out.
+
+        Takes any string, lone surrogates included.
+        """
+        pieces: list[str] = []
+        dropped: dict[str, None] = {}
+        for character in text.replace("\r\n", "\n"):
+            if character not in self._folds:
+                self._folds[character] = self._spell(character)
+            spelling = self._folds[character]
+            if spelling is None:
+                dropped[character] = None
+            else:
+                pieces.append(spelling)
+        return Folded("".join(pieces), "".join(dropped))
+
+    def _spell(self, character: str) -> str | None:
+        """Return a spelling of one character within the alphabet, or None."""
+        if unicodedata.category(character) in _INVISIBLE:
+            return ""
+        plain = "".join(
+            _SPELLINGS.get(part, part)
+            for part in unicodedata.normalize("NFKD", _SPELLINGS.get(character, character))
+            if unicodedata.category(part) not in _INVISIBLE
+        )
+        if plain == "" and character not in _SPELLINGS:
+            return None
+        for candidate in (plain, plain.lower(), plain.upper()):
+            if all(part in self._ids for part in candidate):
+                return candidate
+        if plain.isspace() and " " in self._ids:
+            return " "
+        return None

@@ -1,0 +1,42 @@
+"""A small text and small weights, real ones, for tests that need no quality."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from noskgpt import checkpoint as checkpoints
+from noskgpt.model import GPT, ModelConfig
+from noskgpt.tokenizer import VOCABULARY
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a text of 40,000 characters whose next character can be learnt in a few steps."""
+    draw = random.Random(1)  # noqa: S311  (a fixture, not a secret)
+    words = ["thou", "art", "a", "king", "and", "I", "am", "thy", "fool"]
+    lines = [" ".join(draw.choices(words, k=7)) + ".\n" for _ in range(1300)]
+    path = tmp_path_factory.mktemp("corpus") / "small.txt"
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint() -> checkpoints.Checkpoint:
+    """Return a checkpoint of the reference's shape with fresh weights."""
+    model = GPT(ModelConfig())
+    model.initialize(torch.Generator().manual_seed(5))
+    return checkpoints.Checkpoint(
+        config=model.config, vocabulary=VOCABULARY, weights=model.state_dict()
+    )
+
+
+@pytest.fixture(scope="session")
+def weights_file(
+    random_checkpoint: checkpoints.Checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Return the path of those weights on disk."""
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    checkpoints.save(random_checkpoint, path)
+    return path

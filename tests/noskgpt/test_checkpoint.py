@@ -1,0 +1,130 @@
+"""Weights files, whole and damaged."""
+
+import resource
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from noskgpt import checkpoint as checkpoints
+from noskgpt.errors import CheckpointError
+
+
+def test_comes_back_as_it_was_written(
+    random_checkpoint: checkpoints.Checkpoint, tmp_path: Path
+) -> None:
+    training = checkpoints.TrainingRecord(steps=7, held_out_loss=1.5, command="noskgpt train")
+    written = replace(random_checkpoint, training=training)
+    checkpoints.save(written, tmp_path / "new" / "weights.pth")
+    read = checkpoints.load(tmp_path / "new" / "weights.pth")
+    assert (read.config, read.vocabulary, read.training) == (
+        written.config,
+        written.vocabulary,
+        training,
+    )
+    assert read.fingerprint() == written.fingerprint()
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["weights.pth"]
+
+
+def damage(document: dict[str, Any], what: str) -> None:
+    """Change one thing in the document of a weights file."""
+    name = "head.bias"
+    match what:
+        case "foreign":
+            document["format"] = "other"
+        case "version":
+            document["format_version"] = 99
+        case "missing":
+            del document["weights"][name]
+        case "shape":
+            document["weights"][name] = torch.zeros(3)
+        case "dtype":
+            document["weights"][name] = document["weights"][name].half()
+        case "nan":
+            document["weights"][name] = torch.full((65,), float("nan"))
+        case "vocabulary":
+            document["vocabulary"] = "abc"
+        case "config":
+            document["config"]["n_head"] = 3
+        case "empty":
+            document.clear()
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["foreign", "version", "missing", "shape", "dtype", "nan", "vocabulary", "config", "empty"],
+)
+def test_names_the_file_and_the_remedy_when_something_in_it_is_wrong(
+    weights_file: Path, tmp_path: Path, what: str
+) -> None:
+    document = torch.load(weights_file, weights_only=True)
+    damage(document, what)
+    path = tmp_path / "broken.pth"
+    torch.save(document, path)
+    with pytest.raises(CheckpointError, match=r"broken\.pth.*noskgpt"):
+        checkpoints.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda _: b"",
+        lambda _: b"To be, or not to be",
+        lambda data: data[:3000] + bytes(2000) + data[5000:],
+    ],
+    ids=["truncated", "empty", "text", "overwritten"],
+)
+def test_names_the_file_and_the_remedy_when_its_bytes_are_damaged(
+    weights_file: Path, tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "broken.pth"
+    path.write_bytes(change(weights_file.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"broken\.pth.*noskgpt train"):
+        checkpoints.load(path)
+
+
+def test_names_the_file_and_the_remedy_when_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.pth.*noskgpt train"):
+        checkpoints.load(tmp_path / "none.pth")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoints.load(tmp_path)
+
+
+def test_runs_no_code_from_the_file(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "owned",))
+
+    torch.save({"format": "noskgpt", "weights": Payload()}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match=r"evil\.pth"):
+        checkpoints.load(tmp_path / "evil.pth")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_failed_write_leaves_the_old_file(
+    random_checkpoint: checkpoints.Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # the disk is full
+    try:
+        with pytest.raises(CheckpointError, match=r"weights\.pth: cannot be written"):
+            checkpoints.save(random_checkpoint, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.pth"]
+
+
+def test_points_to_the_import_for_weights_of_the_original(tmp_path: Path) -> None:
+    torch.save({"token_embedding_table.weight": torch.zeros(65, 128)}, tmp_path / "old.pth")
+    with pytest.raises(CheckpointError, match="import-reference"):
+        checkpoints.load(tmp_path / "old.pth")
+    with pytest.raises(CheckpointError, match="not a state_dict of the original"):
+        checkpoints.import_reference(tmp_path / "old.pth", tmp_path / "new.pth")
+    assert not (tmp_path / "new.pth").exists()

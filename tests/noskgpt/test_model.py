@@ -1,0 +1,66 @@
+"""The network against an independent implementation of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from noskgpt import checkpoint as checkpoints
+from noskgpt.model import GPT, KVCache, ModelConfig
+from tests.noskgpt.reference import Reference
+
+
+def test_has_the_parameters_of_the_reference() -> None:
+    assert GPT(ModelConfig()).parameter_count() == 1_170_625
+
+
+@torch.inference_mode()
+def test_logits_equal_the_naive_reference(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    reference = Reference()
+    torch.save(reference.state_dict(), tmp_path / "old.pth")
+    imported = checkpoints.import_reference(tmp_path / "old.pth", tmp_path / "new.pth")
+    ids = torch.randint(65, (3, 256))
+    expected = reference(ids)
+    for checkpoint in (imported, checkpoints.load(tmp_path / "new.pth")):
+        torch.testing.assert_close(checkpoint.build_model()(ids), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_cached_positions_give_the_logits_of_the_whole(
+    random_checkpoint: checkpoints.Checkpoint,
+) -> None:
+    model = random_checkpoint.build_model()
+    ids = torch.randint(65, (2, 256))
+    whole = model(ids)
+    cache = KVCache(model.config, batch=2)
+    parts = [model(ids[:, :100], cache)]
+    parts += [model(ids[:, i : i + 1], cache) for i in range(100, 256)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_position_sees_nothing_after_it(random_checkpoint: checkpoints.Checkpoint) -> None:
+    model = random_checkpoint.build_model()
+    ids = torch.randint(65, (1, 64))
+    changed = ids.clone()
+    changed[0, 40:] = (changed[0, 40:] + 1) % 65
+    before, after = model(ids), model(changed)
+    torch.testing.assert_close(before[:, :40], after[:, :40])
+    assert not torch.allclose(before[:, 40:], after[:, 40:])
+
+
+def test_refuses_what_does_not_fit(random_checkpoint: checkpoints.Checkpoint) -> None:
+    model = random_checkpoint.build_model()
+    with pytest.raises(ValueError, match="context of 256"):
+        model(torch.zeros((1, 257), dtype=torch.int64))
+    cache = KVCache(model.config)
+    model(torch.zeros((1, 4), dtype=torch.int64), cache)
+    with pytest.raises(ValueError, match="one at a time"):
+        model(torch.zeros((1, 2), dtype=torch.int64), cache)
+
+
+@pytest.mark.parametrize("change", [{"n_head": 3}, {"n_layer": 0}, {"vocab_size": "65"}])
+def test_refuses_shapes_that_cannot_be_built(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        ModelConfig(**change)

@@ -1,0 +1,64 @@
+"""What people type, folded to the alphabet."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noskgpt.tokenizer import VOCABULARY, Tokenizer
+
+
+def test_vocabulary_is_the_65_symbols_in_code_point_order() -> None:
+    assert len(VOCABULARY) == 65
+    assert list(VOCABULARY) == sorted(set(VOCABULARY))
+    assert VOCABULARY.startswith("\n !$&',-.3:;?ABC")
+
+
+@pytest.mark.parametrize(
+    ("typed", "folded", "dropped"),
+    [
+        ("don’t", "don't", ""),
+        ("“To be”", "'To be'", ""),
+        ("“café”", "'cafe'", ""),
+        ("cafe\u0301", "cafe", ""),
+        ("now—then – so", "now-then - so", ""),
+        ("wait…", "wait...", ""),
+        ("one\ttwo\r\nthree\rfour", "one two\nthree\nfour", ""),
+        ("a\u00a0b\u3000c", "a b c", ""),
+        ("Æsop, œuvre, straße", "Aesop, oeuvre, strasse", ""),
+        ("ＲＯＭＥＯ：", "ROMEO:", ""),
+        ("zero\u200bwidth", "zerowidth", ""),
+        ("Act 2, scene 3", "Act , scene 3", "2"),
+        ("🎭 alas 🎭", " alas ", "🎭"),
+        ("\ud800", "", "\ud800"),
+        ("", "", ""),
+    ],
+)
+def test_folds(typed: str, folded: str, dropped: str) -> None:
+    assert Tokenizer().fold(typed) == (folded, dropped)
+
+
+@given(st.text(alphabet=st.characters(codec=None, categories=None)))
+def test_nothing_typed_raises_and_all_of_it_lands_in_the_alphabet(text: str) -> None:
+    tokenizer = Tokenizer()
+    folded = tokenizer.fold(text)
+    assert set(folded.text) <= set(VOCABULARY)
+    assert set(folded.dropped) <= set(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == folded.text
+
+
+@given(st.text(alphabet=VOCABULARY))
+def test_text_in_the_alphabet_is_kept_as_it_is(text: str) -> None:
+    tokenizer = Tokenizer()
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.fold(text).dropped == ""
+
+
+def test_another_alphabet_keeps_its_own_symbols_and_falls_back_on_case() -> None:
+    tokenizer = Tokenizer("abcé ")
+    assert tokenizer.fold("Abé\n") == ("abé ", "")
+
+
+@pytest.mark.parametrize("vocabulary", ["", "aa", "".join(map(chr, range(257)))])
+def test_refuses_alphabets_that_are_none(vocabulary: str) -> None:
+    with pytest.raises(ValueError, match="vocabulary"):
+        Tokenizer(vocabulary)
