@@ -91,6 +91,8 @@ def load_settings() -> Settings:
         # One entry per variable: a list reports each of its bad items.
         wrong = {str(item["loc"][0]): item["input"] for item in reversed(error.errors())}
         raise StartupError("; ".join(map(_explain, wrong, wrong.values())), exit_code=2) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(f"Cannot read .env: {error}", exit_code=2) from error
 
 
 def _explain(name: str, value: object) -> str:

@@ -3,7 +3,7 @@
 import logging
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import discord
@@ -18,6 +18,16 @@ log = logging.getLogger(__name__)
 
 # An interaction that Discord no longer knows: answered too late, or its token has run out.
 _GONE = frozenset({10008, 10015, 10062, 50027})
+
+_DEFINING = (
+    "name",
+    "name_localizations",
+    "description",
+    "description_localizations",
+    "options",
+    "nsfw",
+    "default_member_permissions",
+)
 
 NOT_ALLOWED = (
     "This stage is barred to me: I lack a permission here. "
@@ -58,10 +68,17 @@ class BardTree(app_commands.CommandTree["Bard"]):
 
     async def sync_if_changed(self, guild: discord.abc.Snowflake | None = None) -> bool:
         """Send the commands to Discord if they differ from what it holds; return whether."""
-        if guild is not None:
+        # The raw answer: discord.py's model of it loses fields (nsfw, permissions) and, in
+        # 2.7.1, misreads the contexts.
+        http, application_id = self.client.http, self.client.application_id
+        assert application_id is not None  # noqa: S101 - known since the login
+        held: Sequence[Mapping[str, Any]]
+        if guild is None:
+            held = await http.get_global_commands(application_id)
+        else:
             self.copy_global_to(guild=guild)
-        held = [_as_sent(command) for command in await self.fetch_commands(guild=guild)]
-        wanted = [command.to_dict(self) for command in self._get_all_commands(guild=guild)]
+            held = await http.get_guild_commands(application_id, guild.id)
+        wanted = [command.to_dict(self) for command in self.get_commands(guild=guild)]
         changed = _canonical(held, guild) != _canonical(wanted, guild)
         if changed:
             await self.sync(guild=guild)
@@ -102,39 +119,34 @@ def _describe(cause: Exception) -> str:
     return text
 
 
-def _as_sent(command: app_commands.AppCommand) -> dict[str, Any]:
-    """Return a fetched command with all that the library's own `to_dict` leaves out."""
-    permissions = command.default_member_permissions
-    return {
-        **command.to_dict(),
-        "nsfw": command.nsfw,
-        "default_member_permissions": None if permissions is None else permissions.value,
-    }
-
-
 def _canonical(
-    commands: list[dict[str, Any]], guild: discord.abc.Snowflake | None
+    commands: Iterable[Mapping[str, Any]], guild: discord.abc.Snowflake | None
 ) -> dict[tuple[int, str], dict[str, Any]]:
-    """Return commands by type and name, without ids and defaults, fit for comparison."""
-    # dm_permission is the older form of contexts; a server's commands have neither.
-    skipped = {"id", "application_id", "dm_permission"}
-    skipped |= {"contexts", "integration_types"} if guild is not None else set()
+    """Return commands by type and name, with what defines them and no defaults."""
     result = {}
     for command in commands:
-        plain = {key: value for key, value in command.items() if key not in skipped}
+        plain = {key: command.get(key) for key in _DEFINING}
+        if command.get("default_member_permissions") is not None:
+            plain["default_member_permissions"] = str(command["default_member_permissions"])
         for key in ("contexts", "integration_types"):
-            if plain.get(key):
-                plain[key] = sorted(plain[key])
+            # A server's commands have neither.
+            plain[key] = sorted(command.get(key) or ()) if guild is None else None
         result[command["type"], command["name"]] = _without_defaults(plain)
     return result
 
 
 def _without_defaults(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    if isinstance(value, Mapping):
-        kept = {str(key): _without_defaults(item) for key, item in value.items()}
-        return {
-            k: v for k, v in kept.items() if v is not None and v is not False and v not in ([], {})
-        }
-    if isinstance(value, list):
-        return [_without_defaults(item) for item in value]
-    return value
+    match value:
+        case Mapping():
+            kept = {key: _without_defaults(item) for key, item in value.items()}
+            # Compared by identity: a smallest value of 0 equals False.
+            absent = (None, False)
+            return {
+                key: item
+                for key, item in kept.items()
+                if item not in ([], {}) and not any(item is nothing for nothing in absent)
+            }
+        case list():
+            return [_without_defaults(item) for item in value]
+        case _:
+            return value
