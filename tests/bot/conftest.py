@@ -77,7 +77,7 @@ class Stage:
         model = self.bot.generation.model
         generate = model.generate
 
-        def listening(prompt: str, *args: Any, **kwargs: Any) -> str:
+        def listening(prompt: str, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401
             self.contexts.append(prompt)
             return generate(prompt, *args, **kwargs)
 
@@ -115,7 +115,7 @@ async def stage(simcord_bot: Bard, simcord_env: simcord.Env) -> AsyncIterator[St
 def text_of(result: InteractionResult) -> str:
     """Return all that an answer says, embeds and footers included."""
     assert result.response is not None
-    parts = [result.response.content]
+    parts: list[str | None] = [result.response.content]
     for embed in result.response.embeds:
         parts += [embed.author.name, embed.title, embed.description, embed.footer.text]
     return "\n".join(part for part in parts if part)

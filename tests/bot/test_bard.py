@@ -28,4 +28,3 @@ async def test_restart(stage: Stage) -> None:
     await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=40)
     assert stage.contexts[1].startswith("ROMEO:\n")
     assert stage.contexts[1].endswith("\n\nJULIET:\n")
-    print(stage.env.transcript())
