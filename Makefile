@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: run test lint format
 
 run: $(READY)
-	@$(BIN)/python -m bot run-or-rehearse
+	@$(BIN)/python -m bot
 
 test: lint
 	$(BIN)/python -m pytest
