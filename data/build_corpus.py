@@ -38,9 +38,7 @@ _TITLE: Final = re.compile(
     r"(?:SONG|[IVX]+|EPILOGUE|(?:THE )?PROLOGUE|INDUCTION|DUMB SHOW|THE END)\.?", re.IGNORECASE
 )
 _CAPITALS: Final = re.compile(r"[A-Z][A-Z'&,. -]{2,}\.?")
-_QUOTES: Final = str.maketrans(
-    {'"': "'", "`": "'", "’": "'", "‘": "'", "“": "'", "”": "'", "—": "--", "–": "-"}
-)
+_QUOTES: Final = str.maketrans({'"': "'", "`": "'"})
 
 
 class CorpusError(Exception):
@@ -142,7 +140,7 @@ class Reader:
         self.play = play
         self.speeches: list[Speech] = []
         self.current: Speech | None = None
-        # Between a heading (the first is where the text starts) and the first direction or speaker a place may be described.
+        # A place may be described between a heading and the first direction or speaker.
         self.place = True
         # Longest first, so that MRS. PAGE is not read as MRS.
         self._labels = sorted(play.speakers, key=len, reverse=True)
