@@ -86,10 +86,15 @@ async def _join(settings: Settings) -> None:
 
 
 def configure_logging(settings: Settings) -> None:
-    """Log to stderr from the level in the settings up."""
+    """Log to stderr; below INFO only the bot and Discord's library, others are too talkative."""
+    level = logging.getLevelNamesMapping()[settings.log_level]
     logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+        level=max(level, logging.INFO), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
+    for name in ("bot", "noskgpt", "discord"):
+        logging.getLogger(name).setLevel(level)
+    # The bard speaks in writing: voice libraries are not missed.
+    discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

@@ -50,7 +50,8 @@ def _bring_up_to_date(path: Path, migrations: Path) -> None:
     version = 0
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
         if path.exists():
-            uri = f"{path.resolve().as_uri()}?mode=ro"
+            # Not read-only: such a connection would leave its -wal and -shm files behind.
+            uri = f"{path.resolve().as_uri()}?mode=rw"
             with closing(sqlite3.connect(uri, uri=True)) as original:
                 version = _check(original, path, newest=len(scripts))
                 if version < len(scripts):

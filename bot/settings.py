@@ -1,5 +1,6 @@
 """The bot's settings, read from the environment and from `.env` in the working directory."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -75,7 +76,8 @@ class Settings(BaseSettings):
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
+        known = logging.getLevelNamesMapping()
+        return value.upper() if isinstance(value, str) and value.upper() in known else value
 
 
 def load_settings() -> Settings:
@@ -88,8 +90,9 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        # One entry per variable: a list reports each of its bad items.
-        wrong = {str(item["loc"][0]): item["input"] for item in reversed(error.errors())}
+        wrong: dict[str, object] = {}
+        for item in error.errors():  # a list has one for each of its bad items
+            wrong.setdefault(str(item["loc"][0]), item["input"])
         raise StartupError("; ".join(map(_explain, wrong, wrong.values())), exit_code=2) from error
     except (OSError, UnicodeDecodeError) as error:
         raise StartupError(f"Cannot read .env: {error}", exit_code=2) from error

@@ -1,0 +1,99 @@
+"""Settings from the environment and `.env`, and what is said of a bad one."""
+
+from pathlib import Path
+
+import pytest
+
+from bot import Settings, StartupError, load_settings
+
+# The working directory is an empty one: see conftest.
+
+
+def test_defaults() -> None:
+    settings = load_settings()
+    assert settings.token is None
+    assert settings.database == Path("var/bard.sqlite3")
+    assert settings.weights is None
+    assert settings.corpus is None
+    assert settings.runs_dir == Path("var/runs")
+    assert settings.owner_ids == frozenset()
+    assert settings.max_chars == 4000
+    assert 1 <= settings.workers <= 64
+    assert settings.dev_guild_id is None
+    assert settings.log_level == "INFO"
+
+
+def test_environment_wins_over_the_file_and_unknown_names_are_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path(".env").write_text(
+        "DISCORD_TOKEN=secret\nBARD_MAX_CHARS=10\nBARD_OWNER_IDS=1, 2,\nOTHER=x\nBARD_OTHER=x\n"
+        "BARD_LOG_LEVEL=debug\nBARD_WEIGHTS=\n"
+    )
+    monkeypatch.setenv("BARD_MAX_CHARS", "20")
+    settings = load_settings()
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == "secret"
+    assert settings.max_chars == 20
+    assert settings.owner_ids == {1, 2}
+    assert settings.log_level == "DEBUG"
+    assert settings.weights is None
+
+
+def test_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISCORD_TOKEN", "")
+    assert load_settings().token is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("BARD_MAX_CHARS", "0", "from 1 to 4000"),
+        ("BARD_MAX_CHARS", "4001", "from 1 to 4000"),
+        ("BARD_MAX_CHARS", "many", "from 1 to 4000"),
+        ("BARD_WORKERS", "65", "from 1 to 64"),
+        ("BARD_OWNER_IDS", "1,romeo", "user ids, separated by commas"),
+        ("BARD_OWNER_IDS", "-1", "user ids, separated by commas"),
+        ("BARD_DEV_GUILD_ID", "globe", "whole number"),
+        ("BARD_LOG_LEVEL", "loud", "DEBUG, INFO"),
+    ],
+)
+def test_bad_value_names_variable_value_and_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StartupError) as caught:
+        load_settings()
+    assert name in str(caught.value)
+    assert value.rpartition(",")[2] in str(caught.value)
+    assert allowed in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_every_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BARD_MAX_CHARS", "0")
+    monkeypatch.setenv("BARD_WORKERS", "0")
+    with pytest.raises(StartupError, match=r"BARD_MAX_CHARS.*BARD_WORKERS"):
+        load_settings()
+
+
+def test_file_that_is_not_text() -> None:
+    Path(".env").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StartupError, match=r"\.env"):
+        load_settings()
+
+
+def test_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISCORD_TOKEN", "very.secret")
+    assert "very.secret" not in repr(load_settings())
+
+
+def test_example_file_documents_every_setting() -> None:
+    example = Path(__file__).parents[2] / ".env.example"
+    names = {
+        line.lstrip("# ").partition("=")[0]
+        for line in example.read_text(encoding="utf-8").splitlines()
+        if "=" in line
+    }
+    wanted = {f"BARD_{name.upper()}" for name in Settings.model_fields if name != "token"}
+    assert names == wanted | {"DISCORD_TOKEN"}
