@@ -77,7 +77,7 @@ class Stage:
         model = self.bot.generation.model
         generate = model.generate
 
-        def listening(prompt: str, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401
+        def listening(prompt: str, *args: Any, **kwargs: Any) -> str:
             self.contexts.append(prompt)
             return generate(prompt, *args, **kwargs)
 

@@ -1,0 +1,217 @@
+"""A loopback server that speaks just enough of Discord's wire protocol for the real client.
+
+SimCord replaces the client's HTTP and gateway; here both are real.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+APPLICATION_ID = "1000"
+BOT = {"id": APPLICATION_ID, "username": "Bard", "discriminator": "0", "avatar": None, "bot": True}
+USER = {"id": "2000", "username": "ann", "discriminator": "0", "avatar": None, "global_name": "Ann"}
+CHANNEL_ID = "3000"
+
+
+class LoopbackDiscord:
+    """The server.
+
+    Attributes:
+        token: The only bot token that it takes.
+        port: Where it listens, once started.
+        ready: Set when a client has identified itself.
+        callbacks: The answers to interactions, in order.
+        edits: The bodies by which first answers were edited, by interaction token.
+    """
+
+    def __init__(self, token: str = "right") -> None:  # noqa: S107 - of a server that is not real
+        self.token = token
+        self.port = 0
+        self.ready = asyncio.Event()
+        self.callbacks: list[dict[str, Any]] = []
+        self.edits: dict[str, dict[str, Any]] = {}
+        self._changed = asyncio.Condition()
+        self._commands: list[dict[str, Any]] = []
+        self._socket: web.WebSocketResponse | None = None
+        self._sequence = itertools.count(1)
+        self._ids = itertools.count(5000)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["LoopbackDiscord"]:
+        """Serve while the context lasts."""
+        application = web.Application(middlewares=[self._authorize])
+        api = "/api/v10"
+        application.add_routes(
+            [
+                web.get("/", self._gateway),
+                web.get(f"{api}/users/@me", self._me),
+                web.get(f"{api}/oauth2/applications/@me", self._application),
+                web.get(f"{api}/applications/{{id}}/commands", self._get_commands),
+                web.put(f"{api}/applications/{{id}}/commands", self._put_commands),
+                web.post(f"{api}/interactions/{{id}}/{{token}}/callback", self._callback),
+                web.patch(f"{api}/webhooks/{{id}}/{{token}}/messages/@original", self._edit),
+            ]
+        )
+        runner = web.AppRunner(application, shutdown_timeout=1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        try:
+            yield self
+        finally:
+            if self._socket is not None:
+                await self._socket.close()
+            await runner.cleanup()
+
+    async def slash(self, name: str, **options: str | int) -> str:
+        """Send a command as Ann in a direct message; returns the interaction's token."""
+        number = next(self._ids)
+        data = {
+            "id": "4000",
+            "name": name,
+            "type": 1,
+            "options": [
+                {"name": key, "type": 4 if isinstance(value, int) else 3, "value": value}
+                for key, value in options.items()
+            ],
+        }
+        await self._dispatch(
+            "INTERACTION_CREATE",
+            {
+                "id": str(number),
+                "application_id": APPLICATION_ID,
+                "type": 2,
+                "token": f"token-{number}",
+                "version": 1,
+                "data": data,
+                "channel_id": CHANNEL_ID,
+                "channel": {"id": CHANNEL_ID, "type": 1, "recipients": [USER], "flags": 0},
+                "user": USER,
+                "locale": "en-US",
+                "entitlements": [],
+                "authorizing_integration_owners": {"1": USER["id"]},
+                "context": 2,
+                "app_permissions": "0",
+                "attachment_size_limit": 0,
+            },
+        )
+        return f"token-{number}"
+
+    async def edited(self, token: str) -> dict[str, Any]:
+        """Wait for the first answer of an interaction to be edited; returns the body."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: token in self.edits)
+        return self.edits[token]
+
+    async def answered(self, count: int) -> None:
+        """Wait until so many interactions in all have had their first answer."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self.callbacks) >= count)
+
+    @web.middleware
+    async def _authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        public = request.path == "/" or request.path.startswith(
+            ("/api/v10/interactions/", "/api/v10/webhooks/")
+        )
+        if not public and request.headers.get("Authorization") != f"Bot {self.token}":
+            return _json({"message": "401: Unauthorized", "code": 0}, status=401)
+        return await handler(request)
+
+    async def _me(self, _request: web.Request) -> web.Response:
+        return _json(BOT)
+
+    async def _application(self, _request: web.Request) -> web.Response:
+        return _json(
+            {
+                "id": APPLICATION_ID,
+                "name": "Bard",
+                "icon": None,
+                "description": "",
+                "bot_public": True,
+                "bot_require_code_grant": False,
+                "verify_key": "0" * 64,
+                "flags": 0,
+                "team": None,
+                "owner": USER,
+            }
+        )
+
+    async def _get_commands(self, _request: web.Request) -> web.Response:
+        return _json(self._commands)
+
+    async def _put_commands(self, request: web.Request) -> web.Response:
+        self._commands = [
+            {**command, "id": "4000", "application_id": APPLICATION_ID, "version": "1"}
+            for command in await request.json()
+        ]
+        return _json(self._commands)
+
+    async def _callback(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        async with self._changed:
+            self.callbacks.append(body)
+            self._changed.notify_all()
+        return _json({"interaction": {"id": request.match_info["id"], "type": 2}})
+
+    async def _edit(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        async with self._changed:
+            self.edits[request.match_info["token"]] = body
+            self._changed.notify_all()
+        return _json(
+            {
+                "id": str(next(self._ids)),
+                "channel_id": CHANNEL_ID,
+                "author": BOT,
+                "content": "",
+                "timestamp": "2026-01-01T00:00:00+00:00",
+                "edited_timestamp": None,
+                "tts": False,
+                "mention_everyone": False,
+                "mentions": [],
+                "mention_roles": [],
+                "attachments": [],
+                "embeds": body.get("embeds", []),
+                "pinned": False,
+                "type": 20,
+            }
+        )
+
+    async def _dispatch(self, event: str, data: dict[str, Any]) -> None:
+        assert self._socket is not None
+        await self._socket.send_json({"op": 0, "t": event, "s": next(self._sequence), "d": data})
+
+    async def _gateway(self, request: web.Request) -> web.WebSocketResponse:
+        self._socket = web.WebSocketResponse()
+        await self._socket.prepare(request)
+        await self._socket.send_json({"op": 10, "d": {"heartbeat_interval": 40_000}})
+        async for message in self._socket:
+            match message.json():
+                case {"op": 2}:
+                    session = {
+                        "v": 10,
+                        "user": BOT,
+                        "guilds": [],
+                        "session_id": "session",
+                        "resume_gateway_url": f"ws://127.0.0.1:{self.port}",
+                        "application": {"id": APPLICATION_ID, "flags": 0},
+                    }
+                    await self._dispatch("READY", session)
+                    self.ready.set()
+                case {"op": 1}:
+                    await self._socket.send_json({"op": 11, "d": None})
+        return self._socket
+
+
+def _json(data: object, status: int = 200) -> web.Response:
+    # The client compares the header as a whole: no charset may follow.
+    response = web.json_response(data, status=status)
+    response.headers["Content-Type"] = "application/json"
+    return response
