@@ -2,28 +2,37 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+# Stamps of what is installed: enough to run the bot, and all that its developers use.
+RUN := $(VENV)/.run
+DEV := $(VENV)/.dev
 
 .PHONY: run test lint format
 
-run: $(READY)
-	@$(BIN)/python -m bot
+run: $(RUN)
+	@$(BIN)/python -m bot --or-rehearse
 
 test: lint
 	$(BIN)/python -m pytest
 
-lint: $(READY)
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(READY)
+format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(READY): pyproject.toml constraints.txt
+$(RUN): pyproject.toml constraints.txt | $(VENV)
+	@echo "Installing what the bot needs. PyTorch is most of it."
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[rehearsal]'
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(VENV)
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(RUN)
+
+$(VENV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@touch $(READY)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

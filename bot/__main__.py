@@ -29,12 +29,22 @@ cli = typer.Typer(
 
 
 @cli.callback(invoke_without_command=True)
-def join(context: typer.Context) -> None:
+def join(
+    context: typer.Context,
+    *,
+    or_rehearse: Annotated[
+        bool, typer.Option("--or-rehearse", help="Without a token, do as `rehearse` does.")
+    ] = False,
+) -> None:
     """Join Discord with the token in DISCORD_TOKEN."""
-    if context.invoked_subcommand is None:
-        settings = load_settings()
-        configure_logging(settings)
-        run(_join(settings))
+    if context.invoked_subcommand is not None:
+        return
+    settings = load_settings()
+    if or_rehearse and not settings.token:
+        rehearse()
+        return
+    configure_logging(settings)
+    run(_join(settings))
 
 
 @cli.command()
@@ -62,11 +72,11 @@ def rehearse(
 
 
 async def _join(settings: Settings) -> None:
-    if settings.token is None or not settings.token.get_secret_value().strip():
+    if not settings.token:
         raise StartupError(TOKENLESS, exit_code=2)
     async with create_bot(settings) as bot:
         try:
-            await bot.login(settings.token.get_secret_value().strip())
+            await bot.login(settings.token.get_secret_value())
         except discord.LoginFailure as error:
             raise StartupError(
                 "Discord refused the token in DISCORD_TOKEN: copy it anew from "

@@ -7,11 +7,11 @@ module keeps running.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import discord
 import simcord
@@ -106,7 +106,7 @@ async def _play(
             "To go live, put DISCORD_TOKEN=... into .env and run `python -m bot`. "
             "Ctrl-C ends this."
         )
-        clock = asyncio.create_task(_run_clock(env, page))
+        clock = asyncio.create_task(_run_clock(env, page, _take_turns(page)))
         closed = asyncio.create_task(page.wait_closed())
         try:
             done, _ = await asyncio.wait((clock, closed), return_when=asyncio.FIRST_COMPLETED)
@@ -168,22 +168,36 @@ class DeclaredWait:
         return result
 
 
-async def _run_clock(env: simcord.Env, page: Preview) -> None:
+def _take_turns(page: Preview) -> asyncio.Lock:
+    """Return a lock that each action of the page holds from now on.
+
+    The simulation does one thing at a time and turns an action away that falls into a beat of
+    the clock; the page then takes itself for broken. It offers no public way to queue them.
+    """
+    lock = asyncio.Lock()
+    act = page._action  # noqa: SLF001 - see above; the browser test notices if it goes
+
+    async def act_in_turn(context_id: str | None, body: Mapping[str, Any]) -> dict[str, Any]:
+        async with lock:
+            return await act(context_id, body)
+
+    page._action = act_in_turn  # type: ignore[method-assign]  # noqa: SLF001
+    return lock
+
+
+async def _run_clock(env: simcord.Env, page: Preview, lock: asyncio.Lock) -> None:
     """Let simulated time pass as real time does, and show what the bot did in it."""
     shown = len(env.http_requests)
     last = time.perf_counter()
     while True:
         await asyncio.sleep(BEAT_SECONDS)
-        now = time.perf_counter()
-        try:
-            await env.advance_time(now - last)
+        async with lock:
+            now = time.perf_counter()
+            try:
+                await env.advance_time(now - last)
+                if len(env.http_requests) > shown:
+                    shown = len(env.http_requests)
+                    await page.refresh()
+            except (SetupError, TimeoutError) as busy:
+                log.debug("Skipped a beat: %s", busy)
             last = now
-            if len(env.http_requests) > shown:
-                shown = len(env.http_requests)
-                await page.refresh()
-        except SetupError as busy:
-            # An action of the page is under way; the next beat makes up for this one.
-            log.debug("Skipped a beat: %s", busy)
-        except TimeoutError as slow:
-            last = now
-            log.debug("The bot took longer than a beat: %s", slow)

@@ -1,19 +1,15 @@
 """`python -m bot` as a process: how it starts, fails and ends."""
 
 import asyncio
-import os
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.bot.loopback import LoopbackDiscord
+from tests.bot.process import bot_process
 
-ROOT = Path(__file__).parents[2]
 AT_LOOPBACK = """
 import discord, yarl
 from bot.__main__ import main
@@ -21,32 +17,6 @@ discord.http.Route.BASE = "http://127.0.0.1:{port}/api/v10"
 discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL("ws://127.0.0.1:{port}")
 main()
 """
-
-
-@asynccontextmanager
-async def bot_process(
-    *arguments: str, weights: Path, **environment: str
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start Python in the test's empty working directory; kill it if it is still there after."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *arguments,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "BARD_WEIGHTS": str(weights),
-            "BARD_WORKERS": "1",
-            **environment,
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def fails(*arguments: str, weights: Path, **environment: str) -> tuple[int, str]:
@@ -73,6 +43,22 @@ async def test_no_token(weights: Path) -> None:
     assert code == 2
     assert "DISCORD_TOKEN" in line
     assert "python -m bot rehearse" in line
+
+
+async def test_make_run_without_a_token_rehearses(weights: Path) -> None:
+    async with bot_process("-m", "bot", "--or-rehearse", weights=weights) as process:
+        assert process.stdout is not None
+        said = await asyncio.wait_for(process.stdout.readline(), 60)
+        if not said:  # the port is taken on this machine, by a stage already open perhaps
+            assert process.stderr is not None
+            assert b"Cannot serve the page" in await process.stderr.read()
+            return
+        assert said.startswith(b"This is a rehearsal")
+        assert b"http://127.0.0.1:8765/" in await process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    assert b"Traceback" not in err
 
 
 async def test_bad_setting(weights: Path) -> None:

@@ -1,0 +1,79 @@
+"""The rehearsal stage from outside: its process, and a person at its page in a real browser."""
+
+import asyncio
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from playwright.async_api import Locator, Page, async_playwright
+
+from tests.bot.process import bot_process
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+NO_CHROMIUM = "no chromium on this machine: install it (Debian: apt-get install chromium)"
+
+_ARGUMENTS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-sandbox",  # root, as in CI, may not have one
+]
+
+
+@asynccontextmanager
+async def rehearsal(*arguments: str, weights: Path, **environment: str) -> AsyncIterator[str]:
+    """Run the rehearsal stage as a process and yield the address of its page.
+
+    Kills it at the end: what it leaves behind is what kill -9 leaves.
+    """
+    command = ("-m", "bot", "rehearse", "--port", "0", *arguments)
+    async with bot_process(*command, weights=weights, **environment) as process:
+        assert process.stdout is not None
+        said = ""
+        async with asyncio.timeout(120):
+            while not said.endswith("Ctrl-C ends this.\n"):
+                line = await process.stdout.readline()
+                assert line, f"the stage ended at once, having said {said!r}"
+                said += line.decode()
+        address = re.search(r"^Open (\S+)$", said, re.MULTILINE)
+        assert address is not None
+        yield address[1]
+
+
+@asynccontextmanager
+async def browser_page(
+    address: str, *, width: int = 1200, height: int = 800
+) -> AsyncIterator[Page]:
+    """Open an address in Chromium, in a window of so many CSS pixels."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        page = await browser.new_page(viewport={"width": width, "height": height})
+        await page.goto(address)
+        try:
+            yield page
+        finally:
+            await browser.close()
+
+
+def messages(page: Page) -> Locator:
+    """Return the messages of the channel, oldest first."""
+    return page.locator("#channel-message-list .channel-message")
+
+
+async def slash(page: Page, command: str, *first_option: str) -> None:
+    """Type a command, its first option if it has one, and send it."""
+    await page.locator("#channel-composer-input").click()
+    await page.keyboard.type(f"/{command}")
+    await page.locator(".command-popup").get_by_text(f"/{command}", exact=True).first.wait_for()
+    await page.keyboard.press("Enter")
+    for value in first_option:
+        await page.locator("input.command-option-input").first.wait_for()
+        await page.keyboard.type(value)
+    composing = page.locator(".command-row[data-command-mode=true][aria-busy=false]")
+    if await composing.count():  # a command without required options was sent by the choice
+        await page.locator("#send-message").click()

@@ -1,0 +1,86 @@
+"""The rehearsal stage as a person meets it: a page in a real browser, and what a kill leaves."""
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+import noskgpt
+from bot import script
+from tests.bot import page as stage
+
+# CI is never without a browser: there the test fails rather than being skipped.
+pytestmark = pytest.mark.skipif(
+    stage.CHROMIUM is None and "CI" not in os.environ, reason=stage.NO_CHROMIUM
+)
+
+WHOLE = "1,000 characters"
+
+
+@asynccontextmanager
+async def page_of(channel: str, weights: Path) -> AsyncIterator[Page]:
+    async with (
+        stage.rehearsal("--channel", channel, weights=weights) as address,
+        stage.browser_page(address) as page,
+    ):
+        await expect(page.locator("#channel-name")).to_have_text(channel)
+        yield page
+
+
+def turns() -> list[dict[str, Any]]:
+    with closing(sqlite3.connect("var/bard.sqlite3")) as connection:
+        connection.row_factory = sqlite3.Row
+        return list(map(dict, connection.execute("SELECT * FROM turns ORDER BY id")))
+
+
+async def test_a_scene_in_the_browser_goes_on_after_a_kill(weights: Path) -> None:
+    async with page_of("stage", weights) as page:
+        await stage.slash(page, "bard", "ROMEO:")
+        reply = stage.messages(page).last
+        await expect(reply).to_contain_text(WHOLE, timeout=30_000)
+        await expect(reply).to_contain_text("prospero asks the bard")
+        await expect(reply.locator(".embed-title")).to_have_text("ROMEO:")
+
+        await page.locator("#viewer-picker").select_option(label="miranda")
+        await stage.slash(page, "bard", "JULIET: 😀")
+        reply = stage.messages(page).last
+        await expect(reply).to_contain_text("miranda asks the bard", timeout=30_000)
+        await expect(reply).to_contain_text("left out: 😀")
+
+    async with page_of("stage", weights) as page:
+        await expect(stage.messages(page)).to_have_count(2)
+        await expect(stage.messages(page).first).to_contain_text("ROMEO:")
+        await stage.slash(page, "bard", "NURSE:")
+        await expect(stage.messages(page)).to_have_count(3, timeout=30_000)
+        await expect(stage.messages(page).last).to_contain_text("NURSE:", timeout=30_000)
+        await expect(stage.messages(page).last).to_contain_text(WHOLE)
+
+    first, second, third = turns()
+    assert [turn["scene"] for turn in (first, second, third)] == [1, 1, 1]
+    assert third["state"] == "shown"
+    # The third reply is what the model writes behind the first two, and not without them.
+    told = script.compose([("ROMEO:\n", first["reply"]), ("JULIET: ", second["reply"])])
+    bard = noskgpt.load(weights)
+    again = bard.generate(script.join(told, "NURSE:\n")[-2000:], 1000, 0.8, third["seed"])
+    assert third["reply"] == again
+    assert third["reply"] != bard.generate("NURSE:\n", 1000, 0.8, third["seed"])
+
+
+async def test_channels_have_scenes_of_their_own(weights: Path) -> None:
+    for channel, prompt in (("tavern", "FALSTAFF:"), ("stage", "HAMLET:")):
+        async with page_of(channel, weights) as page:
+            await expect(stage.messages(page)).to_have_count(0)
+            await stage.slash(page, "bard", prompt)
+            await expect(stage.messages(page).last).to_contain_text(WHOLE, timeout=30_000)
+    async with page_of("tavern", weights) as page:
+        await expect(stage.messages(page)).to_have_count(1)
+        await expect(stage.messages(page).last).to_contain_text("FALSTAFF:")
+        await stage.slash(page, "scene continue")
+        await expect(stage.messages(page).last).to_contain_text("and then?", timeout=30_000)
+    tavern, hall, again = turns()
+    assert tavern["channel_id"] == again["channel_id"] != hall["channel_id"]
