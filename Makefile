@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 
-.PHONY: run test lint format
+.PHONY: run test lint format pictures
 
 run: $(RUN)
 	@$(BIN)/python -m bot --or-rehearse
@@ -22,6 +22,9 @@ lint: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+pictures: $(DEV)
+	$(BIN)/python -m docs.pictures
 
 $(RUN): pyproject.toml constraints.txt | $(VENV)
 	@echo "Installing what the bot needs. PyTorch is most of it."

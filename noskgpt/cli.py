@@ -5,7 +5,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import typer
@@ -103,8 +103,8 @@ def train(
         int, typer.Option(min=0, help="The same seed gives the same weights on a machine.")
     ] = training.TrainingConfig.seed,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16, or auto: the faster of the two here.")
-    ] = training.TrainingConfig.precision,
+        Literal["auto", "fp32", "bf16"], typer.Option(help="auto: the faster of the two here.")
+    ] = "auto",
 ) -> None:
     """Train a model and write its weights."""
     text = load_corpus(corpus)
