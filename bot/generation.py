@@ -66,9 +66,15 @@ class Generation:
         Raises:
             StartupError: They are missing or damaged.
         """
-        loop = asyncio.get_running_loop()
+
+        def work() -> noskgpt.Generator:
+            model = noskgpt.load(self._path)
+            # The first text may have to wait for a compiler; nobody who asks should.
+            model.generate("", 2, real_words=True)
+            return model
+
         try:
-            self._model = await loop.run_in_executor(self._executor, noskgpt.load, self._path)
+            self._model = await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except (noskgpt.NoskGPTError, OSError) as error:
             raise StartupError(f"Cannot load the weights: {error}") from error
 
@@ -93,7 +99,7 @@ class Generation:
 
         def work() -> Result:
             start = time.perf_counter()
-            text = model.generate(context, max_chars=max_chars, temperature=temperature, seed=drawn)
+            text = model.generate(context, max_chars, temperature, drawn, real_words=True)
             return Result(
                 text=text,
                 seconds=time.perf_counter() - start,

@@ -15,9 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noskgpt import lexicon
 from noskgpt.errors import CheckpointError
+from noskgpt.lexicon import Lexicon
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
+
+_LEXICON_PARTS = ("first", "edges", "ends")
 
 FORMAT = "noskgpt"
 FORMAT_VERSION = 1
@@ -53,6 +57,8 @@ class Checkpoint:
     vocabulary: str
     weights: Mapping[str, Tensor]
     training: TrainingRecord = field(default_factory=TrainingRecord)
+    lexicon: Lexicon | None = None
+    """The words of the text that the weights were trained on; None where they are not known."""
 
     def build_model(self) -> GPT:
         """Return a model with these weights, in evaluation mode."""
@@ -83,6 +89,9 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "training": asdict(checkpoint.training),
         "weights": {k: v.detach().to("cpu", torch.float32) for k, v in checkpoint.weights.items()},
     }
+    if checkpoint.lexicon is not None:
+        parts = checkpoint.lexicon._asdict()
+        document["lexicon"] = {name: torch.from_numpy(parts[name]) for name in _LEXICON_PARTS}
     write_atomically(document, path)
 
 
@@ -152,10 +161,13 @@ def load(path: Path) -> Checkpoint:
         training = TrainingRecord(**record)
         weights = document["weights"]
         _check_weights(config, vocabulary, weights)
+        words = _read_lexicon(vocabulary, document.get("lexicon"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"{path}: damaged noskGPT weights ({error}). {REMEDY}"
         raise CheckpointError(msg) from error
-    return Checkpoint(config=config, vocabulary=vocabulary, weights=weights, training=training)
+    return Checkpoint(
+        config=config, vocabulary=vocabulary, weights=weights, training=training, lexicon=words
+    )
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -205,6 +217,16 @@ def _check_weights(config: ModelConfig, vocabulary: str, weights: object) -> Non
         if not bool(tensor.isfinite().all()):
             msg = f"{name} has values that are not finite"
             raise ValueError(msg)
+
+
+def _read_lexicon(vocabulary: str, parts: Mapping[str, Tensor] | None) -> Lexicon | None:
+    """Return the trie that a file carries; raises `ValueError` where its loops would stray."""
+    if parts is None:
+        return None
+    first, edges, ends = (parts[name].numpy() for name in _LEXICON_PARTS)
+    found = lexicon.build(vocabulary, ())._replace(first=first, edges=edges, ends=ends)
+    lexicon.check(found)
+    return found
 
 
 def import_reference(old: Path, new: Path) -> Checkpoint:

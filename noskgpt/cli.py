@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,14 +55,34 @@ def converse(
         int | None,
         typer.Option(min=0, max=generator.MAX_SEED, help="The same seed gives the same text."),
     ] = None,
+    top_k: Annotated[
+        int, typer.Option(min=0, help="Draw from so many of the likeliest characters; 0: all.")
+    ] = 0,
+    top_p: Annotated[
+        float,
+        typer.Option(min=0.001, max=1, help="Draw from the likeliest characters of this share."),
+    ] = 1.0,
+    *,
+    real_words: Annotated[
+        bool, typer.Option("--real-words", help="Write only words that Shakespeare wrote.")
+    ] = False,
     weights: Weights = None,
 ) -> None:
     """NoskGPT writes in the manner of Shakespeare. Without a command it opens a console."""
     if context.invoked_subcommand is not None:
         return
     bard = generator.load(weights)
+    write = partial(
+        bard.stream,
+        max_chars=max_chars,
+        temperature=temperature,
+        seed=seed,
+        top_k=top_k,
+        top_p=top_p,
+        real_words=real_words,
+    )
     if prompt is not None:
-        typer.echo(bard.generate(prompt, max_chars, temperature, seed))
+        typer.echo("".join(write(prompt)))
         return
     typer.echo(LOGO)
     typer.echo(f"  {bard.name}. Write a line, or exit to leave.\n")
@@ -76,7 +97,7 @@ def converse(
         if not line.strip():
             continue
         typer.echo(line)
-        for piece in bard.stream(line + "\n", max_chars, temperature, seed):
+        for piece in write(line + "\n"):
             sys.stdout.write(piece)
             sys.stdout.flush()
         typer.echo("\n")

@@ -169,6 +169,20 @@ class GPT(nn.Module):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
 
+    def hidden_matrices(self) -> dict[str, nn.Parameter]:
+        """Return the matrices of attention and feed-forwards: all but embeddings and head."""
+        return {
+            name: p
+            for name, p in self.named_parameters()
+            if p.ndim == 2 and ("attention" in name or "feed_forward" in name)  # noqa: PLR2004
+        }
+
+    @torch.no_grad()
+    def round_to_bfloat16(self) -> None:
+        """Round the hidden matrices to values that 16 bits hold, for the decoder to read fewer."""
+        for matrix in self.hidden_matrices().values():
+            matrix.copy_(matrix.to(torch.bfloat16))
+
     def parameter_count(self) -> int:
         """Return the number of trained values."""
         return sum(p.numel() for p in self.parameters())

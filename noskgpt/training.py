@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
 from noskgpt.corpus import Corpus
 from noskgpt.errors import TrainingError
@@ -138,6 +139,8 @@ def train(corpus: Corpus, config: TrainingConfig, *, command: str = "") -> Itera
                 "Lower the learning rates or train with --precision fp32."
             )
             raise TrainingError(msg)
+        if last:
+            model.round_to_bfloat16()
         if measured:
             held_out = evaluate(model, held_out_ids).loss
         seconds = time.perf_counter() - started
@@ -155,6 +158,7 @@ def train(corpus: Corpus, config: TrainingConfig, *, command: str = "") -> Itera
             config=model.config,
             vocabulary=vocabulary,
             weights={name: t.detach().clone() for name, t in model.state_dict().items()},
+            lexicon=lexicon.build(vocabulary, lexicon.words(corpus.train)),
             training=TrainingRecord(
                 steps=config.steps,
                 train_loss=mean,
@@ -176,13 +180,10 @@ def build_optimizers(model: GPT, config: TrainingConfig) -> list[torch.optim.Opt
 
     Embeddings, the head, LayerNorms and biases are what Muon is not made for.
     """
-    hidden: list[Tensor] = []
-    rest: list[Tensor] = []
-    for name, p in model.named_parameters():
-        inside = "attention" in name or "feed_forward" in name
-        (hidden if inside and p.ndim == 2 else rest).append(p)  # noqa: PLR2004
+    hidden = model.hidden_matrices()
+    rest = [p for name, p in model.named_parameters() if name not in hidden]
     return [
-        Muon(hidden, lr=config.muon_rate, weight_decay=config.weight_decay),
+        Muon(hidden.values(), lr=config.muon_rate, weight_decay=config.weight_decay),
         torch.optim.AdamW(
             rest,
             lr=config.adam_rate,

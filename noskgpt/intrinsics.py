@@ -1,0 +1,81 @@
+"""What the loops need of the processor and numba has no name for, as LLVM's instructions.
+
+numba calls each function with the types of the arguments; it returns the signature and what
+writes the instructions.
+"""
+
+# ruff: noqa: ANN401, PLR2004 - numba's and llvmlite's objects have no public types; widths in bits
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+
+def _intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
+    result: Callable[..., Any] = intrinsic(function)
+    return result
+
+
+@_intrinsic
+def first(_context: Any, pair: Any) -> Any:
+    """Return the float32 in the upper half of a pair; a half of 16 bits is a bfloat16."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        (value,) = arguments
+        if pair.bitwidth == 32:
+            value = builder.and_(value, ir.Constant(value.type, 0xFFFF0000))
+        else:
+            upper = builder.lshr(value, ir.Constant(value.type, 32))
+            value = builder.trunc(upper, ir.IntType(32))
+        return builder.bitcast(value, ir.FloatType())
+
+    return types.float32(pair), generate
+
+
+@_intrinsic
+def second(_context: Any, pair: Any) -> Any:
+    """Return the float32 in the lower half of a pair."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        (value,) = arguments
+        if pair.bitwidth == 32:
+            value = builder.shl(value, ir.Constant(value.type, 16))
+        else:
+            value = builder.trunc(value, ir.IntType(32))
+        return builder.bitcast(value, ir.FloatType())
+
+    return types.float32(pair), generate
+
+
+@_intrinsic
+def power_of_two(_context: Any, _exponent: Any) -> Any:
+    """Return 2 ** exponent as float32, for a whole exponent from -126 to 127."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        word = ir.IntType(32)
+        biased = builder.add(arguments[0], ir.Constant(word, 127))
+        return builder.bitcast(builder.shl(biased, ir.Constant(word, 23)), ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@_intrinsic
+def prefetch(_context: Any, _address: Any) -> Any:
+    """Begin to load the cache line at an address, which may be any number."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        byte, word = ir.IntType(8), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
+        function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+            builder.module, kind, "llvm.prefetch.p0"
+        )
+        pointer = builder.inttoptr(arguments[0], byte.as_pointer())
+        reading, keep_close, data = (ir.Constant(word, n) for n in (0, 3, 1))
+        builder.call(function, [pointer, reading, keep_close, data])
+        return context.get_dummy_value()
+
+    return types.void(types.uintp), generate

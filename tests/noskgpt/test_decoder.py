@@ -1,0 +1,182 @@
+"""The compiled decoder against the model itself, and what it costs."""
+
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F  # noqa: N812
+
+import noskgpt
+from noskgpt import compiled, kernels
+from noskgpt.corpus import load_corpus
+from noskgpt.decoder import Cancellation, CompiledDecoder, CompiledSession, EagerDecoder
+from noskgpt.model import GPT, ModelConfig
+
+PACKAGE = Path(noskgpt.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def bard() -> noskgpt.Generator:
+    """Return the shipped weights."""
+    return noskgpt.load()
+
+
+def session(bard: noskgpt.Generator, ids: NDArray[np.int64]) -> CompiledSession:
+    assert isinstance(bard.decoder, CompiledDecoder)
+    sampling = bard._sampling("", 0.0, 0, 1.0, real_words=False)
+    return bard.decoder.start(ids, sampling, real_words=False, keep=64, cancellation=Cancellation())
+
+
+def decoder_logits(bard: noskgpt.Generator, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the (T, V) logits behind each id, one at a time."""
+    under_way = session(bard, ids[:1])
+    assert isinstance(bard.decoder, CompiledDecoder)
+    rows = [under_way.state.logits.copy()]
+    for symbol in ids[1:]:
+        kernels.feed(bard.decoder.weights, under_way.state, symbol)
+        rows.append(under_way.state.logits.copy())
+    return np.stack(rows)
+
+
+def held_out_ids(bard: noskgpt.Generator, windows: int) -> NDArray[np.int64]:
+    text = load_corpus().held_out
+    return np.array(bard.tokenizer.encode(text[: windows * 256 + 1]), np.int64)
+
+
+@torch.inference_mode()
+def test_logits_equal_the_models_at_every_position(bard: noskgpt.Generator) -> None:
+    ids = held_out_ids(bard, 8)
+    for start in range(0, 8 * 256, 256):
+        window = ids[start : start + 256]
+        expected = bard.model(torch.from_numpy(window)[None])[0].numpy()
+        assert np.abs(decoder_logits(bard, window) - expected).max() < 1e-3
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 63, 64, 65, 255, 256])
+def test_a_prefill_equals_feeding_one_by_one(bard: noskgpt.Generator, length: int) -> None:
+    ids = held_out_ids(bard, 1)[:length]
+    expected = bard.model(torch.from_numpy(ids)[None])[0, -1].numpy()
+    assert np.abs(session(bard, ids).state.logits - expected).max() < 1e-3
+
+
+@torch.inference_mode()
+def test_weights_that_need_32_bits_are_not_rounded(weights_file: Path) -> None:
+    untrained = noskgpt.load(weights_file)
+    assert isinstance(untrained.decoder, CompiledDecoder)
+    assert untrained.decoder.weights.qkv.dtype == np.uint64
+    ids = np.random.default_rng(1).integers(65, size=256)
+    expected = untrained.model(torch.from_numpy(ids)[None])[0].numpy()
+    assert np.abs(decoder_logits(untrained, ids) - expected).max() < 1e-4
+
+
+def test_shipped_weights_are_read_with_16_bits_and_lose_nothing(bard: noskgpt.Generator) -> None:
+    assert isinstance(bard.decoder, CompiledDecoder)
+    assert bard.decoder.weights.qkv.dtype == np.uint32
+    ids = held_out_ids(bard, 12)
+    ours = theirs = 0.0
+    for start in range(0, 12 * 256, 256):
+        window, targets = ids[start : start + 256], ids[start + 1 : start + 257]
+        logits = torch.from_numpy(decoder_logits(bard, window))
+        ours += float(F.cross_entropy(logits, torch.from_numpy(targets)))
+        with torch.inference_mode():
+            logits = bard.model(torch.from_numpy(window)[None])[0]
+        theirs += float(F.cross_entropy(logits, torch.from_numpy(targets)))
+    assert abs(ours - theirs) / 12 < 0.002
+
+
+def test_greedy_text_equals_pytorchs_over_10_000_characters(bard: noskgpt.Generator) -> None:
+    slow = noskgpt.load(fast=False)
+    assert isinstance(slow.decoder, EagerDecoder)
+    text = load_corpus().held_out
+    for start in range(0, 400_000, 20_000):  # 20 prompts, 500 characters behind each
+        prompt = text[start : start + 100]
+        ours = bard.generate(prompt, 500, temperature=0)
+        theirs = slow.generate(prompt, 500, temperature=0)
+        if ours != theirs:
+            same = next(i for i in range(500) if ours[i] != theirs[i])
+            window = (prompt + ours[:same])[-256:]
+            with torch.inference_mode():
+                logits = bard.model(torch.tensor([bard.tokenizer.encode(window)]))[0, -1]
+            first, second = logits.topk(2).values
+            assert first - second < 1e-3, f"{prompt!r} goes on differently from {same}"
+
+
+def test_the_models_shape_may_be_another() -> None:
+    for shape in ({"n_layer": 1, "n_head": 2, "n_embd": 16}, {"vocab_size": 256, "context": 32}):
+        model = GPT(ModelConfig(**shape))
+        assert CompiledDecoder.fits(model)
+    assert not CompiledDecoder.fits(GPT(ModelConfig(n_layer=1, n_head=4, n_embd=16)))
+
+
+def test_ends_when_cancelled_from_another_thread(bard: noskgpt.Generator) -> None:
+    cancellation = Cancellation()
+    pieces = bard.stream("ROMEO:", 10**6, seed=1, cancellation=cancellation)
+    first = next(pieces)
+    threading.Timer(0.05, cancellation.cancel).start()
+    rest = "".join(pieces)
+    assert len(first + rest) < 10**5
+    assert (first + rest).startswith(bard.generate("ROMEO:", 64, seed=1))
+    assert bard.generate("ROMEO:", 10, cancellation=cancellation) == ""
+
+
+def test_a_request_takes_at_most_one_and_a_half_megabytes(bard: noskgpt.Generator) -> None:
+    under_way = session(bard, np.zeros(256, np.int64))
+    arrays = [*under_way.state, *under_way._sampling]
+    assert sum(a.nbytes for a in arrays if isinstance(a, np.ndarray)) < 1_500_000
+
+
+def run(
+    code: str, folder: Path = PACKAGE.parent, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=folder,  # which Python looks for packages in first
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+
+
+SPEAK = "import noskgpt; print(noskgpt.load({path!r}).generate('ROMEO:', 30, seed=1))"
+
+
+def test_without_numba_pytorch_decodes_the_same_and_says_so_once(
+    weights_file: Path,
+) -> None:
+    assert compiled.AVAILABLE
+    speak = SPEAK.format(path=str(weights_file))
+    done = run(f"import sys; sys.modules['numba'] = None; {speak}; {speak}")
+    assert done.stderr.count("decoding with PyTorch") == 1
+    expected = noskgpt.load(weights_file).generate("ROMEO:", 30, seed=1)
+    assert done.stdout == f"{expected}\n" * 2
+
+
+@pytest.mark.parametrize("writable", ["beside the source", "the user's cache", "nowhere"])
+def test_compiled_code_is_cached_where_it_can_be(
+    writable: str, tmp_path: Path, weights_file: Path
+) -> None:
+    package, home = tmp_path / "noskgpt", tmp_path / "home"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "bundled"))
+    home.mkdir()
+    if writable != "beside the source":
+        (package / "__pycache__").touch()  # no folder can be made there, not even by root
+    if writable == "nowhere":
+        home.rmdir()
+        home.touch()
+    speak = SPEAK.format(path=str(weights_file))
+    done = run(speak, tmp_path, HOME=str(home), XDG_CACHE_HOME=str(home))
+    assert len(done.stdout) >= 31
+    places = {
+        "beside the source": list(package.rglob("kernels.decode*.nbc")),
+        "the user's cache": list(home.rglob("kernels.decode*.nbc")),
+    }
+    assert {place for place, files in places.items() if files} == {writable} - {"nowhere"}

@@ -1,0 +1,77 @@
+"""Words that exist, and text that keeps to them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import noskgpt
+from noskgpt import lexicon
+from noskgpt.sampling import child
+from noskgpt.tokenizer import VOCABULARY
+
+SPOKEN = "O'er the king's gate, love-sick; 'tis HE. 'Tis he!"
+
+
+def holds(words: lexicon.Lexicon, word: str) -> bool:
+    """Walk the trie by symbols of the alphabet."""
+    node = 0
+    for character in word:
+        node = child(words, node, VOCABULARY.index(character))
+    return node > 0 and bool(words.ends[node])
+
+
+def test_words_are_letters_with_apostrophes_inside() -> None:
+    assert lexicon.words(SPOKEN) == {
+        *("o'er", "the", "king's", "gate", "love", "sick", "tis", "he"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("O gentle nig", "nig"), ("the king'", "king'"), ("the king's", "king's"), ("Ay, ", "")],
+)
+def test_the_word_that_a_text_breaks_off_in(text: str, word: str) -> None:
+    assert lexicon.unfinished(text) == word
+
+
+def test_the_trie_holds_its_words_and_no_others() -> None:
+    words = lexicon.build(VOCABULARY, lexicon.words(SPOKEN))
+    for word in ("o'er", "The", "KING's", "king's", "he", "tis"):
+        assert holds(words, word)
+    for word in ("k", "kin", "kings", "sicker", "e", "king'", "zz", "'"):
+        assert not holds(words, word), word
+    lexicon.check(words)
+
+
+def test_words_outside_the_alphabet_are_left_out() -> None:
+    words = lexicon.build("abc", {"cab", "dab", ""})
+    assert words.ends.sum() == 1
+
+
+@pytest.mark.parametrize("part", ["first", "edges", "ends"])
+def test_a_damaged_trie_is_refused(part: str) -> None:
+    words = lexicon.build(VOCABULARY, {"king"})
+    array = getattr(words, part)
+    for wrong in (array[:-1], array.astype(np.float32), array[None]):
+        with pytest.raises(ValueError, match="lexicon"):
+            lexicon.check(words._replace(**{part: wrong}))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_real_words_only(weights_file: Path, fast: bool) -> None:  # noqa: FBT001
+    bard = noskgpt.load(weights_file, fast=fast)  # untrained weights, which know no word
+    prompt = "Zorkmid:\nThe Frobnitz and the nig"
+    text = bard.generate(prompt, 800, seed=3, real_words=True)
+    assert len(text) == 800
+    known = lexicon.words(noskgpt.corpus.load_corpus().train) | {"zorkmid", "frobnitz"}
+    whole = prompt + text
+    written = lexicon.words(whole.removesuffix(lexicon.unfinished(whole)))
+    assert len(written) > 50
+    assert written <= known
+    assert not lexicon.words(bard.generate(prompt, 800, seed=3)) <= known
+
+
+def test_real_words_leaves_a_word_alone_that_nobody_knows(weights_file: Path) -> None:
+    bard = noskgpt.load(weights_file)
+    assert len(bard.generate("Xyzzyq", 50, seed=1, real_words=True)) == 50
