@@ -29,6 +29,8 @@ pictures: $(DEV)
 $(RUN): pyproject.toml constraints.txt | $(VENV)
 	@echo "Installing what the bot needs. PyTorch is most of it."
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[rehearsal]'
+	@echo "Compiling the decoder."
+	@$(BIN)/noskgpt --prompt ROMEO: --max-chars 2 --real-words >/dev/null
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(VENV)

@@ -77,15 +77,20 @@ def _exp(x: np.float32) -> np.float32:
 
 
 @compiled
+def _foresee(address: np.uintp, size: int) -> None:
+    """Begin to load `size` bytes: rows read side by side are no stream that a processor sees."""
+    for line in range(0, size, 64):
+        prefetch(address + np.uintp(line))
+
+
+@compiled
 def _multiply(out: Array, pairs: Array, x: Array) -> None:
     """Add to `out` (from 2P,) the product of pairs (P, C) with `x` (C,)."""
     half, size = pairs.shape
-    following, stride = np.uintp(pairs.ctypes.data), np.uintp(4 * size * pairs.itemsize)
+    following, four_rows = np.uintp(pairs.ctypes.data), 4 * size * pairs.itemsize
     for o in range(0, half, 4):
-        # Four rows at once are no stream that a processor foresees; it is told the next four.
-        following += stride
-        for line in range(0, stride, 64):
-            prefetch(following + np.uintp(line))
+        following += np.uintp(four_rows)
+        _foresee(following, four_rows)
         r0, r1, r2, r3 = pairs[o], pairs[o + 1], pairs[o + 2], pairs[o + 3]
         s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = np.float32(0)
         for j in range(size):
@@ -208,8 +213,56 @@ def _normalize(x: Array, norm: Array, out: Array) -> None:
 
 
 @compiled
+def _score(out: Array, query: Array, keys: Array) -> None:
+    """Set `out` (T',) to the products of a head's query (D,) with its keys (D, from T')."""
+    size, length = query.shape[0], out.shape[0]
+    out[:] = 0
+    for d in range(0, size, 8):
+        for row in range(d + 8, min(d + 16, size)):
+            _foresee(np.uintp(keys[row].ctypes.data), 4 * length)
+        q0, q1, q2, q3 = query[d], query[d + 1], query[d + 2], query[d + 3]
+        q4, q5, q6, q7 = query[d + 4], query[d + 5], query[d + 6], query[d + 7]
+        k0, k1, k2, k3 = keys[d], keys[d + 1], keys[d + 2], keys[d + 3]
+        k4, k5, k6, k7 = keys[d + 4], keys[d + 5], keys[d + 6], keys[d + 7]
+        for t in range(length):
+            s = q0 * k0[t] + q1 * k1[t] + q2 * k2[t] + q3 * k3[t]
+            s += q4 * k4[t] + q5 * k5[t] + q6 * k6[t] + q7 * k7[t]
+            out[t] += s
+
+
+@compiled
+def _mix(out: Array, shares: Array, values: Array) -> None:
+    """Set `out` (D,) to the sum of a head's values (D, from T') by their `shares` (T',)."""
+    size, length = out.shape[0], shares.shape[0]
+    for d in range(0, size, 8):
+        for row in range(d + 8, min(d + 16, size)):
+            _foresee(np.uintp(values[row].ctypes.data), 4 * length)
+        v0, v1, v2, v3 = values[d], values[d + 1], values[d + 2], values[d + 3]
+        v4, v5, v6, v7 = values[d + 4], values[d + 5], values[d + 6], values[d + 7]
+        o0 = o1 = o2 = o3 = o4 = o5 = o6 = o7 = np.float32(0)
+        for t in range(length):
+            p = shares[t]
+            o0 += p * v0[t]
+            o1 += p * v1[t]
+            o2 += p * v2[t]
+            o3 += p * v3[t]
+            o4 += p * v4[t]
+            o5 += p * v5[t]
+            o6 += p * v6[t]
+            o7 += p * v7[t]
+        out[d], out[d + 1], out[d + 2], out[d + 3] = o0, o1, o2, o3
+        out[d + 4], out[d + 5], out[d + 6], out[d + 7] = o4, o5, o6, o7
+
+
+@compiled
 def _attend(
-    query: Array, keys: Array, values: Array, length: int, n_head: int, scores: Array, out: Array
+    query: Array,
+    keys: Array,
+    values: Array,
+    length: int,
+    n_head: int,
+    scores: Array,
+    out: Array,
 ) -> None:
     """Attend from a query (C,) to the first `length` positions of keys and values (C, T).
 
@@ -219,25 +272,9 @@ def _attend(
     size = channels // n_head
     scale = np.float32(1) / np.sqrt(np.float32(channels))
     s = scores[:length]
-    for head in range(n_head):
-        start = head * size
-        s[:] = 0
-        for d in range(start, start + size, 8):
-            q0, q1, q2, q3 = query[d], query[d + 1], query[d + 2], query[d + 3]
-            q4, q5, q6, q7 = query[d + 4], query[d + 5], query[d + 6], query[d + 7]
-            k0, k1, k2, k3 = keys[d], keys[d + 1], keys[d + 2], keys[d + 3]
-            k4, k5, k6, k7 = keys[d + 4], keys[d + 5], keys[d + 6], keys[d + 7]
-            for t in range(length):
-                s[t] += (
-                    q0 * k0[t]
-                    + q1 * k1[t]
-                    + q2 * k2[t]
-                    + q3 * k3[t]
-                    + q4 * k4[t]
-                    + q5 * k5[t]
-                    + q6 * k6[t]
-                    + q7 * k7[t]
-                )
+    for start in range(0, channels, size):
+        end = start + size
+        _score(s, query[start:end], keys[start:end])
         largest = s[0]
         for t in range(length):
             largest = max(largest, s[t])
@@ -245,23 +282,8 @@ def _attend(
         for t in range(length):
             s[t] = _exp((s[t] - largest) * scale)
             total += s[t]
-        for d in range(start, start + size, 8):
-            v0, v1, v2, v3 = values[d], values[d + 1], values[d + 2], values[d + 3]
-            v4, v5, v6, v7 = values[d + 4], values[d + 5], values[d + 6], values[d + 7]
-            o0 = o1 = o2 = o3 = o4 = o5 = o6 = o7 = np.float32(0)
-            for t in range(length):
-                p = s[t]
-                o0 += p * v0[t]
-                o1 += p * v1[t]
-                o2 += p * v2[t]
-                o3 += p * v3[t]
-                o4 += p * v4[t]
-                o5 += p * v5[t]
-                o6 += p * v6[t]
-                o7 += p * v7[t]
-            out[d], out[d + 1], out[d + 2], out[d + 3] = o0, o1, o2, o3
-            out[d + 4], out[d + 5], out[d + 6], out[d + 7] = o4, o5, o6, o7
-        for d in range(start, start + size):
+        _mix(out[start:end], s, values[start:end])
+        for d in range(start, end):
             out[d] /= total
 
 

@@ -14,6 +14,7 @@ from simcord.builders import ChannelHandle, GuildHandle
 from simcord.results import InteractionResult
 
 from bot import Bard, Settings, create_bot
+from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, save
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.tokenizer import VOCABULARY
@@ -33,7 +34,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.pth"
     torch.manual_seed(1)
     config = ModelConfig(n_layer=1, n_head=2, n_embd=16)
-    save(Checkpoint(config=config, vocabulary=VOCABULARY, weights=GPT(config).state_dict()), path)
+    words = lexicon.build(VOCABULARY, lexicon.words("But soft, what light through yonder window?"))
+    weights = GPT(config).state_dict()
+    save(Checkpoint(config=config, vocabulary=VOCABULARY, weights=weights, lexicon=words), path)
     return path
 
 

@@ -1,0 +1,286 @@
+"""Characters a second: `python -m benchmarks.decode`. Ends in one line of JSON.
+
+Side by side in one run: full recomputation as the reference does it, the same with keys and
+values cached in PyTorch, a plain C program (`reference.c`, left out where there is no compiler),
+and the decoder that ships, alone and with several streams at once.
+"""
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+import noskgpt
+from noskgpt import kernels
+from noskgpt.corpus import load_corpus
+from noskgpt.decoder import Cancellation, CompiledDecoder, CompiledSession
+from noskgpt.generator import KEPT_SHARE
+from tests.noskgpt.reference import Reference
+
+CHARACTERS = 4000
+ROUNDS = 3
+PROMPT = "ROMEO:\n"
+
+
+def main() -> None:
+    """Measure everything, print a table and a line of JSON."""
+    bard, eager = noskgpt.load(), noskgpt.load(fast=False)
+    bard.generate(PROMPT, 300, real_words=True)
+    rates: dict[str, float] = {}
+
+    recompute = recomputation()
+    rates["full recomputation, PyTorch, all threads"] = best(recompute, 60)
+    rates["keys and values cached, PyTorch"] = best(lambda: len(eager.generate(PROMPT, 500)), 1)
+    with tempfile.TemporaryDirectory() as folder:
+        program = compile_c(bard, Path(folder))
+        ours, theirs = [], []
+        for _ in range(ROUNDS):  # in turns, so that both meet the machine as it is
+            if program is not None:
+                theirs.append(run_c(program, CHARACTERS, PROMPT, bard))
+            ours.append(streams(bard, 1))
+        if program is not None:
+            rates["C program, 1 thread"] = max(theirs)
+    rates["this decoder, 1 stream"] = max(ours)
+    for count in (4, 16):
+        rates[f"this decoder, {count} streams"] = max(streams(bard, count) for _ in range(2))
+    rates["this decoder, 1 stream, real words"] = best(
+        lambda: len(bard.generate(PROMPT, CHARACTERS, seed=1, real_words=True)), 1
+    )
+    rates["prefill of 256: the bound of a batch of 4"] = prefill_rate(bard)
+
+    base = rates["full recomputation, PyTorch, all threads"]
+    table = Table("", "characters/s", "times the first", title=f"{bard.name}")
+    for name, rate in rates.items():
+        table.add_row(name, f"{rate:,.0f}", f"{rate / base:.1f}")
+    Console().print(table)
+
+    active = active_share(bard)
+    weights = weight_bytes(bard, active)
+    more: dict[str, Any] = {
+        "first_character_ms": {n: first_character_ms(bard, n) for n in (1, 64, 256)},
+        "first_character_of_a_fresh_process_s": fresh_process_seconds(),
+        "relu_outputs_above_zero": active,
+        "weight_bytes_per_character": weights,
+        "weight_bytes_per_second": weights * rates["this decoder, 1 stream"],
+        "real_words_masked_share": masked_share(bard),
+        "held_out_loss_by_characters_before": window_losses(bard),
+    }
+    for name, value in more.items():
+        print(f"{name}: {value}")
+    print(json.dumps({"characters_per_second": rates, **more}))
+
+
+def best(work: Callable[[], int], repeat: int) -> float:
+    """Return the largest rate of `ROUNDS`, each of `repeat` calls that return characters."""
+    work()
+    found = 0.0
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        count = sum(work() for _ in range(repeat))
+        found = max(found, count / (time.perf_counter() - started))
+    return found
+
+
+def recomputation() -> Callable[[], int]:
+    """Return a step of the reference: 256 characters through per-head modules for one."""
+    model = Reference().eval()
+    ids = torch.randint(65, (1, 256))
+
+    @torch.no_grad()
+    def step() -> int:
+        torch.multinomial(torch.softmax(model(ids)[0, -1] / 0.8, dim=-1), 1)
+        return 1
+
+    return step
+
+
+def streams(bard: noskgpt.Generator, count: int) -> float:
+    """Return the rate of so many streams together, each in a thread of its own."""
+    with ThreadPoolExecutor(count) as executor:
+        started = time.perf_counter()
+        texts = executor.map(lambda s: bard.generate(PROMPT, CHARACTERS, seed=s), range(count))
+        total = sum(map(len, texts))
+        return total / (time.perf_counter() - started)
+
+
+def start(bard: noskgpt.Generator, ids: np.ndarray[Any, Any]) -> CompiledSession:
+    """Return a session of the compiled decoder behind `ids`."""
+    assert isinstance(bard.decoder, CompiledDecoder)
+    sampling = bard._sampling("", 0.8, 0, 1.0, real_words=True)
+    return bard.decoder.start(ids, sampling, real_words=True, keep=64, cancellation=Cancellation())
+
+
+def prefill_rate(bard: noskgpt.Generator) -> float:
+    """Return the characters a second of reading a whole context, four at a time."""
+    ids = np.array(bard.tokenizer.encode(load_corpus().held_out[:256]), np.int64)
+    assert isinstance(bard.decoder, CompiledDecoder)
+    session, flag = start(bard, ids), np.zeros(1, np.uint8)
+    weights = bard.decoder.weights
+
+    def work() -> int:
+        kernels.prefill(weights, session.state, ids, flag)
+        return len(ids)
+
+    return best(work, 20)
+
+
+def masked_share(bard: noskgpt.Generator) -> float:
+    """Return how often the real-words mask changes a choice."""
+    session = start(bard, np.array(bard.tokenizer.encode(PROMPT), np.int64))
+    session.write(np.random.default_rng(1).random(20_000))
+    drawn, changed = session._sampling.masked
+    return float(changed / drawn)
+
+
+def first_character_ms(bard: noskgpt.Generator, length: int) -> float:
+    """Return the median milliseconds from a prompt of `length` to one character."""
+    prompt = load_corpus().held_out[:length]
+    times = []
+    for _ in range(30):
+        started = time.perf_counter()
+        bard.generate(prompt, 1)
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
+def fresh_process_seconds() -> float:
+    """Return the seconds from torch's import to a first character, code compiled before."""
+    code = (
+        "import torch, time; t = time.perf_counter(); import noskgpt;"
+        "noskgpt.load().generate('ROMEO:', 1); print(time.perf_counter() - t)"
+    )
+    command = [sys.executable, "-c", code]
+    return min(
+        float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        for _ in range(ROUNDS)
+    )
+
+
+@torch.inference_mode()
+def active_share(bard: noskgpt.Generator) -> float:
+    """Return the share of ReLU outputs above zero over 50 windows of the held-out plays."""
+    shares: list[float] = []
+    hooks = [
+        module.register_forward_hook(
+            lambda _m, _i, out: shares.append(float((out > 0).float().mean()))
+        )
+        for name, module in bard.model.named_modules()
+        if name.endswith("expand")
+    ]
+    bard.model(windows(bard, 50)[:, :-1])
+    for hook in hooks:
+        hook.remove()
+    return statistics.mean(shares)
+
+
+def weight_bytes(bard: noskgpt.Generator, active: float) -> int:
+    """Return the bytes of weights that a character reads: of contractions, the active share."""
+    assert isinstance(bard.decoder, CompiledDecoder)
+    w = bard.decoder.weights
+    whole = w.qkv.nbytes + w.projection.nbytes + w.expand.nbytes
+    return int(whole + active * (w.contract.nbytes + w.head.nbytes))
+
+
+def windows(bard: noskgpt.Generator, count: int) -> Tensor:
+    """Return (count, 257) ids of the held-out plays."""
+    ids = torch.tensor(bard.tokenizer.encode(load_corpus().held_out[: count * 257]))
+    return ids.view(count, 257)
+
+
+@torch.inference_mode()
+def window_losses(bard: noskgpt.Generator) -> dict[str, float]:
+    """Return the held-out loss by how many characters stand before the one that is drawn.
+
+    Within the first context that is all of them. Beyond it, a window that keeps K characters
+    draws with K to 255 before it, each as often; `exact` with 255.
+    """
+    ids = windows(bard, 1700)
+    losses = torch.cat(
+        [
+            F.cross_entropy(bard.model(part[:, :-1]).mT, part[:, 1:], reduction="none")
+            for part in torch.split(ids, 50)
+        ]
+    ).mean(dim=0)  # by position
+    context = bard.model.config.context
+    keeps = {str(k): k - 1 for k in (context // KEPT_SHARE, context // 2)}
+    return {
+        **{f"{k} to 255": float(losses[first:].mean()) for k, first in keeps.items()},
+        "224 to 255": float(losses[223:].mean()),
+    }
+
+
+def compile_c(bard: noskgpt.Generator, folder: Path) -> list[str] | None:
+    """Build the C program and write its weights; hold its logits to the model's."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        print("No C compiler: the C program is left out.")
+        return None
+    source = Path(__file__).with_name("reference.c")
+    program = folder / "reference"
+    subprocess.run(
+        [compiler, "-O3", "-march=native", str(source), "-lm", "-o", str(program)], check=True
+    )
+    weights = folder / "weights.bin"
+    state = bard.model.state_dict()
+    names = ["token_embedding.weight", "position_embedding.weight"]
+    parts = [state[name] for name in names]
+    for i in range(bard.model.config.n_layer):
+        b, a = f"blocks.{i}", f"blocks.{i}.attention"
+        qkv = torch.cat([state[f"{a}.{part}.weight"] for part in ("query", "key", "value")])
+        parts += [state[f"{b}.norm1.weight"], state[f"{b}.norm1.bias"], qkv.mT]
+        parts += [state[f"{a}.projection.weight"].mT, state[f"{a}.projection.bias"]]
+        parts += [state[f"{b}.norm2.weight"], state[f"{b}.norm2.bias"]]
+        parts += feed_forward(state, f"{b}.feed_forward")
+    parts += feed_forward(state, "feed_forward")
+    parts += [state["head.weight"].mT, state["head.bias"]]
+    weights.write_bytes(b"".join(part.contiguous().numpy().tobytes() for part in parts))
+    command = [str(program), str(weights)]
+
+    ids = bard.tokenizer.encode(load_corpus().held_out[:200])
+    logits = call_c(command, 0, ids)["logits"]
+    with torch.inference_mode():
+        expected = bard.model(torch.tensor([ids]))[0, -1]
+    difference = float((torch.tensor(logits) - expected).abs().max())
+    assert difference < 1e-3, f"the C program's logits differ by {difference}"
+    return command
+
+
+def feed_forward(state: dict[str, Tensor], name: str) -> list[Tensor]:
+    """Return a feed-forward's weights as the C program lays them out."""
+    return [
+        state[f"{name}.expand.weight"].mT,
+        state[f"{name}.expand.bias"],
+        state[f"{name}.contract.weight"].mT,
+        state[f"{name}.contract.bias"],
+    ]
+
+
+def call_c(command: list[str], count: int, ids: list[int]) -> dict[str, Any]:
+    """Run the C program and return what it prints."""
+    arguments = [*command, str(count), "64", *map(str, ids)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+def run_c(command: list[str], count: int, prompt: str, bard: noskgpt.Generator) -> float:
+    """Return the C program's rate over `count` characters."""
+    return count / float(call_c(command, count, bard.tokenizer.encode(prompt))["seconds"])
+
+
+if __name__ == "__main__":
+    main()
