@@ -12,7 +12,7 @@ run: $(RUN)
 	@$(BIN)/python -m bot --or-rehearse
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """The bot: what it opens, joins and closes."""
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ class Bard(commands.Bot):
     Attributes:
         settings: What it was built with.
         wait: How its services wait for threads and each other; see `bot.generation.Wait`.
+        closing: Whether it answers no new requests.
+        answering: The requests under way, which `close` waits for.
         history: The stored turns.
         generation: The model at work.
         scenes: Plays turns.
@@ -57,6 +60,8 @@ class Bard(commands.Bot):
         )
         self.settings = settings
         self.wait: Wait = plain_wait
+        self.closing = False
+        self.answering: set[asyncio.Task[Any]] = set()
         self._database: aiosqlite.Connection | None = None
         self._generation: Generation | None = None
 
@@ -68,6 +73,7 @@ class Bard(commands.Bot):
         """
         await self._close_services()
         await self._open_services()
+        self.closing = False
         await super().login(token)
 
     async def setup_hook(self) -> None:
@@ -102,8 +108,9 @@ class Bard(commands.Bot):
 
     async def close(self) -> None:
         """Let turns under way end, leave Discord, and close the services."""
-        if self._generation is not None:
-            await self.scenes.finish(_LAST_WORDS_SECONDS)
+        self.closing = True
+        if self.answering:
+            await asyncio.wait(self.answering, timeout=_LAST_WORDS_SECONDS)
         await super().close()
         await self._close_services()
 

@@ -57,9 +57,13 @@ class History:
         self._connection = connection
 
     async def scene(self, channel_id: int) -> int:
-        """Return the number of the channel's current scene; 0 where none has begun."""
+        """Return the number of the channel's current scene; 0 where none has begun.
+
+        A turn that was never shown begins none.
+        """
         async with self._connection.execute(
-            "SELECT max(scene) FROM turns WHERE channel_id = ?", (channel_id,)
+            "SELECT max(scene) FROM turns WHERE channel_id = ? AND state != 'pending'",
+            (channel_id,),
         ) as cursor:
             row = await cursor.fetchone()
         return int(row[0] or 0) if row else 0

@@ -18,7 +18,7 @@ COLOUR = discord.Colour(0x8C1D2F)
 _PROMPT_SHOWN = 200
 _NOTE_SHOWN = 40
 _FENCE = "```"
-_SPECIAL = re.compile(r"[\\*_~|`<\[\]]|:(?=//)")
+_SPECIAL = re.compile(r"[\\*_~|`<\[\]]|:(?=//|[\w+-]+:)")
 _LINE_START = re.compile(r"[ \t]*(?:[#>+-]|\d+(?=[.)]))")
 _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 

@@ -4,7 +4,6 @@ import asyncio
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import Any
 
 from bot import script
 from bot.errors import SceneError
@@ -29,7 +28,6 @@ class Scenes:
         self._wait = wait
         # A lock lives as long as somebody holds or awaits it.
         self._locks: weakref.WeakValueDictionary[int, asyncio.Lock] = weakref.WeakValueDictionary()
-        self._playing: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
     async def _turn_of(self, channel_id: int) -> AsyncIterator[None]:
@@ -40,11 +38,6 @@ class Scenes:
         finally:
             lock.release()
 
-    async def exists(self, channel_id: int) -> bool:
-        """Return whether the channel has a scene to continue."""
-        scene = await self._history.scene(channel_id)
-        return bool(await self._history.tail(channel_id, scene, chars=1))
-
     async def play(self, ask: Ask, show: Show) -> Turn:
         """Generate a reply to `ask`, store it, have it shown, and return its turn.
 
@@ -54,14 +47,8 @@ class Scenes:
         Raises:
             SceneError: There is no scene to continue.
         """
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine runs in one
-        self._playing.add(task)
-        try:
-            async with self._turn_of(ask.channel_id):
-                return await self._play(ask, show)
-        finally:
-            self._playing.discard(task)
+        async with self._turn_of(ask.channel_id):
+            return await self._play(ask, show)
 
     async def _play(self, ask: Ask, show: Show) -> Turn:
         scene = await self._history.scene(ask.channel_id)
@@ -101,8 +88,3 @@ class Scenes:
         """
         async with self._turn_of(channel_id):
             return await self._history.delete(channel_id, message_ids)
-
-    async def finish(self, seconds: float) -> None:
-        """Wait for the turns under way, `seconds` at most."""
-        if self._playing:
-            await asyncio.wait(self._playing, timeout=seconds)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 _NAME = r"[A-Z][A-Za-z'.\-]*"
-_SPEAKER = re.compile(rf"{_NAME}(?: (?:{_NAME}|&|and|at|de|la|of|the|to)){{0,7}}:")
+_SPEAKER = re.compile(rf"{_NAME}(?:,? (?:{_NAME}|&|and|at|de|la|of|the|to)){{0,7}}:")
 
 
 def is_speaker(line: str, before: str = "") -> bool:

@@ -1,5 +1,6 @@
 """The command tree: answers for every failure, and syncs only what changed."""
 
+import asyncio
 import logging
 import math
 import secrets
@@ -33,6 +34,7 @@ NOT_ALLOWED = (
     "This stage is barred to me: I lack a permission here. "
     "Ask whoever manages the server to let me view this channel and send messages in it."
 )
+LEAVING = "I am called from the stage this very moment. Ask me again when I am back, in a minute."
 NOT_YOURS = "That part is not yours to play: this command is not open to you here."
 OLD_SCRIPT = (
     "My part was rewritten a moment ago, and this command is of the old script. "
@@ -40,7 +42,7 @@ OLD_SCRIPT = (
 )
 UNFORESEEN = (
     "Alas, the scene broke off: something failed on my side, and it is no fault of yours. "
-    "Please try again; if it fails again, give the bot's owner this error id: `{error_id}`"
+    "Please try again; if it fails again, give the bot's owner this id."
 )
 
 
@@ -55,6 +57,17 @@ class BardTree(app_commands.CommandTree["Bard"]):
             ),
             allowed_installs=app_commands.AppInstallationType(guild=True, user=True),
         )
+
+    async def interaction_check(self, interaction: discord.Interaction["Bard"], /) -> bool:
+        """Take a request on, unless the bot is about to leave, which it then says."""
+        if self.client.closing:
+            await answer(interaction, LEAVING)
+            return False
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        self.client.answering.add(task)
+        task.add_done_callback(self.client.answering.discard)
+        return True
 
     async def on_error(
         self, interaction: discord.Interaction["Bard"], error: app_commands.AppCommandError, /
@@ -99,7 +112,9 @@ async def answer(interaction: discord.Interaction[Any], text: str) -> None:
 
 
 def _describe(cause: Exception) -> str:
-    """Return what to tell the user; logs what nobody foresaw."""
+    """Return what to tell the user; logs the cause under an id, unless it is the user's to mend."""
+    error_id = secrets.token_hex(4)
+    level = logging.WARNING
     match cause:
         case SceneError():
             return str(cause)
@@ -113,10 +128,9 @@ def _describe(cause: Exception) -> str:
         case app_commands.CheckFailure():
             text = NOT_YOURS
         case _:
-            error_id = secrets.token_hex(4)
-            log.error("Error %s in a command", error_id, exc_info=cause)
-            text = UNFORESEEN.format(error_id=error_id)
-    return text
+            level, text = logging.ERROR, UNFORESEEN
+    log.log(level, "Error %s in a command", error_id, exc_info=cause)
+    return f"{text} Error id: `{error_id}`"
 
 
 def _canonical(

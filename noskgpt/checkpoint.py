@@ -4,6 +4,7 @@ A checkpoint is one `torch.save` of plain values and tensors, so that it loads w
 ``weights_only=True`` and never runs code from the file.
 """
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,7 +73,7 @@ class Checkpoint:
         digest = hashlib.sha256()
         for name in sorted(self.weights):
             digest.update(name.encode())
-            digest.update(self.weights[name].contiguous().numpy().tobytes())
+            digest.update(self.weights[name].detach().contiguous().numpy().tobytes())
         return digest.hexdigest()[:8]
 
 
@@ -93,6 +95,19 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         parts = checkpoint.lexicon._asdict()
         document["lexicon"] = {name: torch.from_numpy(parts[name]) for name in _LEXICON_PARTS}
     write_atomically(document, path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `CheckpointError` if a file could not be written to `path`, before work is spent."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent):
+            return
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror or error}). Name another file."
+        raise CheckpointError(msg) from error
 
 
 def write_atomically(document: Mapping[str, Any], path: Path) -> None:
@@ -155,14 +170,14 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(msg)
     try:
         config = ModelConfig(**document["config"])
-        vocabulary = Tokenizer(document["vocabulary"]).vocabulary
+        vocabulary = Tokenizer(str(document["vocabulary"])).vocabulary
         known = {f.name for f in fields(TrainingRecord)}
         record = {k: v for k, v in document["training"].items() if k in known}
         training = TrainingRecord(**record)
         weights = document["weights"]
         _check_weights(config, vocabulary, weights)
         words = _read_lexicon(vocabulary, document.get("lexicon"))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         msg = f"{path}: damaged noskGPT weights ({error}). {REMEDY}"
         raise CheckpointError(msg) from error
     return Checkpoint(
@@ -208,8 +223,8 @@ def _check_weights(config: ModelConfig, vocabulary: str, weights: object) -> Non
         msg = f"missing or unknown weights: {', '.join(differing[:3])}"
         raise ValueError(msg)
     for name, tensor in weights.items():
-        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32:
-            msg = f"{name} is not a float32 tensor"
+        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or tensor.is_sparse:
+            msg = f"{name} is not a plain float32 tensor"
             raise ValueError(msg)
         if tensor.shape != expected[name].shape:
             msg = f"{name} has shape {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
@@ -223,7 +238,7 @@ def _read_lexicon(vocabulary: str, parts: Mapping[str, Tensor] | None) -> Lexico
     """Return the trie that a file carries; raises `ValueError` where its loops would stray."""
     if parts is None:
         return None
-    first, edges, ends = (parts[name].numpy() for name in _LEXICON_PARTS)
+    first, edges, ends = (np.ascontiguousarray(parts[name].numpy()) for name in _LEXICON_PARTS)
     found = lexicon.build(vocabulary, ())._replace(first=first, edges=edges, ends=ends)
     lexicon.check(found)
     return found

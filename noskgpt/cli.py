@@ -132,7 +132,7 @@ def train(
     config = training.TrainingConfig(
         steps=steps, batch=batch, dropout=dropout, seed=seed, precision=precision
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.check_writable(out)
     command = shlex.join(["noskgpt", *sys.argv[1:]])
     columns = (
         TextColumn("step {task.completed}/{task.total}"),

@@ -58,15 +58,15 @@ def _cache_folder() -> Path | None:
     digest = hashlib.sha256()
     for name in _SOURCES:
         digest.update((_PACKAGE / name).read_bytes())
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     for folder in (_PACKAGE / "__pycache__", user / "noskgpt"):
-        place = folder / f"numba-{digest.hexdigest()[:16]}"
         try:
+            place = folder.expanduser() / f"numba-{digest.hexdigest()[:16]}"
             place.mkdir(parents=True, exist_ok=True)
             probe = place / f"probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
-        except OSError:
+        except (OSError, RuntimeError):  # RuntimeError: there is no home folder
             continue
         return place
     return None

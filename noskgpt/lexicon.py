@@ -15,12 +15,12 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 class Lexicon(NamedTuple):
     """A trie for one alphabet, breadth first, so that edge e leads to node e + 1. Node 0 is root.
 
-    For letters of an alphabet with V symbols, N nodes and N - 1 edges; about 6 bytes a node.
+    For letters of an alphabet with V symbols, N nodes and N - 1 edges; about 7 bytes a node.
     """
 
     letters: Any  # (V,) int64: the letter that a symbol is, whatever its case; -1 for none
     first: Any  # (N + 1,) int32: where the edges of a node begin
-    edges: Any  # (N - 1,) uint8: letters
+    edges: Any  # (N - 1,) int16: letters
     ends: Any  # (N,) bool: whether a word may end there
     apostrophe: int
     """Its letter: within a word it belongs to it, behind one it may be a quotation mark."""
@@ -28,7 +28,13 @@ class Lexicon(NamedTuple):
 
 def words(text: str) -> set[str]:
     """Return the words of a text, in lower case."""
-    return {word.lower() for word in _WORD.findall(text)}
+    return {"".join(map(_letter, word)) for word in _WORD.findall(text)}
+
+
+def _letter(symbol: str) -> str:
+    """Return a symbol in lower case; one that would become several stays as it is."""
+    lower = symbol.lower()
+    return lower if len(lower) == 1 else symbol
 
 
 def unfinished(text: str) -> str:
@@ -42,9 +48,9 @@ def build(vocabulary: str, known: Iterable[str]) -> Lexicon:
 
     Words with a letter outside the alphabet are left out.
     """
-    alphabet = sorted({symbol.lower() for symbol in vocabulary if symbol.isalpha()} | {"'"})
-    number = {letter: i for i, letter in enumerate(alphabet)}
-    letters = [number.get(symbol.lower(), -1) for symbol in vocabulary]
+    alphabet = sorted({_letter(symbol) for symbol in vocabulary if symbol.isalpha()})
+    number = {letter: i for i, letter in enumerate(["'", *alphabet])}
+    letters = [number.get(_letter(symbol), -1) for symbol in vocabulary]
     level = sorted({word for word in known if word and set(word) <= number.keys()})
     complete = set(level)
     first, edges, ends = [0], [], []
@@ -66,7 +72,7 @@ def build(vocabulary: str, known: Iterable[str]) -> Lexicon:
     return Lexicon(
         letters=np.array(letters, np.int64),
         first=np.array(first, np.int32),
-        edges=np.array(edges, np.uint8),
+        edges=np.array(edges, np.int16),
         ends=np.array(ends, np.bool_),
         apostrophe=number["'"],
     )
@@ -76,11 +82,14 @@ def check(lexicon: Lexicon) -> None:
     """Raise `ValueError` unless the arrays of a trie fit each other, as its readers trust."""
     first, edges, ends = lexicon.first, lexicon.edges, lexicon.ends
     kinds = (first.dtype, edges.dtype, ends.dtype)
-    if kinds != (np.int32, np.uint8, np.bool_) or {first.ndim, edges.ndim, ends.ndim} != {1}:
+    if kinds != (np.int32, np.int16, np.bool_) or {first.ndim, edges.ndim, ends.ndim} != {1}:
         msg = "the lexicon is not one"
         raise ValueError(msg)
     nodes = len(ends)
     fits = len(edges) == nodes - 1 and len(first) == nodes + 1
-    if not fits or first[0] != 0 or first[-1] != len(edges) or (np.diff(first) < 0).any():
+    if not fits or first[0] != 0 or first[-1] != len(edges) or (first[1:] < first[:-1]).any():
         msg = "the lexicon's parts do not fit each other"
+        raise ValueError(msg)
+    if not ends[1:][first[1:-1] == first[2:]].all():
+        msg = "the lexicon has words without an end"
         raise ValueError(msg)

@@ -131,8 +131,7 @@ def permit(sampling: Sampling) -> None:
     nodes, allowed = sampling.nodes, sampling.allowed
     size = allowed.shape[0]
     if nodes[0] == -1 and nodes[1] == -1:  # a word that the prompt began and no lexicon knows
-        for i in range(size):
-            allowed[i] = True
+        allowed[:] = True
         return
     inside = nodes[0] != 0 or nodes[1] != 0
     may_end = not inside or nodes[0] == _CLOSED
@@ -140,12 +139,16 @@ def permit(sampling: Sampling) -> None:
         if nodes[which] >= 0 and sampling.words[which].ends[nodes[which]]:
             may_end = True
     apostrophe = sampling.words[0].apostrophe
+    nothing = True
     for i in range(size):
         kind = sampling.words[0].letters[i]
         allowed[i] = may_end and (kind < 0 or kind == apostrophe)
         if kind >= 0 and not allowed[i]:
             a = child(sampling.words[0], nodes[0], i)
             allowed[i] = a >= 0 or child(sampling.words[1], nodes[1], i) >= 0
+        nothing = nothing and not allowed[i]
+    if nothing:  # an alphabet of letters alone: words run into each other
+        allowed[:] = True
 
 
 @compiled

@@ -96,6 +96,7 @@ def train(corpus: Corpus, config: TrainingConfig, *, command: str = "") -> Itera
     if set(vocabulary) <= set(VOCABULARY):
         vocabulary = VOCABULARY
     tokenizer = Tokenizer(vocabulary)
+    words = lexicon.build(vocabulary, lexicon.words(corpus.train))
     train_ids = torch.tensor(tokenizer.encode(corpus.train))
     held_out_ids = torch.tensor(tokenizer.encode(corpus.held_out))
 
@@ -158,7 +159,7 @@ def train(corpus: Corpus, config: TrainingConfig, *, command: str = "") -> Itera
             config=model.config,
             vocabulary=vocabulary,
             weights={name: t.detach().clone() for name, t in model.state_dict().items()},
-            lexicon=lexicon.build(vocabulary, lexicon.words(corpus.train)),
+            lexicon=words,
             training=TrainingRecord(
                 steps=config.steps,
                 train_loss=mean,

@@ -7,9 +7,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.cogs.bard import DEFAULT_CHARS, DEFAULT_TEMPERATURE, perform
-from bot.errors import SceneError
 from bot.history import Ask
-from bot.scenes import NO_SCENE
 
 if TYPE_CHECKING:
     from bot.app import Bard
@@ -26,14 +24,10 @@ class SceneCog(commands.Cog):
     @scene.command(name="continue", description="Let the scene go on by itself.")
     async def go_on(self, interaction: discord.Interaction["Bard"]) -> None:
         """Play a turn without a prompt."""
-        channel_id = interaction.channel_id or 0
-        # Looked up before acknowledging: only then can the refusal be private.
-        if not await self.bot.scenes.exists(channel_id):
-            raise SceneError(NO_SCENE)
         await interaction.response.defer()
         ask = Ask(
             guild_id=interaction.guild_id,
-            channel_id=channel_id,
+            channel_id=interaction.channel_id or 0,
             user_id=interaction.user.id,
             prompt=None,
             max_chars=min(DEFAULT_CHARS, self.bot.settings.max_chars),

@@ -122,3 +122,9 @@ def text_of(result: InteractionResult) -> str:
     for embed in result.response.embeds:
         parts += [embed.author.name, embed.title, embed.description, embed.footer.text]
     return "\n".join(part for part in parts if part)
+
+
+def said(result: InteractionResult) -> str:
+    """Return the plain text of all answers to an interaction, follow-ups included."""
+    answers = [result.response, *result.followups]
+    return "\n".join(answer.content for answer in answers if answer is not None)

@@ -9,8 +9,8 @@ import pytest
 import simcord
 
 from bot import Settings, StartupError, create_bot
-from bot.tree import NOT_ALLOWED
-from tests.bot.conftest import Stage, text_of
+from bot.tree import LEAVING, NOT_ALLOWED
+from tests.bot.conftest import Stage, said, text_of
 
 ODD_PROMPTS = [
     " ",
@@ -216,11 +216,14 @@ async def test_failure_answers_once_with_the_id_in_the_log(
     assert "9 characters" in text_of(result)
 
 
-async def test_refused_message_is_explained_and_leaves_the_scene_as_it_was(stage: Stage) -> None:
+async def test_refused_message_is_explained_and_leaves_the_scene_as_it_was(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.env.inject_error("PATCH", "/webhooks/*/@original", status=403, code=50013)
     result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
-    assert result.response is not None
-    assert result.response.content == NOT_ALLOWED
+    assert NOT_ALLOWED in said(result)
+    error_id = said(result).split("`")[1]
+    assert f"Error {error_id}" in caplog.text
     assert stage.env.errors
 
     await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=9)
@@ -257,3 +260,20 @@ async def test_missing_weights_stop_the_start(settings: Settings) -> None:
         async with simcord.run(bot):
             pass
     await bot.close()
+
+
+async def test_a_fresh_scene_that_was_never_shown_ends_no_scene(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
+    stage.env.inject_error("PATCH", "/webhooks/*/@original", status=403, code=50013)
+    await stage.ann.slash(stage.garden, "bard", prompt="HAMLET:", max_chars=9, fresh=True)
+    assert stage.env.errors
+    await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=9)
+    assert stage.contexts[-1].startswith("ROMEO:\n")
+
+
+async def test_refuses_kindly_while_it_closes(stage: Stage) -> None:
+    stage.bot.closing = True
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:")
+    assert LEAVING in said(result)
+    assert not stage.contexts
+    assert not stage.bot.answering

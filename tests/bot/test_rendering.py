@@ -127,6 +127,7 @@ def test_two_embeds_when_the_bold_speakers_need_them() -> None:
         ("*a* _b_ ~~c~~ ||d|| `e`", "\\*a\\* \\_b\\_ \\~\\~c\\~\\~ \\|\\|d\\|\\| \\`e\\`"),
         ("<@1> [a](http://b)", "\\<@1> \\[a\\](http\\://b)"),
         ("back\\slash", "back\\\\slash"),
+        ("a :skull: at 10:30: so", "a \\:skull: at 10\\:30: so"),
     ],
 )
 def test_escape(line: str, escaped: str) -> None:

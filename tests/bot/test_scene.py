@@ -3,7 +3,7 @@
 import discord
 
 from bot.scenes import NO_SCENE
-from tests.bot.conftest import Stage, text_of
+from tests.bot.conftest import Stage, said, text_of
 
 
 async def test_goes_on_without_a_prompt(stage: Stage) -> None:
@@ -18,11 +18,10 @@ async def test_goes_on_without_a_prompt(stage: Stage) -> None:
     assert len(stage.contexts[-1]) > 1000
 
 
-async def test_nothing_to_continue_is_said_privately(stage: Stage) -> None:
+async def test_nothing_to_continue_is_said(stage: Stage) -> None:
     result = await stage.ann.slash(stage.garden, "scene continue")
-    assert result.ephemeral
-    assert result.response is not None
-    assert result.response.content == NO_SCENE
+    assert result.acknowledged
+    assert NO_SCENE in said(result)
     assert stage.env.errors
 
 

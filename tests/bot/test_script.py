@@ -15,6 +15,7 @@ from bot import script
         ("Duke of York:", ""),
         ("Second Lord's Servant:", " "),
         ("KING HENRY V:", ""),
+        ("OCTAVIUS CAESAR, MARK ANTONY and LEPIDUS:", ""),
     ],
 )
 def test_speakers(line: str, before: str) -> None:

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from noskgpt import checkpoint as checkpoints
+from noskgpt import lexicon
 from noskgpt.errors import CheckpointError
 
 
@@ -17,7 +19,8 @@ def test_comes_back_as_it_was_written(
     random_checkpoint: checkpoints.Checkpoint, tmp_path: Path
 ) -> None:
     training = checkpoints.TrainingRecord(steps=7, held_out_loss=1.5, command="noskgpt train")
-    written = replace(random_checkpoint, training=training)
+    words = lexicon.build(random_checkpoint.vocabulary, {"king", "kings"})
+    written = replace(random_checkpoint, training=training, lexicon=words)
     checkpoints.save(written, tmp_path / "new" / "weights.pth")
     read = checkpoints.load(tmp_path / "new" / "weights.pth")
     assert (read.config, read.vocabulary, read.training) == (
@@ -26,10 +29,13 @@ def test_comes_back_as_it_was_written(
         training,
     )
     assert read.fingerprint() == written.fingerprint()
+    assert read.lexicon is not None
+    for ours, theirs in zip(read.lexicon, words, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["weights.pth"]
 
 
-def damage(document: dict[str, Any], what: str) -> None:
+def damage(document: dict[str, Any], what: str) -> None:  # noqa: C901, PLR0912 - a case each
     """Change one thing in the document of a weights file."""
     name = "head.bias"
     match what:
@@ -49,13 +55,24 @@ def damage(document: dict[str, Any], what: str) -> None:
             document["vocabulary"] = "abc"
         case "config":
             document["config"]["n_head"] = 3
+        case "huge":
+            document["config"]["n_embd"] = 2**40
+        case "words":
+            document["vocabulary"] = [*document["vocabulary"][1:], "several"]
+        case "sparse":
+            document["weights"][name] = document["weights"][name].to_sparse()
+        case "lexicon":
+            document["lexicon"] = {"first": torch.zeros(3)}
         case "empty":
             document.clear()
 
 
 @pytest.mark.parametrize(
     "what",
-    ["foreign", "version", "missing", "shape", "dtype", "nan", "vocabulary", "config", "empty"],
+    [
+        *("foreign", "version", "missing", "shape", "dtype", "nan", "vocabulary", "config"),
+        *("huge", "words", "sparse", "lexicon", "empty"),
+    ],
 )
 def test_names_the_file_and_the_remedy_when_something_in_it_is_wrong(
     weights_file: Path, tmp_path: Path, what: str

@@ -84,6 +84,18 @@ def test_a_mistake_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
 
 
+def test_training_that_could_not_be_saved_does_not_begin(
+    small_corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path, tmp_path / "file" / "weights.pth"):
+        done = noskgpt("train", "--corpus", small_corpus, "--out", out, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "cannot be written" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "step" not in done.stdout
+
+
 def test_help_names_the_commands(tmp_path: Path) -> None:
     shown = noskgpt("--help", cwd=tmp_path).stdout
     for name in ("train", "evaluate", "import-reference", "--max-chars", "--temperature"):

@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 import noskgpt
 from noskgpt import compiled, kernels
+from noskgpt.checkpoint import Checkpoint
 from noskgpt.corpus import load_corpus
 from noskgpt.decoder import Cancellation, CompiledDecoder, CompiledSession, EagerDecoder
 from noskgpt.model import GPT, ModelConfig
@@ -108,10 +109,34 @@ def test_greedy_text_equals_pytorchs_over_10_000_characters(bard: noskgpt.Genera
             assert first - second < 1e-3, f"{prompt!r} goes on differently from {same}"
 
 
-def test_the_models_shape_may_be_another() -> None:
-    for shape in ({"n_layer": 1, "n_head": 2, "n_embd": 16}, {"vocab_size": 256, "context": 32}):
-        model = GPT(ModelConfig(**shape))
-        assert CompiledDecoder.fits(model)
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"n_layer": 1, "n_head": 2, "n_embd": 16},
+        {"n_layer": 2, "n_head": 1, "n_embd": 8, "vocab_size": 3, "context": 5},
+        {"vocab_size": 256, "context": 32},
+        {"n_layer": 1, "n_head": 1, "n_embd": 24, "context": 1},
+    ],
+)
+def test_the_models_shape_may_be_another(shape: dict[str, int]) -> None:
+    config = ModelConfig(**shape)
+    model = GPT(config).eval()
+    model.initialize(torch.Generator().manual_seed(2))
+    vocabulary = "".join(map(chr, range(300, 300 + config.vocab_size)))
+    checkpoint = Checkpoint(config=config, vocabulary=vocabulary, weights=model.state_dict())
+    fast, slow = noskgpt.Generator(checkpoint), noskgpt.Generator(checkpoint, fast=False)
+    assert isinstance(fast.decoder, CompiledDecoder)
+    length = config.context
+    ids = np.random.default_rng(1).integers(config.vocab_size, size=length)
+    expected = model(torch.from_numpy(ids)[None])[0].numpy()
+    assert np.abs(decoder_logits(fast, ids) - expected).max() < 1e-4
+    assert np.abs(session(fast, ids).state.logits - expected[-1]).max() < 1e-4
+    prompt = vocabulary[:2]
+    assert fast.generate(prompt, 3 * length, seed=1) == slow.generate(prompt, 3 * length, seed=1)
+
+
+def test_other_shapes_are_left_to_pytorch() -> None:
     assert not CompiledDecoder.fits(GPT(ModelConfig(n_layer=1, n_head=4, n_embd=16)))
 
 

@@ -58,6 +58,24 @@ def test_a_damaged_trie_is_refused(part: str) -> None:
             lexicon.check(words._replace(**{part: wrong}))
 
 
+def test_a_trie_that_would_lead_astray_is_refused() -> None:
+    words = lexicon.build(VOCABULARY, {"kings", "a"})
+    first = np.array([0, 2**31 - 1, -(2**31), -1, 6, 6, 6, 6], np.int32)  # rises, modulo 2**32
+    with pytest.raises(ValueError, match="fit each other"):
+        lexicon.check(words._replace(first=first))
+    with pytest.raises(ValueError, match="without an end"):
+        lexicon.check(words._replace(ends=np.zeros_like(words.ends)))
+
+
+def test_case_counts_neither_where_it_changes_the_number_of_letters() -> None:
+    assert lexicon.words("AL\u0130 \u039f\u0394\u039f\u03a3") == {
+        "al\u0130",
+        "\u03bf\u03b4\u03bf\u03c3",
+    }
+    for word in ("al\u0130", "\u03bf\u03b4\u03bf\u03c3"):
+        assert lexicon.build(word, {word}).ends.any()
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_real_words_only(weights_file: Path, fast: bool) -> None:  # noqa: FBT001
     bard = noskgpt.load(weights_file, fast=fast)  # untrained weights, which know no word
