@@ -73,6 +73,7 @@ def main() -> None:
     more: dict[str, Any] = {
         "first_character_ms": {n: first_character_ms(bard, n) for n in (1, 64, 256)},
         "first_character_of_a_fresh_process_s": fresh_process_seconds(),
+        "cancellation_ms": cancellation_ms(bard),
         "relu_outputs_above_zero": active,
         "weight_bytes_per_character": weights,
         "weight_bytes_per_second": weights * rates["this decoder, 1 stream"],
@@ -81,7 +82,18 @@ def main() -> None:
     }
     for name, value in more.items():
         print(f"{name}: {value}")
-    print(json.dumps({"characters_per_second": rates, **more}))
+    one, real = rates["this decoder, 1 stream"], rates["this decoder, 1 stream, real words"]
+    bounds = {
+        "one stream, 100 times full recomputation": one >= 100 * base,
+        "one stream, ahead of the C program": one > rates.get("C program, 1 thread", 0),
+        "16 streams, 300 times full recomputation": rates["this decoder, 16 streams"] >= 300 * base,
+        "real words, at most 10 % slower": real >= 0.9 * one,
+        "a fresh process, 2 s": more["first_character_of_a_fresh_process_s"] <= 2,
+        "cancelled within 10 ms": more["cancellation_ms"] <= 10,
+    }
+    for name, kept in bounds.items():
+        print(f"{'kept' if kept else 'NOT KEPT'}: {name}")
+    print(json.dumps({"characters_per_second": rates, **more, "bounds": bounds}))
 
 
 def best(work: Callable[[], int], repeat: int) -> float:
@@ -121,7 +133,10 @@ def start(bard: noskgpt.Generator, ids: np.ndarray[Any, Any]) -> CompiledSession
     """Return a session of the compiled decoder behind `ids`."""
     assert isinstance(bard.decoder, CompiledDecoder)
     sampling = bard._sampling("", 0.8, 0, 1.0, real_words=True)
-    return bard.decoder.start(ids, sampling, real_words=True, keep=64, cancellation=Cancellation())
+    keep = bard.model.config.context // KEPT_SHARE
+    return bard.decoder.start(
+        ids, sampling, real_words=True, keep=keep, cancellation=Cancellation()
+    )
 
 
 def prefill_rate(bard: noskgpt.Generator) -> float:
@@ -170,6 +185,21 @@ def fresh_process_seconds() -> float:
     )
 
 
+def cancellation_ms(bard: noskgpt.Generator) -> float:
+    """Return the median milliseconds from a cancellation to the end of a text under way."""
+    times = []
+    with ThreadPoolExecutor(1) as executor:
+        for _ in range(20):
+            cancellation = Cancellation()
+            text = executor.submit(bard.generate, PROMPT, 10**6, cancellation=cancellation)
+            time.sleep(0.05)
+            started = time.perf_counter()
+            cancellation.cancel()
+            text.result()
+            times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
 @torch.inference_mode()
 def active_share(bard: noskgpt.Generator) -> float:
     """Return the share of ReLU outputs above zero over 50 windows of the held-out plays."""
@@ -206,7 +236,8 @@ def window_losses(bard: noskgpt.Generator) -> dict[str, float]:
     """Return the held-out loss by how many characters stand before the one that is drawn.
 
     Within the first context that is all of them. Beyond it, a window that keeps K characters
-    draws with K to 255 before it, each as often; `exact` with 255.
+    draws with K to 256 before it, each as often; `exact` with 256, for which the last 32
+    positions stand here.
     """
     ids = windows(bard, 1700)
     losses = torch.cat(
@@ -216,11 +247,8 @@ def window_losses(bard: noskgpt.Generator) -> dict[str, float]:
         ]
     ).mean(dim=0)  # by position
     context = bard.model.config.context
-    keeps = {str(k): k - 1 for k in (context // KEPT_SHARE, context // 2)}
-    return {
-        **{f"{k} to 255": float(losses[first:].mean()) for k, first in keeps.items()},
-        "224 to 255": float(losses[223:].mean()),
-    }
+    keeps = sorted({context // KEPT_SHARE, context // 4, context // 2, 224})
+    return {f"{keep} to {context}": float(losses[keep - 1 :].mean()) for keep in keeps}
 
 
 def compile_c(bard: noskgpt.Generator, folder: Path) -> list[str] | None:
@@ -271,7 +299,7 @@ def feed_forward(state: dict[str, Tensor], name: str) -> list[Tensor]:
 
 def call_c(command: list[str], count: int, ids: list[int]) -> dict[str, Any]:
     """Run the C program and return what it prints."""
-    arguments = [*command, str(count), "64", *map(str, ids)]
+    arguments = [*command, str(count), str(256 // KEPT_SHARE), *map(str, ids)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     printed: dict[str, Any] = json.loads(done.stdout)
     return printed

@@ -178,7 +178,7 @@ class CompiledSession:
         self._cancelled = cancellation.flag
         config = decoder.config
         wide = 4 * config.n_embd
-        cache = (config.n_layer, config.n_embd, config.context)
+        cache = (config.n_layer, config.n_embd, config.context + kernels.PADDING)
         self.state = kernels.State(
             keys=np.empty(cache, np.float32),
             values=np.empty(cache, np.float32),

@@ -1,10 +1,10 @@
 """Text from a model: what a request may ask for, and the text in pieces.
 
 Within one context (prompt and output up to 256 characters) every character is drawn from exactly
-the logits that recomputing the whole text would give. When the context is full the last quarter
-of it is computed anew as a fresh beginning, so that from then on a character is drawn with 64 to
-255 characters before it. `exact` always gives it 255, as the reference does, at the price of
-recomputing them for each character.
+the logits that recomputing the whole text would give. When the context is full the last eighth
+of it is computed anew as a fresh beginning, so that from then on a character is drawn with 32 to
+256 characters before it; README says what that costs. `exact` always gives it 256, as the
+reference does, at the price of recomputing them for each character.
 """
 
 import secrets
@@ -29,8 +29,8 @@ MAX_SEED = 2**53 - 1
 """The largest seed: the largest whole number that Discord and JSON carry exactly."""
 
 
-KEPT_SHARE = 4
-"""A full context begins anew with its last fourth."""
+KEPT_SHARE = 8
+"""A full context begins anew with its last eighth."""
 PIECE = 64
 """Characters that `stream` gives at once, at most."""
 

@@ -17,6 +17,9 @@ from noskgpt.sampling import Sampling, choose
 
 Array = NDArray[Any]
 
+PADDING = 16
+"""Unused positions at the end of a channel's keys and values: with a power of two between them,
+those of one position would all fall into the same few sets of a processor's cache."""
 BLOCK = 4
 """Positions that a prefill computes together, reading each weight once for all of them."""
 
@@ -43,8 +46,8 @@ class Weights(NamedTuple):
 class State(NamedTuple):
     """What one request writes to: 1.3 MB at the reference's shape."""
 
-    keys: Any  # (L, C, T) float32: by channel, so that sums run over neighbouring positions
-    values: Any  # (L, C, T)
+    keys: Any  # (L, C, T + PADDING) float32: by channel, so that sums run over neighbours
+    values: Any  # (L, C, T + PADDING)
     window: Any  # (T,) int64: the symbols whose keys and values are held
     counts: Any  # (2,) int64: how many are held; the symbol drawn but not yet fed, or -1
     x: Any  # (BLOCK, C) the residual stream

@@ -29,13 +29,13 @@ def test_equals_full_recomputation_within_the_context(bard: noskgpt.Generator) -
     assert bard.generate("ROMEO:", 250, temperature=0) == greedy(bard, "ROMEO:", 250)
 
 
-def test_beyond_the_context_it_goes_on_from_the_last_quarter(bard: noskgpt.Generator) -> None:
+def test_beyond_the_context_it_goes_on_from_the_last_eighth(bard: noskgpt.Generator) -> None:
     text = "ROMEO:" + bard.generate("ROMEO:", 500, temperature=0)
-    # 256 characters are the last that fit; the next is drawn with the 64 before it.
+    # 256 characters are the last that fit; the next is drawn with the 32 before it.
     assert text[256] == greedy(bard, text[:256], 1)
-    assert text[257] == greedy(bard, text[193:257], 1)
-    assert text[449] == greedy(bard, text[193:449], 1)
-    assert text[450] == greedy(bard, text[386:450], 1)
+    assert text[257] == greedy(bard, text[225:257], 1)
+    assert text[481] == greedy(bard, text[225:481], 1)
+    assert text[482] == greedy(bard, text[450:482], 1)
 
 
 def test_exact_keeps_the_whole_context(bard: noskgpt.Generator) -> None:
