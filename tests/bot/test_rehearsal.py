@@ -46,7 +46,7 @@ async def test_a_scene_in_the_browser_goes_on_after_a_kill(weights: Path) -> Non
         await expect(reply).to_contain_text("prospero asks the bard")
         await expect(reply.locator(".embed-title")).to_have_text("ROMEO:")
 
-        await page.locator("#viewer-picker").select_option(label="miranda")
+        await stage.become(page, "miranda")
         await stage.slash(page, "bard", "JULIET: 😀")
         reply = stage.messages(page).last
         await expect(reply).to_contain_text("miranda asks the bard", timeout=30_000)
