@@ -117,7 +117,7 @@ def _footer(turn: Turn, dropped: str) -> str:
     count = len(turn.reply)
     parts = [
         f"{count:,} character{'' if count == 1 else 's'}",
-        f"{turn.seconds:.1f} s",
+        f"{turn.seconds:.2f} s",
         f"weights {turn.weights[:80]}",
     ]
     line = " \N{MIDDLE DOT} ".join(parts)
