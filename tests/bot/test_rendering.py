@@ -109,7 +109,7 @@ def test_two_embeds_when_the_bold_speakers_need_them() -> None:
     assert first.author.name == "ann asks the bard"
     assert first.footer.text is None
     assert second.title is None
-    assert second.footer.text == "4,000 characters · 1.2 s · weights noskgpt-12345678"
+    assert second.footer.text == "4,000 characters · 1.25 s · weights noskgpt-12345678"
     assert (first.description or "").endswith("\n")
     assert plain((first.description or "") + (second.description or "")) == reply
 
@@ -149,6 +149,6 @@ def test_prompt_of_nothing_visible_has_a_title() -> None:
 def test_footer_counts_one_character() -> None:
     (embed,) = rendering.embeds(turn("x"), asker="ann", dropped="😀")
     assert embed.footer.text == (
-        "1 character · 1.2 s · weights noskgpt-12345678\n"
+        "1 character · 1.25 s · weights noskgpt-12345678\n"
         "Not in the bard's alphabet, so left out: 😀"
     )
