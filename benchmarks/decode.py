@@ -27,7 +27,7 @@ from torch.nn import functional as F  # noqa: N812
 import noskgpt
 from noskgpt import kernels
 from noskgpt.corpus import load_corpus
-from noskgpt.decoder import Cancellation, CompiledDecoder, CompiledSession
+from noskgpt.decoder import Cancellation, CompiledDecoder, CompiledSession, Request
 from noskgpt.generator import KEPT_SHARE
 from tests.noskgpt.reference import Reference
 
@@ -132,10 +132,14 @@ def streams(bard: noskgpt.Generator, count: int) -> float:
 def start(bard: noskgpt.Generator, ids: np.ndarray[Any, Any]) -> CompiledSession:
     """Return a session of the compiled decoder behind `ids`."""
     assert isinstance(bard.decoder, CompiledDecoder)
-    sampling = bard._sampling("", 0.8, 0, 1.0, real_words=True)
-    keep = bard.model.config.context // KEPT_SHARE
     return bard.decoder.start(
-        ids, sampling, real_words=True, keep=keep, cancellation=Cancellation()
+        Request(
+            ids=ids,
+            sampling=bard._sampling("", 0.8, 0, 1.0, real_words=True),
+            real_words=True,
+            keep=bard.model.config.context // KEPT_SHARE,
+            cancellation=Cancellation(),
+        )
     )
 
 
@@ -157,7 +161,7 @@ def masked_share(bard: noskgpt.Generator) -> float:
     """Return how often the real-words mask changes a choice."""
     session = start(bard, np.array(bard.tokenizer.encode(PROMPT), np.int64))
     session.write(np.random.default_rng(1).random(20_000))
-    drawn, changed = session._sampling.masked
+    drawn, changed = session._request.sampling.masked
     return float(changed / drawn)
 
 

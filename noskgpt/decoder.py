@@ -6,6 +6,7 @@ soon as the text moves on: the window begins anew with its last `keep` symbols. 
 context moves by one symbol at a time, as the reference does.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +39,20 @@ class Cancellation:
         return bool(self.flag[0])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a session is to do."""
+
+    ids: NDArray[np.int64]
+    """The prompt: 1 to `context` symbols."""
+    sampling: Sampling
+    real_words: bool
+    """Whether to keep to the lexicon in `sampling`."""
+    keep: int
+    """How many symbols stay when a context is full."""
+    cancellation: Cancellation
+
+
 class Session(Protocol):
     """One request under way, for one thread at a time."""
 
@@ -49,16 +64,8 @@ class Session(Protocol):
 class Decoder(Protocol):
     """Starts sessions, which may run in several threads at once."""
 
-    def start(
-        self,
-        ids: NDArray[np.int64],
-        sampling: Sampling,
-        *,
-        real_words: bool,
-        keep: int,
-        cancellation: Cancellation,
-    ) -> Session:
-        """Read 1 to `context` ids and return the session that goes on behind them."""
+    def start(self, request: Request) -> Session:
+        """Read the ids of a request and return the session that goes on behind them."""
         ...
 
 
@@ -75,37 +82,18 @@ class EagerDecoder:
     def __init__(self, model: GPT) -> None:
         self._model = model
 
-    def start(
-        self,
-        ids: NDArray[np.int64],
-        sampling: Sampling,
-        *,
-        real_words: bool,
-        keep: int,
-        cancellation: Cancellation,
-    ) -> "EagerSession":
+    def start(self, request: Request) -> "EagerSession":
         """Start a session; see `Decoder`."""
-        return EagerSession(self._model, ids, sampling, real_words, keep, cancellation)
+        return EagerSession(self._model, request)
 
 
 class EagerSession:
     """One request of an `EagerDecoder`."""
 
-    def __init__(
-        self,
-        model: GPT,
-        ids: NDArray[np.int64],
-        sampling: Sampling,
-        real_words: bool,  # noqa: FBT001
-        keep: int,
-        cancellation: Cancellation,
-    ) -> None:
+    def __init__(self, model: GPT, request: Request) -> None:
         self._model = model
-        self._window = self._pending = ids
-        self._sampling = sampling
-        self._real_words = real_words
-        self._keep = keep
-        self._cancellation = cancellation
+        self._request = request
+        self._window = self._pending = request.ids
         self._cache = KVCache(model.config)
 
     def write(self, uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -113,13 +101,13 @@ class EagerSession:
         written: list[int] = []
         context = self._model.config.context
         for uniform in uniforms:
-            if self._cancellation:
+            if self._request.cancellation:
                 break
             if self._cache.length == context:
                 self._cache.length = 0
-                self._pending = self._window[-self._keep :]
+                self._pending = self._window[-self._request.keep :]
             logits = self._advance(self._pending)
-            symbol = int(choose(logits, self._sampling, uniform, self._real_words))
+            symbol = int(choose(logits, self._request.sampling, uniform, self._request.real_words))
             self._pending = np.array([symbol])
             self._window = np.append(self._window[-context + 1 :], symbol)
             written.append(symbol)
@@ -146,36 +134,17 @@ class CompiledDecoder:
         config = model.config
         return (config.n_embd // config.n_head) % 8 == 0
 
-    def start(
-        self,
-        ids: NDArray[np.int64],
-        sampling: Sampling,
-        *,
-        real_words: bool,
-        keep: int,
-        cancellation: Cancellation,
-    ) -> "CompiledSession":
+    def start(self, request: Request) -> "CompiledSession":
         """Start a session; see `Decoder`."""
-        return CompiledSession(self, ids, sampling, real_words, keep, cancellation)
+        return CompiledSession(self, request)
 
 
 class CompiledSession:
     """One request of a `CompiledDecoder`."""
 
-    def __init__(
-        self,
-        decoder: CompiledDecoder,
-        ids: NDArray[np.int64],
-        sampling: Sampling,
-        real_words: bool,  # noqa: FBT001
-        keep: int,
-        cancellation: Cancellation,
-    ) -> None:
+    def __init__(self, decoder: CompiledDecoder, request: Request) -> None:
         self._weights = decoder.weights
-        self._sampling = sampling
-        self._real_words = real_words
-        self._keep = keep
-        self._cancelled = cancellation.flag
+        self._request = request
         config = decoder.config
         wide = 4 * config.n_embd
         cache = (config.n_layer, config.n_embd, config.context + kernels.PADDING)
@@ -192,7 +161,7 @@ class CompiledSession:
             amounts=np.empty(wide, np.float32),
             logits=np.empty(config.vocab_size, np.float32),
         )
-        kernels.prefill(self._weights, self.state, ids, self._cancelled)
+        kernels.prefill(self._weights, self.state, request.ids, request.cancellation.flag)
 
     def write(self, uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the next symbols; see `Session`."""
@@ -200,11 +169,11 @@ class CompiledSession:
         count = kernels.decode(
             self._weights,
             self.state,
-            self._sampling,
+            self._request.sampling,
             uniforms,
-            self._real_words,
-            self._keep,
-            self._cancelled,
+            self._request.real_words,
+            self._request.keep,
+            self._request.cancellation.flag,
             out,
         )
         return out[:count]

@@ -13,13 +13,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from noskgpt import checkpoint as checkpoints
 from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.corpus import load_corpus
-from noskgpt.decoder import Cancellation, create_decoder
+from noskgpt.decoder import Cancellation, Request, create_decoder
 from noskgpt.lexicon import Lexicon
 from noskgpt.resources import weights_path
 from noskgpt.sampling import Sampling, step
@@ -151,37 +150,28 @@ class Generator:
         # A scene begins on a new line, so nothing at all is continued as one.
         read = (self.tokenizer.fold(prompt).text or self.tokenizer.fold("\n").text)[-context:]
         ids = np.array(self.tokenizer.encode(read) or [0], np.int64)
-        return self._stream(
-            ids,
-            max_chars,
-            np.random.default_rng(seed),
-            self._sampling(read, float(temperature), top_k, float(top_p), real_words=real_words),
+        request = Request(
+            ids=ids,
+            sampling=self._sampling(
+                read, float(temperature), top_k, float(top_p), real_words=real_words
+            ),
             real_words=real_words,
             keep=context if exact else max(1, context // KEPT_SHARE),
             cancellation=Cancellation() if cancellation is None else cancellation,
         )
+        return self._stream(request, max_chars, np.random.default_rng(seed))
 
     def _stream(
-        self,
-        ids: NDArray[np.int64],
-        max_chars: int,
-        random: np.random.Generator,
-        sampling: Sampling,
-        *,
-        real_words: bool,
-        keep: int,
-        cancellation: Cancellation,
+        self, request: Request, max_chars: int, random: np.random.Generator
     ) -> Iterator[str]:
         if max_chars == 0:
             return
-        session = self.decoder.start(
-            ids, sampling, real_words=real_words, keep=keep, cancellation=cancellation
-        )
+        session = self.decoder.start(request)
         for start in range(0, max_chars, PIECE):
             symbols = session.write(random.random(min(PIECE, max_chars - start)))
             if len(symbols):
                 yield self.tokenizer.decode(symbols)
-            if cancellation:
+            if request.cancellation:
                 return
 
     def _sampling(

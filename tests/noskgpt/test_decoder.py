@@ -16,7 +16,13 @@ import noskgpt
 from noskgpt import compiled, kernels
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.corpus import load_corpus
-from noskgpt.decoder import Cancellation, CompiledDecoder, CompiledSession, EagerDecoder
+from noskgpt.decoder import (
+    Cancellation,
+    CompiledDecoder,
+    CompiledSession,
+    EagerDecoder,
+    Request,
+)
 from noskgpt.model import GPT, ModelConfig
 
 PACKAGE = Path(noskgpt.__file__).parent
@@ -30,8 +36,15 @@ def bard() -> noskgpt.Generator:
 
 def session(bard: noskgpt.Generator, ids: NDArray[np.int64]) -> CompiledSession:
     assert isinstance(bard.decoder, CompiledDecoder)
-    sampling = bard._sampling("", 0.0, 0, 1.0, real_words=False)
-    return bard.decoder.start(ids, sampling, real_words=False, keep=64, cancellation=Cancellation())
+    return bard.decoder.start(
+        Request(
+            ids=ids,
+            sampling=bard._sampling("", 0.0, 0, 1.0, real_words=False),
+            real_words=False,
+            keep=1,
+            cancellation=Cancellation(),
+        )
+    )
 
 
 def decoder_logits(bard: noskgpt.Generator, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -153,7 +166,7 @@ def test_ends_when_cancelled_from_another_thread(bard: noskgpt.Generator) -> Non
 
 def test_a_request_takes_at_most_one_and_a_half_megabytes(bard: noskgpt.Generator) -> None:
     under_way = session(bard, np.zeros(256, np.int64))
-    arrays = [*under_way.state, *under_way._sampling]
+    arrays = [*under_way.state, *under_way._request.sampling]
     assert sum(a.nbytes for a in arrays if isinstance(a, np.ndarray)) < 1_500_000
 
 
