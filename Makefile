@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Stamps of what is installed: enough to run the bot, and all that its developers use.
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
+# So that nobody who asks the bard for something waits for a compiler.
+COMPILE := echo "Compiling the decoder." && \
+	$(BIN)/noskgpt --prompt ROMEO: --max-chars 2 --real-words >/dev/null
 
 .PHONY: run test lint format pictures
 
@@ -29,12 +32,12 @@ pictures: $(DEV)
 $(RUN): pyproject.toml constraints.txt | $(VENV)
 	@echo "Installing what the bot needs. PyTorch is most of it."
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[rehearsal]'
-	@echo "Compiling the decoder."
-	@$(BIN)/noskgpt --prompt ROMEO: --max-chars 2 --real-words >/dev/null
+	@$(COMPILE)
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(VENV)
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(COMPILE)
 	@touch $@ $(RUN)
 
 $(VENV):

@@ -31,7 +31,7 @@ from noskgpt.tokenizer import VOCABULARY, Tokenizer
 class TrainingConfig:
     """One run. The defaults are the default run of ``noskgpt train``."""
 
-    steps: int = 1500
+    steps: int = 1200
     batch: int = 32
     muon_rate: float = 0.02
     adam_rate: float = 0.004
