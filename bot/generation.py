@@ -11,9 +11,7 @@ from typing import Protocol, TypeVar
 
 import noskgpt
 from bot.errors import StartupError
-
-SEED_LIMIT = 2**53
-"""Discord's integers stay below this, so that a drawn seed can be typed in again."""
+from noskgpt.generator import MAX_SEED
 
 T = TypeVar("T")
 
@@ -95,7 +93,7 @@ class Generation:
     ) -> Result:
         """Continue `context`; without a seed one is drawn, so that every result has one."""
         model = self.model
-        drawn = secrets.randbelow(SEED_LIMIT) if seed is None else seed
+        drawn = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
 
         def work() -> Result:
             start = time.perf_counter()

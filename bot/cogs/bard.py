@@ -7,8 +7,8 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot import rendering
-from bot.generation import SEED_LIMIT
 from bot.history import Ask, Turn
+from noskgpt.generator import MAX_SEED
 
 if TYPE_CHECKING:
     from bot.app import Bard
@@ -63,7 +63,7 @@ def _make_command(limit: int) -> app_commands.Command[Any, ..., None]:
         prompt: app_commands.Range[str, 1, PROMPT_LIMIT],
         max_chars: app_commands.Range[int, 1, limit] = usual,
         temperature: app_commands.Range[float, 0.1, 2.0] = DEFAULT_TEMPERATURE,
-        seed: app_commands.Range[int, 0, SEED_LIMIT - 1] | None = None,
+        seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
         fresh: bool = False,  # noqa: FBT001, FBT002 - an option of the command
     ) -> None:
         await interaction.response.defer()
