@@ -39,13 +39,19 @@ class TrainingRecord:
     """How weights came to be. Losses are nats per character; None is 'not known'."""
 
     steps: int | None = None
+    batch: int | None = None
     train_loss: float | None = None
     held_out_loss: float | None = None
+    curve: tuple[tuple[int, float, float | None], ...] = ()
+    """Step, training loss since the point before and, where it was measured, held-out loss."""
     corpus_sha256: str | None = None
     command: str | None = None
     seed: int | None = None
     seconds: float | None = None
     precision: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    processes: int | None = None
     torch_version: str | None = None
     finished_at: str | None = None
     """ISO 8601, UTC."""

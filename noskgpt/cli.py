@@ -1,22 +1,25 @@
 """The command line: the console, one-off prompts, training, evaluation, import."""
 
 import json
+import os
 import shlex
+import signal
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from types import FrameType
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt import generator, training
+from noskgpt import generator, parallel, plotting, reports, runs, training
 from noskgpt.corpus import load_corpus
-from noskgpt.errors import NoskGPTError
+from noskgpt.errors import NoskGPTError, TrainingError
+from noskgpt.evaluation import count_words
 from noskgpt.evaluation import evaluate as measure
 from noskgpt.resources import weights_path
 from noskgpt.tokenizer import Tokenizer
@@ -35,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 errors = Console(stderr=True)
+WORD_SAMPLES = 100
 
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Weights to use instead of the bundled ones.")
@@ -111,51 +115,105 @@ def train(
     corpus: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A UTF-8 text; the plays if not given.")
     ] = None,
-    steps: Annotated[
-        int, typer.Option(min=1, help="Batches to learn from.")
-    ] = training.TrainingConfig.steps,
+    preset: Annotated[
+        Literal["quick", "default", "best", "original"] | None,
+        typer.Option(help="The run; the options below change parts of it."),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="End after so many minutes, with as many steps as fit."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches to learn from.")] = None,
     batch: Annotated[
-        int, typer.Option(min=1, help="Passages of 256 characters in a batch.")
-    ] = training.TrainingConfig.batch,
+        int | None, typer.Option(min=1, help="Passages of 256 characters in a batch.")
+    ] = None,
     dropout: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of activations dropped.")
-    ] = training.TrainingConfig.dropout,
+        float | None, typer.Option(min=0, max=0.9, help="Share of activations dropped.")
+    ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="The same seed gives the same weights on a machine.")
-    ] = training.TrainingConfig.seed,
+        int | None,
+        typer.Option(min=0, help="The same seed gives the same weights on a machine."),
+    ] = None,
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], typer.Option(help="auto: the faster of the two here.")
-    ] = "auto",
+        Literal["auto", "fp32", "bf16"] | None, typer.Option(help="auto: the faster of the two.")
+    ] = None,
+    *,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the unfinished run that writes --out.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw both losses into this picture.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each event as a line of JSON.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads to compute with; all cores if not given.")
+    ] = None,
+    save_seconds: Annotated[
+        float, typer.Option(min=0, help="Between two saves of what --resume needs.")
+    ] = runs.SAVE_SECONDS,
 ) -> None:
-    """Train a model and write its weights."""
-    text = load_corpus(corpus)
-    config = training.TrainingConfig(
-        steps=steps, batch=batch, dropout=dropout, seed=seed, precision=precision
-    )
+    """Train a model and write its weights.
+
+    Ctrl-C or SIGTERM ends the run early in such a way that --resume goes on with it. Under
+    `torchrun` its processes share each batch.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
     checkpoints.check_writable(out)
-    command = shlex.join(["noskgpt", *sys.argv[1:]])
-    columns = (
-        TextColumn("step {task.completed}/{task.total}"),
-        BarColumn(),
-        TextColumn("{task.fields[losses]}"),
-        TimeRemainingColumn(),
-    )
+    if plot is not None:
+        checkpoints.check_writable(plot)
+    changes: dict[str, Any] = {
+        "preset": preset,
+        "minutes": minutes,
+        "steps": steps,
+        "batch": batch,
+        "dropout": dropout,
+        "seed": seed,
+        "precision": precision,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
     console = Console()
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("train", total=steps, losses="")
-        for event in training.train(text, config, command=command):
-            if isinstance(event, training.Finished):
-                checkpoints.save(event.checkpoint, out)
-                continue
-            losses = f"loss {event.train_loss:.3f}, {event.characters_per_second:,.0f} chars/s"
-            bar.update(task, completed=event.step, losses=losses)
-            if event.held_out_loss is not None:
-                bar.console.print(
-                    f"step {event.step}: training loss {event.train_loss:.4f}, "
-                    f"held-out loss {event.held_out_loss:.4f}, {event.seconds:.0f} s",
-                    highlight=False,
-                )
-    console.print(f"Wrote {out}", highlight=False, soft_wrap=True)
+    try:
+        with parallel.join() as group:
+            if resume:
+                if changes:
+                    msg = f"--resume goes on with the run as it began: leave out --{min(changes)}."
+                    raise TrainingError(msg)
+                trainer, corpus = runs.resume(out, corpus_path=corpus, group=group)
+            else:
+                config = replace(training.PRESETS[changes.pop("preset", "default")], **changes)
+                command = shlex.join(["noskgpt", *sys.argv[1:]])
+                trainer = runs.begin(out, config, corpus_path=corpus, command=command, group=group)
+            signals = _stop_on_signals(trainer)
+            events = runs.follow(trainer, out, corpus_path=corpus, save_seconds=save_seconds)
+            if group.rank == 0:
+                events = (reports.print_json if as_json else reports.show)(events, out, console)
+            for event in events:
+                if isinstance(event, training.Finished) and plot is not None and group.rank == 0:
+                    record = event.checkpoint.training
+                    plotting.plot_losses(record, plot, title=f"noskgpt, {record.steps:,} steps")
+    except NoskGPTError as error:
+        if as_json and int(os.environ.get("RANK", "0")) == 0:
+            reports.print_json_error(str(error), console)
+        raise
+    if isinstance(event, training.Interrupted):
+        raise typer.Exit(128 + signals[0])
+
+
+def _stop_on_signals(trainer: training.Trainer) -> list[int]:
+    """Have the first Ctrl-C or SIGTERM stop the run; return the list of signals that came."""
+    came: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        trainer.stop()
+        signal.signal(number, signal.SIG_DFL)  # the second time it does not wait for the step
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return came
 
 
 @app.command()
@@ -164,20 +222,37 @@ def evaluate(
     corpus: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A UTF-8 text; the plays if not given.")
     ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0, max=100, help="Of the text whose words are looked up.")
+    ] = 0.8,
+    seed: Annotated[
+        int, typer.Option(min=0, max=generator.MAX_SEED - WORD_SAMPLES, help="Of that text.")
+    ] = 1,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure the loss over the held-out part of a corpus, exactly."""
+    """Measure the loss over the held-out part of a corpus, exactly, and the share of real words.
+
+    The words are those of 100 texts of 1,000 characters, written without --real-words.
+    """
     loaded = checkpoints.load(weights_path() if weights is None else weights)
     text = load_corpus(corpus)
     folded = Tokenizer(loaded.vocabulary).encode(text.held_out)
     result = measure(loaded.build_model(), torch.tensor(folded))
+    words = count_words(
+        generator.Generator(loaded), samples=WORD_SAMPLES, temperature=temperature, seed=seed
+    )
     report = {
         **asdict(result),
         "bits_per_character": result.bits_per_character,
         "corpus": text.name,
         "corpus_sha256": text.sha256,
         "recorded_loss": loaded.training.held_out_loss,
+        "real_words_share": words.real_share,
+        "words": words.words,
+        "made_up_words": dict(words.made_up.most_common(10)),
+        "temperature": temperature,
+        "seed": seed,
     }
     if as_json:
         typer.echo(json.dumps(report))
@@ -187,6 +262,11 @@ def evaluate(
     typer.echo(f"characters          {result.characters:,} of {text.name}")
     if loaded.training.held_out_loss is not None:
         typer.echo(f"recorded in weights {loaded.training.held_out_loss:.4f}")
+    typer.echo(
+        f"real words          {words.real_share:.2%} of {words.words:,} "
+        f"at temperature {temperature:g}, seed {seed}"
+    )
+    typer.echo(f"made up             {', '.join(w for w, _ in words.made_up.most_common(10))}")
 
 
 @app.command()

@@ -28,7 +28,12 @@ class Lexicon(NamedTuple):
 
 def words(text: str) -> set[str]:
     """Return the words of a text, in lower case."""
-    return {"".join(map(_letter, word)) for word in _WORD.findall(text)}
+    return set(words_in_order(text))
+
+
+def words_in_order(text: str) -> list[str]:
+    """Return the words of a text as they follow each other, in lower case."""
+    return ["".join(map(_letter, word)) for word in _WORD.findall(text)]
 
 
 def _letter(symbol: str) -> str:
@@ -76,6 +81,18 @@ def build(vocabulary: str, known: Iterable[str]) -> Lexicon:
         ends=np.array(ends, np.bool_),
         apostrophe=number["'"],
     )
+
+
+def knows(lexicon: Lexicon, symbols: Iterable[int]) -> bool:
+    """Return whether symbol ids spell a word of the trie."""
+    node = 0
+    for letter in lexicon.letters[list(symbols)]:
+        begin, end = lexicon.first[node : node + 2]
+        places = np.flatnonzero(lexicon.edges[begin:end] == letter)
+        if not len(places):
+            return False
+        node = begin + int(places[0]) + 1
+    return bool(lexicon.ends[node])
 
 
 def check(lexicon: Lexicon) -> None:

@@ -187,6 +187,18 @@ class GPT(nn.Module):
         """Return the number of trained values."""
         return sum(p.numel() for p in self.parameters())
 
+    def training_flops(self) -> float:
+        """Return the floating-point operations of a training step for each character of it.
+
+        Forward and backward: six for every weight of a matrix product, and attention's products
+        over the half of the context that a position sees on average. See appendix B of "PaLM"
+        (https://arxiv.org/abs/2204.02311), which counts the whole of it.
+        """
+        config = self.config
+        lookups = self.token_embedding.weight.numel() + self.position_embedding.weight.numel()
+        attention = 6 * config.n_layer * config.n_embd * config.context
+        return 6 * (self.parameter_count() - lookups) + attention
+
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Compute logits.
 

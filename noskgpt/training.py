@@ -1,60 +1,122 @@
-"""The trainer: a generator of progress events that ends with a checkpoint.
+"""The trainer: takes a configuration, yields progress events, ends with a checkpoint.
 
-It knows nothing of terminals, files of weights or Discord; whoever iterates decides what to
-show and where to write. Closing the iterator stops the run.
+It knows nothing of terminals, files or Discord; whoever iterates decides what to show and what
+to write. `noskgpt.runs` keeps a run on disk.
 
-Muon moves the hidden matrices, AdamW the rest.
+Muon moves the hidden matrices and AdamW the rest, unless the configuration asks for AdamW alone.
 """
 
+import copy
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from noskgpt import lexicon
+from noskgpt import hardware, lexicon
+from noskgpt.batches import Batches
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
 from noskgpt.corpus import Corpus
 from noskgpt.errors import TrainingError
 from noskgpt.evaluation import evaluate
+from noskgpt.generator import Generator
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.muon import Muon
+from noskgpt.parallel import Group
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
+
+SAMPLE_CHARS = 240
+_RECENT = 30
+"""Steps whose duration tells how long the next will take."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """One run. The defaults are the default run of ``noskgpt train``."""
 
-    steps: int = 1200
-    batch: int = 32
+    steps: int = 2000
+    minutes: float | None = None
+    """Plans as many steps as end in this time, in place of `steps`."""
+    batch: int = 16
+    optimizer: str = "muon"
+    """``muon`` for the hidden matrices with AdamW for the rest, or ``adamw`` for all."""
     muon_rate: float = 0.02
     adam_rate: float = 0.004
     weight_decay: float = 0.01
-    warmup_steps: int = 100
+    warmup_share: float = 0.05
+    """Share of the steps, at the beginning, over which the rates rise from zero in a line."""
     decay_share: float = 0.6
-    """Share of the steps, at the end, over which the rates fall to zero in a line."""
+    """Share of the steps, at the end, over which they fall to zero in a line."""
     dropout: float = 0.0
+    attention_dropout: float = 0.0
+    """Above zero it keeps PyTorch from its fused CPU attention kernel."""
     gradient_clip: float = 1.0
+    """The largest norm of a gradient; infinity leaves it alone."""
     seed: int = 1
     report_every: int = 10
-    evaluate_every: int = 250
+    """Steps between progress events."""
+    evaluations: int = 4
+    """Measurements of the held-out loss, evenly over the run; the last is at its end."""
     precision: str = "auto"
     """``fp32``, ``bf16``, or ``auto``: whichever is measured to be faster here."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for settings that make no run."""
-        if self.steps < 1 or self.batch < 1:
-            msg = "steps and batch must be at least 1"
+        if min(self.steps, self.batch, self.report_every, self.evaluations) < 1:
+            msg = "steps, batch, report_every and evaluations must be at least 1"
+            raise ValueError(msg)
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            msg = f"minutes must be more than 0, not {self.minutes}"
+            raise ValueError(msg)
+        if self.optimizer not in ("muon", "adamw"):
+            msg = f"optimizer must be muon or adamw, not {self.optimizer!r}"
             raise ValueError(msg)
         if self.precision not in ("auto", "fp32", "bf16"):
             msg = f"precision must be auto, fp32 or bf16, not {self.precision!r}"
             raise ValueError(msg)
+
+
+PRESETS: Mapping[str, TrainingConfig] = {
+    "quick": TrainingConfig(steps=600, evaluations=2),
+    "default": TrainingConfig(),
+    "best": TrainingConfig(steps=12_000, evaluations=12),
+    "original": TrainingConfig(
+        steps=10_000,
+        batch=64,
+        optimizer="adamw",
+        adam_rate=0.001,
+        warmup_share=0.0,
+        decay_share=0.0,
+        dropout=0.1,
+        attention_dropout=0.1,
+        gradient_clip=math.inf,
+        evaluations=20,
+    ),
+}
+"""Named runs; docs/experiments.md says what they reach and why they are as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a run begins with, or goes on with."""
+
+    step: int
+    """The steps already taken; 0 unless the run goes on."""
+    steps: int
+    parameters: int
+    characters: int
+    """Of the text to learn from."""
+    precision: str
+    device: str
+    threads: int
+    processes: int
+    peak_flops: float
+    """Floating-point operations a second of large matrix products here, all processes together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +125,28 @@ class Progress:
 
     step: int
     steps: int
+    """Planned; changes from event to event where the run is planned by time."""
     train_loss: float
     """Mean over the steps since the last event."""
     held_out_loss: float | None
     """Exact, over the whole held-out part; only on the steps that measured it."""
     characters_per_second: float
+    """Learnt from, in the steps just taken; the time of evaluations is not counted."""
+    peak_share: float
+    """Share of the machine's matrix-multiply peak that these steps reached."""
     seconds: float
+    """Since the run began, interruptions not counted."""
     seconds_left: float
+    sample: str | None
+    """Text from the weights as they are; only on the steps that measured the held-out loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The run was asked to stop; `Trainer.state` holds what continues it."""
+
+    step: int
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,101 +156,315 @@ class Finished:
     checkpoint: Checkpoint
 
 
-Event = Progress | Finished
+Event = Started | Progress | Interrupted | Finished
 
 
-def train(corpus: Corpus, config: TrainingConfig, *, command: str = "") -> Iterator[Event]:
-    """Train a model of the reference's shape on `corpus.train`.
+class Trainer:
+    """A run of a model of the reference's shape on `corpus.train`.
 
     The alphabet is the reference's 65 symbols where they cover the text, else the text's own.
-    The same corpus, configuration, precision, machine and number of threads give the same losses.
+    The same corpus, configuration, precision, machine and number of threads and processes give
+    the same losses, and so does a run that was stopped and continued; only a run planned by time
+    has as many steps as the machine happens to manage.
+
+    Args:
+        corpus: The text.
+        config: The run.
+        command: The command line, for the record in the weights.
+        group: The processes that share the run, and the device; each makes a trainer.
+        state: What `state` returned at an earlier moment of the same run, to go on from there.
 
     Raises:
-        TrainingError: The loss is no longer a number.
+        TrainingError: The text is too short, the batch cannot be shared out, or the state is of
+            another text or another number of processes.
     """
-    started = time.perf_counter()
-    vocabulary = corpus.vocabulary
-    if set(vocabulary) <= set(VOCABULARY):
-        vocabulary = VOCABULARY
-    tokenizer = Tokenizer(vocabulary)
-    words = lexicon.build(vocabulary, lexicon.words(corpus.train))
-    train_ids = torch.tensor(tokenizer.encode(corpus.train))
-    held_out_ids = torch.tensor(tokenizer.encode(corpus.held_out))
 
-    random = torch.Generator().manual_seed(config.seed)
-    torch.manual_seed(config.seed)  # dropout draws from the global generator
-    model = GPT(ModelConfig(vocab_size=len(vocabulary)), dropout=config.dropout)
-    model.initialize(random)
-    precision = config.precision if config.precision != "auto" else faster_precision(model)
-    optimizers = build_optimizers(model, config)
-    base_rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
-    batches = draw_batches(train_ids, config.batch, model.config.context, random)
-
-    model.train()
-    losses: list[Tensor] = []
-    held_out: float | None = None
-    mean = math.nan
-    for step in range(1, config.steps + 1):
-        for optimizer, rates in zip(optimizers, base_rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * rate_factor(step - 1, config)
-        inputs, targets = next(batches)
-        with _autocast(precision):
-            logits = model(inputs)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.detach())
-
-        last = step == config.steps
-        measured = last or step % config.evaluate_every == 0
-        if not (measured or step % config.report_every == 0 or step == 1):
-            continue
-        mean = float(torch.stack(losses).mean())
-        losses.clear()
-        if not math.isfinite(mean):
+    def __init__(
+        self,
+        corpus: Corpus,
+        config: TrainingConfig | None = None,
+        *,
+        command: str = "",
+        group: Group | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._began = time.perf_counter()
+        if state is not None:
+            config, command = config_of(state), state["command"]
+        self.config = config = config or TrainingConfig()
+        self.corpus = corpus
+        self.command = command
+        self.group = group or Group(hardware.best_device())
+        if config.batch % self.group.size:
             msg = (
-                f"The loss is no longer a number at step {step}. "
-                "Lower the learning rates or train with --precision fp32."
+                f"A batch of {config.batch} cannot be shared out to {self.group.size} processes. "
+                "Choose a --batch that can."
             )
             raise TrainingError(msg)
-        if last:
-            model.round_to_bfloat16()
-        if measured:
-            held_out = evaluate(model, held_out_ids).loss
-        seconds = time.perf_counter() - started
-        yield Progress(
-            step=step,
-            steps=config.steps,
-            train_loss=mean,
-            held_out_loss=held_out if measured else None,
-            characters_per_second=step * config.batch * model.config.context / seconds,
-            seconds=seconds,
-            seconds_left=seconds / step * (config.steps - step),
+        vocabulary = corpus.vocabulary
+        if set(vocabulary) <= set(VOCABULARY):
+            vocabulary = VOCABULARY
+        self._lexicon = lexicon.build(vocabulary, lexicon.words(corpus.train))
+        tokenizer = Tokenizer(vocabulary)
+        self.vocabulary = vocabulary
+        device = self.group.device
+        self._held_out = torch.tensor(tokenizer.encode(corpus.held_out)).to(device)
+        ids = torch.tensor(tokenizer.encode(corpus.train)).to(device)
+
+        self.model = GPT(
+            ModelConfig(vocab_size=len(vocabulary)),
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
         )
-    yield Finished(
-        Checkpoint(
-            config=model.config,
-            vocabulary=vocabulary,
-            weights={name: t.detach().clone() for name, t in model.state_dict().items()},
-            lexicon=words,
+        self.model.initialize(torch.Generator().manual_seed(config.seed))
+        self.model.to(device)
+        self._batches = Batches(ids, config.batch, self.model.config.context, config.seed)
+        self._optimizers = build_optimizers(self.model, config)
+        self._base_rates = [[g["lr"] for g in o.param_groups] for o in self._optimizers]
+
+        self.step = 0
+        self.steps = config.steps
+        self.precision = config.precision
+        self.curve: list[tuple[int, float, float | None]] = []
+        """Step, training loss and, where it was measured, held-out loss of every event so far."""
+        self._evaluated = 0
+        self._losses: list[float] = []
+        self._earlier_seconds = 0.0
+        self._stopping = False
+        if state is not None:
+            self._restore(state)
+        elif self.precision == "auto":
+            # Each process would decide for itself, and one odd measurement would part them.
+            faster = hardware.choose_precision(self.model) == "bf16"
+            self.precision = "bf16" if self.group.agree(faster)[0] else "fp32"
+        self.peak_flops = hardware.measure_peak(device, self.precision) * self.group.size
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._evaluation_seconds = 0.0
+
+    def stop(self) -> None:
+        """Ask the run to end after the present step. May be called from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> Iterator[Event]:
+        """Train, and yield an event at the start, every few steps, and at the end.
+
+        Raises:
+            TrainingError: The loss is no longer a number.
+        """
+        network = self.group.wrap(self.model)
+        self.model.train()
+        if self.config.minutes is not None:
+            self._evaluation_seconds = self._predict_evaluation()
+        yield Started(
+            step=self.step,
+            steps=self.steps,
+            parameters=self.model.parameter_count(),
+            characters=len(self.corpus.train),
+            precision=self.precision,
+            device=str(self.group.device),
+            threads=torch.get_num_threads(),
+            processes=self.group.size,
+            peak_flops=self.peak_flops,
+        )
+        while self.step < self.steps:
+            started = time.perf_counter()
+            self._losses.append(self._learn(network))
+            self.step += 1
+            self._recent.append(time.perf_counter() - started)
+            self._plan()
+            last = self.step == self.steps
+            measured = self.step * self.config.evaluations >= (self._evaluated + 1) * self.steps
+            if measured or self.step % self.config.report_every == 0 or self.step == 1:
+                yield self._report(measured=measured, last=last)
+            if self._stopping and not last:
+                self._check_losses()
+                yield Interrupted(self.step, self.steps)
+                return
+        yield Finished(self._finish())
+
+    def state(self) -> dict[str, Any]:
+        """Return what continues the run from here, bit for bit: plain values and tensors.
+
+        The order of the text and the random choices of dropout follow from the seed and the step,
+        so these two stand for the data position and the random state.
+
+        Raises:
+            TrainingError: A weight is no longer a number, so that nothing could go on from here.
+        """
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise TrainingError(self._not_a_number())
+        return copy.deepcopy(
+            {
+                "config": asdict(self.config),
+                "command": self.command,
+                "corpus_sha256": self.corpus.sha256,
+                "processes": self.group.size,
+                "threads": torch.get_num_threads(),
+                "precision": self.precision,
+                "step": self.step,
+                "steps": self.steps,
+                "evaluated": self._evaluated,
+                "losses": self._losses,
+                "curve": self.curve,
+                "seconds": self.seconds,
+                "weights": self.model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            }
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds spent on the run, those before an interruption included."""
+        return self._earlier_seconds + time.perf_counter() - self._began
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        if state["corpus_sha256"] != self.corpus.sha256:
+            msg = f"{self.corpus.name} is not the text that this run began with. Name that one."
+            raise TrainingError(msg)
+        if state["processes"] != self.group.size:
+            msg = f"This run began with {state['processes']} processes. Give it as many."
+            raise TrainingError(msg)
+        self.precision = state["precision"]
+        self.step, self.steps = state["step"], state["steps"]
+        self._evaluated = state["evaluated"]
+        self._losses = list(state["losses"])
+        self.curve = [tuple(point) for point in state["curve"]]
+        self._earlier_seconds = state["seconds"]
+        self.model.load_state_dict(state["weights"])
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(copy.deepcopy(kept))
+
+    def _learn(self, network: torch.nn.Module) -> float:
+        """Take one step; return its loss, the mean over the whole batch."""
+        config, group = self.config, self.group
+        factor = rate_factor(self.step, self.steps, config)
+        for optimizer, rates in zip(self._optimizers, self._base_rates, strict=True):
+            for param_group, rate in zip(optimizer.param_groups, rates, strict=True):
+                param_group["lr"] = rate * factor
+        if config.dropout or config.attention_dropout:
+            # Dropout draws from the global generator.
+            torch.manual_seed(hash((config.seed, self.step, group.rank)) % 2**63)
+        rows = slice(group.rank, None, group.size)
+        inputs, targets = self._batches.draw(self.step, rows)
+        with hardware.autocast(group.device, self.precision):
+            logits = network(inputs)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        if math.isfinite(config.gradient_clip):
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        for optimizer in self._optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return float(group.sum(loss.detach()) / group.size)
+
+    def _plan(self) -> None:
+        """Where the run is planned by time, say after each step how many there will be."""
+        if self.config.minutes is None:
+            self.steps, self._stopping = self._agree(self.steps)
+            return
+        measurements = self.config.evaluations - self._evaluated
+        left = 60 * self.config.minutes - self.seconds - measurements * self._evaluation_seconds
+        # The first step of a process allocates, and would foretell too slow a run.
+        recent = list(self._recent)[1:] or list(self._recent)
+        steps = self.step + max(0, round(left / (sum(recent) / len(recent))))
+        self.steps, self._stopping = self._agree(steps)
+
+    def _agree(self, steps: int) -> tuple[int, bool]:
+        steps, stopping = self.group.agree(steps, self._stopping)
+        return steps, bool(stopping)
+
+    def _predict_evaluation(self) -> float:
+        """Return how many seconds the held-out loss will take, from a part of the text."""
+        part = self._held_out[: 128 * self.model.config.context]
+        evaluate(self.model, part)
+        started = time.perf_counter()
+        evaluate(self.model, part)
+        return (time.perf_counter() - started) * len(self._held_out) / len(part)
+
+    def _check_losses(self) -> None:
+        if not all(map(math.isfinite, self._losses)):
+            raise TrainingError(self._not_a_number())
+
+    def _not_a_number(self) -> str:
+        return (
+            f"The loss is no longer a number at step {self.step}. "
+            "Lower the learning rates or train with --precision fp32."
+        )
+
+    def _report(self, *, measured: bool, last: bool) -> Progress:
+        self._check_losses()
+        train_loss = sum(self._losses) / len(self._losses)
+        self._losses.clear()
+        held_out: float | None = None
+        sample: str | None = None
+        if last:
+            self.model.round_to_bfloat16()
+        if measured:
+            started = time.perf_counter()
+            held_out = evaluate(self.model, self._held_out, self.group).loss
+            self._evaluated += 1
+            sample = self._sample()
+            self._evaluation_seconds = time.perf_counter() - started
+        self.curve.append((self.step, train_loss, held_out))
+        step_seconds = sum(self._recent) / len(self._recent)
+        characters = self.config.batch * self.model.config.context / step_seconds
+        to_come = self.config.evaluations - self._evaluated
+        return Progress(
+            step=self.step,
+            steps=self.steps,
+            train_loss=train_loss,
+            held_out_loss=held_out,
+            characters_per_second=characters,
+            peak_share=characters * self.model.training_flops() / self.peak_flops,
+            seconds=self.seconds,
+            seconds_left=step_seconds * (self.steps - self.step)
+            + to_come * self._evaluation_seconds,
+            sample=sample,
+        )
+
+    def _sample(self) -> str:
+        # Rounded, as at the end: for such weights the decoder is compiled already.
+        rounded = copy.deepcopy(self.model).cpu()
+        rounded.round_to_bfloat16()
+        bard = Generator(
+            Checkpoint(
+                config=rounded.config, vocabulary=self.vocabulary, weights=rounded.state_dict()
+            )
+        )
+        return bard.generate("", SAMPLE_CHARS, seed=self.config.seed)
+
+    def _finish(self) -> Checkpoint:
+        _, train_loss, held_out = self.curve[-1]
+        weights = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
+        return Checkpoint(
+            config=self.model.config,
+            vocabulary=self.vocabulary,
+            weights=weights,
+            lexicon=self._lexicon,
             training=TrainingRecord(
-                steps=config.steps,
-                train_loss=mean,
+                steps=self.steps,
+                batch=self.config.batch,
+                train_loss=train_loss,
                 held_out_loss=held_out,
-                corpus_sha256=corpus.sha256,
-                command=command,
-                seed=config.seed,
-                seconds=time.perf_counter() - started,
-                precision=precision,
+                curve=tuple(self.curve),
+                corpus_sha256=self.corpus.sha256,
+                command=self.command,
+                seed=self.config.seed,
+                seconds=self.seconds,
+                precision=self.precision,
+                device=str(self.group.device),
+                threads=torch.get_num_threads(),
+                processes=self.group.size,
                 torch_version=str(torch.__version__),
                 finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             ),
         )
-    )
+
+
+def config_of(state: Mapping[str, Any]) -> TrainingConfig:
+    """Return the configuration of the run that a `Trainer.state` continues."""
+    known = {field.name for field in fields(TrainingConfig)}
+    return TrainingConfig(**{k: v for k, v in state["config"].items() if k in known})
 
 
 def build_optimizers(model: GPT, config: TrainingConfig) -> list[torch.optim.Optimizer]:
@@ -181,76 +472,24 @@ def build_optimizers(model: GPT, config: TrainingConfig) -> list[torch.optim.Opt
 
     Embeddings, the head, LayerNorms and biases are what Muon is not made for.
     """
-    hidden = model.hidden_matrices()
-    rest = [p for name, p in model.named_parameters() if name not in hidden]
-    return [
-        Muon(hidden.values(), lr=config.muon_rate, weight_decay=config.weight_decay),
-        torch.optim.AdamW(
-            rest,
-            lr=config.adam_rate,
-            betas=(0.9, 0.95),
-            weight_decay=config.weight_decay,
-            fused=True,
-        ),
-    ]
+    hidden = model.hidden_matrices() if config.optimizer == "muon" else {}
+    adamw = torch.optim.AdamW(
+        [p for name, p in model.named_parameters() if name not in hidden],
+        lr=config.adam_rate,
+        betas=(0.9, 0.95) if hidden else (0.9, 0.999),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    if not hidden:
+        return [adamw]
+    return [Muon(hidden.values(), config.muon_rate, config.weight_decay), adamw]
 
 
-def rate_factor(step: int, config: TrainingConfig) -> float:
-    """Return what the learning rates are multiplied by at `step` (from 0).
+def rate_factor(step: int, steps: int, config: TrainingConfig) -> float:
+    """Return what the learning rates are multiplied by at `step` (from 0) of `steps`.
 
     A linear warm-up, a constant middle, and a linear fall to zero at the last step.
     """
-    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    decay = min(1.0, (config.steps - step) / max(1.0, config.steps * config.decay_share))
-    return min(warmup, decay)
-
-
-def draw_batches(
-    ids: Tensor, batch: int, context: int, random: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (B, T) inputs and their targets, for ever.
-
-    Each epoch cuts the text at a fresh offset into windows and deals them in a new order, so
-    that every character is seen once an epoch.
-
-    Raises:
-        TrainingError: The text is shorter than one window.
-    """
-    windows = (len(ids) - 1) // context - 1
-    if windows < 1:
-        msg = f"{len(ids):,} characters are too few for windows of {context}. Give a longer text."
-        raise TrainingError(msg)
-    reach = torch.arange(context)
-    starts = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(starts) < batch:
-            offset = int(torch.randint(context, (1,), generator=random))
-            order = torch.randperm(windows, generator=random)
-            starts = torch.cat([starts, order * context + offset])
-        places = starts[:batch, None] + reach  # (B, T)
-        starts = starts[batch:]
-        yield ids[places], ids[places + 1]
-
-
-def faster_precision(model: GPT) -> str:
-    """Time training passes each way and return ``bf16`` if it is the faster here.
-
-    Two short passages are enough: where bfloat16 is emulated it is ten times as slow.
-    """
-    ids = torch.zeros((2, model.config.context), dtype=torch.int64)
-    seconds = {}
-    for precision in ("fp32", "bf16"):
-        times = []
-        for _ in range(3):
-            started = time.perf_counter()
-            with _autocast(precision):
-                logits = model(ids)
-            logits.float().square().mean().backward()
-            times.append(time.perf_counter() - started)
-        seconds[precision] = min(times)
-    model.zero_grad(set_to_none=True)
-    return min(seconds, key=lambda precision: seconds[precision])
-
-
-def _autocast(precision: str) -> AbstractContextManager[object]:
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
+    warmup = min(1.0, (step + 1) / max(1.0, steps * config.warmup_share))
+    decay = min(1.0, (steps - step) / max(1.0, steps * config.decay_share))
+    return max(0.0, min(warmup, decay))

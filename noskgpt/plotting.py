@@ -1,0 +1,36 @@
+"""The curve of a run as a picture."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from noskgpt.checkpoint import TrainingRecord
+from noskgpt.errors import CheckpointError
+
+
+def plot_losses(record: TrainingRecord, path: Path, *, title: str = "") -> None:
+    """Write a PNG, or what the suffix of `path` asks for, of both losses over the steps.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    steps = [step for step, _, _ in record.curve]
+    axes.plot(steps, [loss for _, loss, _ in record.curve], label="training", linewidth=1)
+    measured = [(step, loss) for step, _, loss in record.curve if loss is not None]
+    axes.plot(*zip(*measured, strict=True), "o-", label="held out")
+    step, loss = measured[-1]
+    axes.annotate(
+        f"{loss:.3f}", (step, loss), xytext=(0, 8), textcoords="offset points", ha="right"
+    )
+    axes.set(xlabel="step", ylabel="loss (nats per character)", title=title)
+    lowest = min(loss for _, loss in measured)
+    axes.set_ylim(lowest - 0.3, lowest + 1.2)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        msg = f"{path}: the plot cannot be written ({error}). Name a .png file that can be."
+        raise CheckpointError(msg) from error
