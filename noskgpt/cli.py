@@ -159,11 +159,9 @@ def train(
     Ctrl-C or SIGTERM ends the run early in such a way that --resume goes on with it. Under
     `torchrun` its processes share each batch.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
-    checkpoints.check_writable(out)
-    if plot is not None:
-        checkpoints.check_writable(plot)
+    torch.set_num_threads(threads or torch.get_num_threads())
+    for path in filter(None, (out, plot)):
+        checkpoints.check_writable(path)
     changes: dict[str, Any] = {
         "preset": preset,
         "minutes": minutes,

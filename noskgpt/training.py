@@ -271,12 +271,12 @@ class Trainer:
             self._losses.append(self._learn(network))
             self.step += 1
             self._recent.append(time.perf_counter() - started)
-            self._plan()
+            stopping = self._plan()
             last = self.step == self.steps
             measured = self.step * self.config.evaluations >= (self._evaluated + 1) * self.steps
             if measured or self.step % self.config.report_every == 0 or self.step == 1:
                 yield self._report(measured=measured, last=last)
-            if self._stopping and not last:
+            if stopping and not last:
                 self._check_losses()
                 yield Interrupted(self.step, self.steps)
                 return
@@ -357,21 +357,22 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         return float(group.sum(loss.detach()) / group.size)
 
-    def _plan(self) -> None:
-        """Where the run is planned by time, say after each step how many there will be."""
-        if self.config.minutes is None:
-            self.steps, self._stopping = self._agree(self.steps)
-            return
-        measurements = self.config.evaluations - self._evaluated
-        left = 60 * self.config.minutes - self.seconds - measurements * self._evaluation_seconds
-        # The first step of a process allocates, and would foretell too slow a run.
-        recent = list(self._recent)[1:] or list(self._recent)
-        steps = self.step + max(0, round(left / (sum(recent) / len(recent))))
-        self.steps, self._stopping = self._agree(steps)
+    def _plan(self) -> bool:
+        """Say after a step how many there will be; return whether to stop at this one.
 
-    def _agree(self, steps: int) -> tuple[int, bool]:
-        steps, stopping = self.group.agree(steps, self._stopping)
-        return steps, bool(stopping)
+        The first process decides for all: each has a clock of its own, and signals reach them
+        between different steps.
+        """
+        steps = self.steps
+        if self.config.minutes is not None:
+            measurements = self.config.evaluations - self._evaluated
+            left = 60 * self.config.minutes - self.seconds
+            left -= measurements * self._evaluation_seconds
+            # The first step of a process allocates, and would foretell too slow a run.
+            recent = list(self._recent)[1:] or list(self._recent)
+            steps = self.step + max(0, round(left / (sum(recent) / len(recent))))
+        self.steps, stopping = self.group.agree(steps, self._stopping)
+        return bool(stopping)
 
     def _predict_evaluation(self) -> float:
         """Return how many seconds the held-out loss will take, from a part of the text."""

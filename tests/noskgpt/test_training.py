@@ -3,37 +3,53 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from noskgpt import training
+from noskgpt import hardware, training
+from noskgpt.batches import Batches
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CorpusError, TrainingError
-from noskgpt.evaluation import evaluate
+from noskgpt.evaluation import Evaluation, evaluate
 from noskgpt.model import GPT, ModelConfig
+from noskgpt.parallel import Group
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 
-CONFIG = training.TrainingConfig(
-    steps=30, batch=4, warmup_steps=5, evaluate_every=15, report_every=5, precision="fp32"
-)
+CONFIG = training.TrainingConfig(steps=30, batch=4, report_every=5, evaluations=2, precision="fp32")
 
 
 def run(path: Path, config: training.TrainingConfig = CONFIG) -> list[training.Event]:
     """Train on a file and return every event."""
-    return list(training.train(load_corpus(path), config, command="noskgpt train"))
+    return list(training.Trainer(load_corpus(path), config, command="noskgpt train").run())
+
+
+def losses(events: list[training.Event]) -> list[tuple[int, float, float | None]]:
+    return [
+        (event.step, event.train_loss, event.held_out_loss)
+        for event in events
+        if isinstance(event, training.Progress)
+    ]
 
 
 def test_learns_and_records_what_it_did(small_corpus: Path) -> None:
-    *progress, finished = run(small_corpus)
+    started, *progress, finished = run(small_corpus)
+    assert isinstance(started, training.Started)
+    assert (started.parameters, started.precision) == (1_170_625, "fp32")
+    assert started.peak_flops > 0
     assert isinstance(finished, training.Finished)
-    assert all(isinstance(event, training.Progress) for event in progress)
-    steps = [event.step for event in progress if isinstance(event, training.Progress)]
-    assert steps == [1, 5, 10, 15, 20, 25, 30]
+    assert [step for step, _, _ in losses(progress)] == [1, 5, 10, 15, 20, 25, 30]
+    measured = [event for event in progress if isinstance(event, training.Progress)]
+    assert [event.step for event in measured if event.held_out_loss is not None] == [15, 30]
+    assert all((event.sample is None) == (event.held_out_loss is None) for event in measured)
+    assert measured[-1].seconds_left == 0
+    assert 0 < measured[-1].peak_share < 1
     record = finished.checkpoint.training
     assert record.held_out_loss is not None
     assert record.held_out_loss < 2.6 < math.log(65)  # letters alone, without order, give 2.6
-    assert (record.steps, record.command) == (30, "noskgpt train")
+    assert (record.steps, record.batch, record.command) == (30, 4, "noskgpt train")
+    assert list(record.curve) == losses(progress)
     corpus = load_corpus(small_corpus)
     assert record.corpus_sha256 == corpus.sha256
     ids = torch.tensor(Tokenizer(finished.checkpoint.vocabulary).encode(corpus.held_out))
@@ -51,6 +67,94 @@ def test_the_same_seed_gives_the_same_weights(small_corpus: Path) -> None:
     assert names[0] == names[1] != names[2]
 
 
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(small_corpus: Path, optimizer: str) -> None:
+    config = replace(CONFIG, steps=14, dropout=0.1, optimizer=optimizer)
+    whole = run(small_corpus, config)
+    first = training.Trainer(load_corpus(small_corpus), config)
+    events: list[training.Event] = []
+    for event in first.run():
+        events.append(event)
+        if isinstance(event, training.Progress) and event.step == 5:
+            first.stop()
+    interrupted = events.pop()
+    assert interrupted == training.Interrupted(step=6, steps=14)
+    state = first.state()
+    rest = list(training.Trainer(load_corpus(small_corpus), state=state).run())
+    assert isinstance(rest[0], training.Started)
+    assert rest[0].step == 6
+    assert losses(events + rest) == losses(whole)
+    ends = [found[-1] for found in (whole, rest)]
+    assert isinstance(ends[0], training.Finished)
+    assert isinstance(ends[1], training.Finished)
+    assert ends[0].checkpoint.fingerprint() == ends[1].checkpoint.fingerprint()
+
+
+def test_a_run_goes_on_with_its_own_text_only(small_corpus: Path, tmp_path: Path) -> None:
+    state = training.Trainer(load_corpus(small_corpus), CONFIG).state()
+    other = tmp_path / "other.txt"
+    other.write_text(small_corpus.read_text(encoding="utf-8") + "More.\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match="not the text that this run began with"):
+        training.Trainer(load_corpus(other), state=state)
+    with pytest.raises(TrainingError, match="2 processes"):
+        training.Trainer(load_corpus(small_corpus), state=state | {"processes": 2})
+
+
+def test_plans_as_many_steps_as_fit_into_the_time(
+    small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock on which a step takes 2 s at first and 4 s later, and an evaluation 10 s."""
+    now = 0.0
+
+    def learn(trainer: training.Trainer, _network: object) -> float:
+        nonlocal now
+        now += 2 if trainer.step < 40 else 4
+        return 1.0
+
+    def measure(*_arguments: object) -> Evaluation:
+        nonlocal now
+        now += 10
+        return Evaluation(1.0, 1)
+
+    monkeypatch.setattr("noskgpt.training.time.perf_counter", lambda: now)
+    monkeypatch.setattr(training.Trainer, "_learn", learn)
+    monkeypatch.setattr(training.Trainer, "_predict_evaluation", lambda _: 10.0)
+    monkeypatch.setattr(training, "evaluate", measure)
+    monkeypatch.setattr(hardware, "measure_peak", lambda *_: 1e9)
+    config = replace(CONFIG, minutes=5.0, evaluations=4)
+    events = run(small_corpus, config)
+    measured = [step for step, _, loss in losses(events) if loss is not None]
+    assert len(measured) == 4
+    assert now == pytest.approx(300, abs=4)
+    finished = events[-1]
+    assert isinstance(finished, training.Finished)
+    assert finished.checkpoint.training.steps == measured[-1] == 40 + (300 - 80 - 40) / 4
+
+
+def test_a_batch_must_be_shared_out_evenly(small_corpus: Path) -> None:
+    with pytest.raises(TrainingError, match="cannot be shared out to 3 processes"):
+        training.Trainer(
+            load_corpus(small_corpus), CONFIG, group=Group(torch.device("cpu"), size=3)
+        )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"batch": 0},
+        {"evaluations": 0},
+        {"minutes": 0.0},
+        {"minutes": math.nan},
+        {"precision": "fp64"},
+        {"optimizer": "sgd"},
+    ],
+)
+def test_settings_that_make_no_run(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        training.TrainingConfig(**wrong)
+
+
 def test_takes_the_alphabet_of_a_foreign_text(tmp_path: Path) -> None:
     path = tmp_path / "greek.txt"
     path.write_text("μῆνιν ἄειδε θεὰ\n" * 1000, encoding="utf-8")
@@ -60,8 +164,26 @@ def test_takes_the_alphabet_of_a_foreign_text(tmp_path: Path) -> None:
 
 
 def test_stops_when_the_loss_is_no_longer_a_number(small_corpus: Path) -> None:
+    trainer = training.Trainer(
+        load_corpus(small_corpus), replace(CONFIG, adam_rate=float("inf"), steps=10)
+    )
     with pytest.raises(TrainingError, match="no longer a number"):
-        run(small_corpus, replace(CONFIG, adam_rate=float("inf"), steps=10))
+        list(trainer.run())
+    with pytest.raises(TrainingError, match="no longer a number"):
+        trainer.state()
+
+
+def test_bfloat16_is_tried_only_where_its_products_are_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = GPT(ModelConfig(n_layer=1))
+    rates = {"fp32": 1.0, "bf16": 1.1}
+    monkeypatch.setattr(hardware, "measure_peak", lambda _, name, side: rates[name] * side)
+    assert hardware.choose_precision(model) == "fp32"
+    rates["bf16"] = 2.0
+    seconds = iter([2.0, 1.0])
+    monkeypatch.setattr(hardware, "_best_seconds", lambda *_: next(seconds))
+    assert hardware.choose_precision(model) == "bf16"
 
 
 def test_evaluation_equals_the_definition() -> None:
@@ -80,24 +202,42 @@ def test_evaluation_equals_the_definition() -> None:
 
 
 def test_an_epoch_deals_every_window_once_and_targets_follow_inputs() -> None:
-    ids = torch.arange(256 * 10)
-    batches = training.draw_batches(ids, 4, 256, torch.Generator().manual_seed(1))
-    starts = set()
-    for _ in range(2):
-        inputs, targets = next(batches)
+    batches = Batches(torch.arange(256 * 10), batch=3, context=256, seed=1)
+    assert batches.windows == 8
+    drawn = [batches.draw(step) for step in range(8)]
+    for inputs, targets in drawn:
+        assert inputs.shape == (3, 256)
         assert torch.equal(inputs + 1, targets)
-        starts |= set(inputs[:, 0].tolist())
-    assert len(starts) == 8
-    assert len({start % 256 for start in starts}) == 1
+    starts = [int(inputs[0]) for batch, _ in drawn for inputs in batch]
+    epochs = [starts[i : i + 8] for i in (0, 8, 16)]
+    for epoch in epochs:
+        assert len({start % 256 for start in epoch}) == 1
+        assert sorted(start // 256 for start in epoch) == list(range(8))
+    assert len({epoch[0] % 256 for epoch in epochs}) == 3
+    assert len({tuple(start // 256 for start in epoch) for epoch in epochs}) == 3
+
+
+def test_a_batch_follows_from_its_step_and_is_dealt_out_by_rows() -> None:
+    def fresh() -> Batches:
+        return Batches(torch.arange(256 * 10), batch=4, context=256, seed=7)
+
+    whole, _ = fresh().draw(5)
+    shares = [fresh().draw(5, slice(rank, None, 2))[0] for rank in range(2)]
+    assert torch.equal(torch.stack(shares, dim=1).flatten(0, 1), whole)
+    assert not torch.equal(fresh().draw(4)[0], whole)
+    with pytest.raises(TrainingError, match="too few"):
+        Batches(torch.arange(512), batch=4, context=256, seed=7)
 
 
 def test_rates_rise_stay_and_fall_to_nothing() -> None:
-    config = training.TrainingConfig(steps=1000, warmup_steps=100, decay_share=0.6)
-    factors = [training.rate_factor(step, config) for step in range(1000)]
+    config = training.TrainingConfig(warmup_share=0.1, decay_share=0.6)
+    factors = [training.rate_factor(step, 1000, config) for step in range(1000)]
     assert factors[0] == pytest.approx(0.01)
     assert factors[250] == 1.0
     assert factors[700] == pytest.approx(0.5)
     assert 0 < factors[999] < 0.01
+    original = training.PRESETS["original"]
+    assert {training.rate_factor(step, 1000, original) for step in range(1000)} == {1.0}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,182 @@
+"""Runs on disk: real processes that are killed, stopped and continued."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from noskgpt import checkpoint as checkpoints
+from noskgpt import runs, training
+from noskgpt.corpus import load_corpus
+from noskgpt.errors import CheckpointError, TrainingError
+from noskgpt.parallel import Group
+from tests.noskgpt.test_cli import noskgpt
+
+STEPS = ("--steps", "20", "--batch", "4", "--dropout", "0.1", "--precision", "fp32")
+CPU = Group(torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the weights of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("runs")
+    done = noskgpt("train", "--corpus", small_corpus, *STEPS, "--out", "new.pth", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "new.pth"
+
+
+def watch(
+    corpus: Path, folder: Path, until: Callable[[dict[str, Any]], bool]
+) -> tuple[subprocess.Popen[str], list[dict[str, Any]]]:
+    """Start a run that saves all the time, and return it at the first event that `until` likes."""
+    command = [sys.executable, "-m", "noskgpt", "train", "--corpus", str(corpus), *STEPS]
+    process = subprocess.Popen(  # noqa: S603
+        [*command, "--out", "new.pth", "--json", "--save-seconds", "0"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    events: list[dict[str, Any]] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        events.append(json.loads(line))
+        if until(events[-1]):
+            break
+    return process, events
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = checkpoints.load(one), checkpoints.load(other)
+    assert first.training.held_out_loss == second.training.held_out_loss
+    assert first.training.curve == second.training.curve
+    return first.fingerprint() == second.fingerprint()
+
+
+def test_a_killed_run_ends_where_an_undisturbed_one_does(
+    small_corpus: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    process, _ = watch(small_corpus, tmp_path, lambda event: event["event"] == "saved")
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    assert not (tmp_path / "new.pth").exists()
+    again = noskgpt("train", "--resume", "--out", "new.pth", "--json", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    events = [json.loads(line) for line in again.stdout.splitlines()]
+    assert (events[0]["event"], events[-1]["event"]) == ("started", "finished")
+    assert 0 < events[0]["step"] < 20
+    assert same_weights(tmp_path / "new.pth", uninterrupted)
+    assert not (tmp_path / "new.pth.run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_run_and_ends_it(
+    small_corpus: Path, uninterrupted: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    process, events = watch(small_corpus, tmp_path, lambda event: event["event"] == "progress")
+    process.send_signal(number)
+    rest, _ = process.communicate()
+    events += [json.loads(line) for line in rest.splitlines()]
+    assert process.returncode == 128 + number
+    *_, saved, interrupted = events
+    assert (saved["event"], interrupted["event"]) == ("saved", "interrupted")
+    assert saved["step"] == interrupted["step"] < 20
+    kept = (tmp_path / "new.pth.run").read_bytes()
+    refused = noskgpt("train", "--corpus", small_corpus, "--out", "new.pth", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "unfinished run" in refused.stderr
+    changed = noskgpt("train", "--resume", "--out", "new.pth", "--steps", "9", cwd=tmp_path)
+    assert changed.returncode == 1
+    assert "leave out --steps" in changed.stderr
+    assert (tmp_path / "new.pth.run").read_bytes() == kept
+    again = noskgpt("train", "--resume", "--out", "new.pth", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"Going on at step {saved['step']}" in again.stdout
+    assert same_weights(tmp_path / "new.pth", uninterrupted)
+
+
+def test_two_processes_learn_what_one_does(small_corpus: Path, tmp_path: Path) -> None:
+    options = ("--steps", "12", "--batch", "4", "--precision", "fp32", "--json")
+    alone = noskgpt("train", "--corpus", small_corpus, *options, "--out", "one.pth", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    shared = subprocess.run(  # noqa: S603
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "-m", "noskgpt", "train", "--corpus", str(small_corpus)),
+            *(*options, "--out", "two.pth"),
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert shared.returncode == 0, shared.stderr
+    events = [json.loads(line) for line in shared.stdout.splitlines()]
+    assert [event["event"] for event in events].count("finished") == 1
+    assert events[0]["processes"] == 2
+    one, two = (checkpoints.load(tmp_path / f"{name}.pth") for name in ("one", "two"))
+    assert two.training.processes == 2
+    assert two.training.held_out_loss == pytest.approx(one.training.held_out_loss, abs=1e-3)
+    for mine, theirs in zip(one.training.curve, two.training.curve, strict=True):
+        assert mine[1] == pytest.approx(theirs[1], abs=1e-3)
+
+
+def test_a_full_disk_stops_no_run_and_damages_no_file(
+    small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real full disks need a superuser to make; the write that fails is simulated."""
+    out = tmp_path / "new.pth"
+    config = training.TrainingConfig(steps=4, batch=2, report_every=1, evaluations=1)
+    trainer = runs.begin(out, config, corpus_path=small_corpus, command="", group=CPU)
+    save, events = torch.save, []
+
+    def full(document: object, file: Any) -> None:
+        if trainer.step == 2:
+            file.write(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(document, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    for event in runs.follow(trainer, out, corpus_path=small_corpus, save_seconds=0):
+        events.append(event)
+        if isinstance(event, runs.NotSaved):
+            assert event.step == 2
+            assert "No space left" in event.problem
+            there = sorted(path.name for path in tmp_path.iterdir())
+            assert there == ["new.pth.run"]
+            _, text = runs.resume(out, corpus_path=None, group=CPU)
+            assert text == small_corpus
+    kinds = [type(event).__name__ for event in events]
+    assert kinds.count("NotSaved") == 1
+    assert kinds.count("Saved") == 2
+    assert checkpoints.load(out).training.steps == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["new.pth"]
+
+
+def test_a_file_that_continues_nothing(small_corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new.pth"
+    with pytest.raises(TrainingError, match="no unfinished run"):
+        runs.resume(out, corpus_path=None, group=CPU)
+    path = runs.run_path(out)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match=r"new\.pth\.run"):
+        runs.resume(out, corpus_path=None, group=CPU)
+    torch.save({"format": "noskgpt-run", "format_version": 99}, path)
+    with pytest.raises(CheckpointError, match="Delete it"):
+        runs.resume(out, corpus_path=None, group=CPU)
+    state = training.Trainer(load_corpus(small_corpus), training.TrainingConfig(steps=2)).state()
+    del state["weights"]
+    whole = {"format": runs.FORMAT, "format_version": runs.FORMAT_VERSION, "corpus": None}
+    torch.save(whole | state, path)
+    with pytest.raises(CheckpointError, match="damaged run"):
+        runs.resume(out, corpus_path=small_corpus, group=CPU)
