@@ -9,25 +9,26 @@ class Head(nn.Module):
 
     tril: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float) -> None:
         super().__init__()
         self.key = nn.Linear(128, 32, bias=False)
         self.query = nn.Linear(128, 32, bias=False)
         self.value = nn.Linear(128, 32, bias=False)
         self.register_buffer("tril", torch.tril(torch.ones(256, 256)))
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         time = x.shape[1]
         scores = self.query(x) @ self.key(x).mT / 128**0.5
         scores = scores.masked_fill(self.tril[:time, :time] == 0, float("-inf"))
-        out: Tensor = scores.softmax(-1) @ self.value(x)
+        out: Tensor = self.dropout(scores.softmax(-1)) @ self.value(x)
         return out
 
 
 class SelfAttention(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, dropout: float) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(Head() for _ in range(4))
+        self.heads = nn.ModuleList(Head(dropout) for _ in range(4))
         self.projection = nn.Linear(128, 128)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,9 +37,11 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, dropout: float) -> None:
         super().__init__()
-        self.network = nn.Sequential(nn.Linear(128, 512), nn.ReLU(), nn.Linear(512, 128))
+        self.network = nn.Sequential(
+            nn.Linear(128, 512), nn.ReLU(), nn.Linear(512, 128), nn.Dropout(dropout)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.network(x)
@@ -46,10 +49,10 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, dropout: float) -> None:
         super().__init__()
-        self.self_attention = SelfAttention()
-        self.feedforward = FeedForward()
+        self.self_attention = SelfAttention(dropout)
+        self.feedforward = FeedForward(dropout)
         self.layernorm1 = nn.LayerNorm(128)
         self.layernorm2 = nn.LayerNorm(128)
 
@@ -62,16 +65,16 @@ class Block(nn.Module):
 class Reference(nn.Module):
     """(B, T) ids to (B, T, 65) logits."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.token_embedding_table = nn.Embedding(65, 128)
         self.position_embedding_table = nn.Embedding(256, 128)
-        self.transformer_blocks = nn.ModuleList(Block() for _ in range(5))
-        self.feedforward = FeedForward()
+        self.transformer_blocks = nn.ModuleList(Block(dropout) for _ in range(5))
+        self.feedforward = FeedForward(dropout)
         self.output_head = nn.Linear(128, 65)
 
     def forward(self, ids: Tensor) -> Tensor:
-        places = torch.arange(ids.shape[1])
+        places = torch.arange(ids.shape[1], device=ids.device)
         x = self.token_embedding_table(ids) + self.position_embedding_table(places)
         for block in self.transformer_blocks:
             x = block(x)

@@ -1,0 +1,140 @@
+"""Training speed: `python -m benchmarks.training`. Ends in one line of JSON.
+
+Side by side in one run: a step of the reference's structure (a module per head, dropout on the
+attention weights, AdamW, fp32), of its structure in our modules, and of ours as it ships; then how
+long ours takes to a held-out loss.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from noskgpt import hardware
+from noskgpt.corpus import Corpus, load_corpus
+from noskgpt.model import GPT, ModelConfig
+from noskgpt.training import PRESETS, Finished, Progress, Trainer, TrainingConfig, build_optimizers
+from tests.noskgpt.reference import Reference
+
+BATCHES = (16, 64)
+ROUNDS = 4
+VOCABULARY = 65
+
+
+def main() -> None:
+    """Measure, print a table and a line of JSON; exit code 1 if a bound is not kept."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--loss", type=float, default=1.8, help="held-out loss to time")
+    parser.add_argument("--minutes", type=float, default=5.0, help="give that up after")
+    options = parser.parse_args()
+
+    device = hardware.best_device()
+    precision = hardware.choose_precision(GPT(ModelConfig()).to(device))
+    seconds = {batch: step_seconds(batch, precision) for batch in BATCHES}
+    table = Table("", *(f"batch {batch}, s" for batch in BATCHES), "times", title="One step")
+    names = list(seconds[BATCHES[0]])
+    for name in names:
+        row = [seconds[batch][name] for batch in BATCHES]
+        ratios = [seconds[batch][names[0]] / seconds[batch][name] for batch in BATCHES]
+        table.add_row(
+            name, *(f"{s:.3f}" for s in row), " / ".join(f"{ratio:.1f}" for ratio in ratios)
+        )
+    Console().print(table)
+    # The reference's own batch: at a smaller one its many small products cost it more still.
+    ratio = seconds[64][names[0]] / seconds[64][names[-1]]
+    wanted = 3 if precision == "bf16" else 2
+    reached = time_to(options.loss, options.minutes, load_corpus())
+    print(
+        json.dumps(
+            {
+                "precision": precision,
+                "threads": torch.get_num_threads(),
+                "step_seconds": {str(batch): times for batch, times in seconds.items()},
+                "times_faster": ratio,
+                "bound": wanted,
+                "held_out_loss": options.loss,
+                **reached,
+            }
+        )
+    )
+    raise SystemExit(0 if ratio >= wanted else 1)
+
+
+def step_seconds(batch: int, precision: str) -> dict[str, float]:
+    """Return the median seconds of a step of `batch` windows, taken in turns."""
+    torch.manual_seed(1)
+    original = PRESETS["original"]
+    steppers = {
+        "the reference's structure": stepper(Reference(dropout=0.1), original, batch, "fp32"),
+        "its recipe in our modules": stepper(
+            GPT(ModelConfig(), dropout=0.1, attention_dropout=0.1), original, batch, "fp32"
+        ),
+        "ours, fp32": stepper(GPT(ModelConfig()), TrainingConfig(), batch, "fp32"),
+    }
+    if precision == "bf16":
+        steppers["ours, bf16"] = stepper(GPT(ModelConfig()), TrainingConfig(), batch, "bf16")
+    times: dict[str, list[float]] = {name: [] for name in steppers}
+    for _ in range(ROUNDS):
+        for name, step in steppers.items():
+            started = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(found[1:]) for name, found in times.items()}
+
+
+def stepper(
+    model: nn.Module, config: TrainingConfig, batch: int, precision: str
+) -> Callable[[], None]:
+    """Return a function that takes one training step on a fixed batch."""
+    device = hardware.best_device()
+    model.to(device).train()
+    ids = torch.randint(VOCABULARY, (batch, 257), device=device)
+    if isinstance(model, GPT):
+        optimizers = build_optimizers(model, config)
+    else:
+        optimizers = [torch.optim.AdamW(model.parameters(), lr=config.adam_rate)]
+
+    def step() -> None:
+        with hardware.autocast(device, precision):
+            logits = model(ids[:, :-1])
+        loss = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        float(loss.detach())  # waits for a GPU
+
+    return step
+
+
+def time_to(wanted: float, minutes: float, corpus: Corpus) -> dict[str, float | None]:
+    """Return the seconds of training until the held-out loss is at most `wanted`.
+
+    The seconds of the measurements, every 50 steps, are not counted.
+    """
+    config = replace(PRESETS["default"], evaluations=PRESETS["default"].steps // 50)
+    trained = 0.0
+    for event in Trainer(corpus, config).run():
+        match event:
+            case Progress():
+                characters = event.step * config.batch * 256
+                trained = characters / event.characters_per_second
+                if event.held_out_loss is not None and event.held_out_loss <= wanted:
+                    return {"steps": event.step, "seconds": trained}
+                if trained > 60 * minutes:
+                    break
+            case Finished():
+                break
+    return {"steps": None, "seconds": None}
+
+
+if __name__ == "__main__":
+    main()
