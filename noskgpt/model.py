@@ -155,7 +155,8 @@ class GPT(nn.Module):
     def initialize(self, generator: torch.Generator) -> None:
         """Draw every weight anew from `generator`.
 
-        Embeddings start small because nothing normalises the residual stream before the head.
+        Embeddings start small because nothing normalises the residual stream before the head;
+        what blocks add to it starts at nothing. docs/experiments.md has what each is worth.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -168,6 +169,9 @@ class GPT(nn.Module):
             elif isinstance(module, nn.LayerNorm):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            nn.init.zeros_(block.attention.projection.weight)
+            nn.init.zeros_(block.feed_forward.contract.weight)
 
     def hidden_matrices(self) -> dict[str, nn.Parameter]:
         """Return the matrices of attention and feed-forwards: all but embeddings and head."""
