@@ -169,9 +169,9 @@ class GPT(nn.Module):
             elif isinstance(module, nn.LayerNorm):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
-        for block in self.blocks:
-            nn.init.zeros_(block.attention.projection.weight)
-            nn.init.zeros_(block.feed_forward.contract.weight)
+        for name, p in self.blocks.named_parameters():
+            if name.endswith(("projection.weight", "contract.weight")):
+                nn.init.zeros_(p)
 
     def hidden_matrices(self) -> dict[str, nn.Parameter]:
         """Return the matrices of attention and feed-forwards: all but embeddings and head."""
