@@ -160,8 +160,10 @@ def train(
     `torchrun` its processes share each batch.
     """
     torch.set_num_threads(threads or torch.get_num_threads())
-    for path in filter(None, (out, plot)):
-        checkpoints.check_writable(path)
+    checkpoints.check_writable(out)
+    if plot is not None:
+        plotting.check_format(plot)
+        checkpoints.check_writable(plot)
     changes: dict[str, Any] = {
         "preset": preset,
         "minutes": minutes,

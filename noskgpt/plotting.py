@@ -8,8 +8,16 @@ from noskgpt.checkpoint import TrainingRecord
 from noskgpt.errors import CheckpointError
 
 
+def check_format(path: Path) -> None:
+    """Raise `CheckpointError` if no picture can be written under the name `path`."""
+    formats = Figure().canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".") not in formats:
+        msg = f"{path}: not the name of a picture. Name a file that ends in .png, .svg or .pdf."
+        raise CheckpointError(msg)
+
+
 def plot_losses(record: TrainingRecord, path: Path, *, title: str = "") -> None:
-    """Write a PNG, or what the suffix of `path` asks for, of both losses over the steps.
+    """Draw both losses over the steps, in the format that the suffix of `path` names.
 
     Raises:
         CheckpointError: The file cannot be written.
@@ -31,6 +39,6 @@ def plot_losses(record: TrainingRecord, path: Path, *, title: str = "") -> None:
     axes.legend()
     try:
         figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        msg = f"{path}: the plot cannot be written ({error}). Name a .png file that can be."
+    except OSError as error:
+        msg = f"{path}: the picture cannot be written ({error}). The weights are."
         raise CheckpointError(msg) from error

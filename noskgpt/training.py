@@ -32,7 +32,7 @@ from noskgpt.tokenizer import VOCABULARY, Tokenizer
 
 SAMPLE_CHARS = 240
 _RECENT = 30
-"""Steps whose duration tells how long the next will take."""
+"""Steps whose mean duration is the speed that an event tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +238,8 @@ class Trainer:
             faster = hardware.choose_precision(self.model) == "bf16"
             self.precision = "bf16" if self.group.agree(faster)[0] else "fp32"
         self.peak_flops = hardware.measure_peak(device, self.precision) * self.group.size
+        self._first_step = self.step
+        self._step_seconds = 0.0
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._evaluation_seconds = 0.0
 
@@ -270,7 +272,9 @@ class Trainer:
             started = time.perf_counter()
             self._losses.append(self._learn(network))
             self.step += 1
-            self._recent.append(time.perf_counter() - started)
+            taken = time.perf_counter() - started
+            self._recent.append(taken)
+            self._step_seconds += taken
             stopping = self._plan()
             last = self.step == self.steps
             measured = self.step * self.config.evaluations >= (self._evaluated + 1) * self.steps
@@ -368,9 +372,10 @@ class Trainer:
             measurements = self.config.evaluations - self._evaluated
             left = 60 * self.config.minutes - self.seconds
             left -= measurements * self._evaluation_seconds
-            # The first step of a process allocates, and would foretell too slow a run.
-            recent = list(self._recent)[1:] or list(self._recent)
-            steps = self.step + max(0, round(left / (sum(recent) / len(recent))))
+            # All steps so far, for a schedule that does not swing with what else the machine does.
+            # It ends on time all the same: as the time left goes to nothing, so do the steps.
+            mean = self._step_seconds / (self.step - self._first_step)
+            steps = self.step + max(0, round(left / mean))
         self.steps, stopping = self.group.agree(steps, self._stopping)
         return bool(stopping)
 

@@ -49,19 +49,72 @@ def test_the_console_answers_until_exit(weights_file: Path, tmp_path: Path) -> N
 
 def test_trains_evaluates_and_speaks(small_corpus: Path, tmp_path: Path) -> None:
     options = ("--corpus", small_corpus, "--steps", "3", "--batch", "2", "--out", "new.pth")
-    trained = noskgpt("train", *options, cwd=tmp_path)
+    trained = noskgpt("train", *options, "--plot", "loss.png", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
+    assert "step 3: training loss" in trained.stdout
+    assert "of the peak" in trained.stdout
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     record = checkpoints.load(tmp_path / "new.pth").training
     assert record.command is not None
     assert record.command.startswith("noskgpt train --corpus")
-    measured = noskgpt(
-        "evaluate", "--weights", "new.pth", "--corpus", small_corpus, "--json", cwd=tmp_path
-    )
+    arguments = ("evaluate", "--weights", "new.pth", "--corpus", small_corpus, "--seed", "4")
+    measured = noskgpt(*arguments, "--json", cwd=tmp_path)
     report = json.loads(measured.stdout)
     assert abs(report["loss"] - report["recorded_loss"]) < 1e-4
     assert report["bits_per_character"] > report["loss"]
+    assert report["words"] > 100
+    assert 0 < report["real_words_share"] < 0.9  # so short a run knows no spelling
+    assert report["made_up_words"]
+    said = noskgpt(*arguments, cwd=tmp_path).stdout
+    assert f"real words          {report['real_words_share']:.2%} of {report['words']:,}" in said
     spoken = noskgpt("--weights", "new.pth", "--prompt", "thou", "--max-chars", "9", cwd=tmp_path)
     assert len(spoken.stdout) == 10
+
+
+def test_a_text_in_another_alphabet_is_learnt_measured_and_spoken(tmp_path: Path) -> None:
+    lines = "\n".join(f"Ὧ ξένε, ἄγγελλε §{i} Λακεδαιμονίοις!" for i in range(600))
+    (tmp_path / "greek.txt").write_text(lines, encoding="utf-8")
+    symbols = len(set(lines))
+    options = ("--corpus", "greek.txt", "--steps", "3", "--batch", "2", "--out", "greek.pth")
+    assert noskgpt("train", *options, cwd=tmp_path).returncode == 0
+    assert checkpoints.load(tmp_path / "greek.pth").config.vocab_size == symbols
+    measured = noskgpt(
+        *("evaluate", "--weights", "greek.pth", "--corpus", "greek.txt", "--json"), cwd=tmp_path
+    )
+    assert json.loads(measured.stdout)["loss"] < 4.2
+    for more in ((), ("--real-words",)):
+        spoken = noskgpt(
+            *("--weights", "greek.pth", "--prompt", "Ὧ", "--max-chars", "30", *more), cwd=tmp_path
+        )
+        assert len(spoken.stdout) == 31
+        assert set(spoken.stdout) <= set(lines)
+
+
+def test_presets_and_what_changes_them(small_corpus: Path, tmp_path: Path) -> None:
+    options = ("--preset", "original", "--steps", "2", "--batch", "2", "--json")
+    done = noskgpt("train", "--corpus", small_corpus, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["event"] for event in events[:2]] == ["started", "progress"]
+    assert events[-1]["out"] == "var/weights.pth"
+    assert (events[-1]["steps"], events[-1]["batch"]) == (2, 2)
+    assert (tmp_path / "var" / "weights.pth").is_file()
+    wrong = noskgpt("train", "--preset", "fastest", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stderr
+
+
+def test_a_program_is_told_of_failure_in_json_too(small_corpus: Path, tmp_path: Path) -> None:
+    done = noskgpt("train", "--corpus", "none.txt", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["event"] == "error"
+    assert "none.txt" in json.loads(done.stdout)["problem"]
+    assert "none.txt" in done.stderr
+    odd = ("--steps", "2", "--batch", "2", "--plot", "loss.nonsense")
+    refused = noskgpt("train", "--corpus", small_corpus, *odd, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "loss.nonsense" in refused.stderr
+    assert not (tmp_path / "var" / "weights.pth").exists()
 
 
 def test_imports_weights_of_the_original(tmp_path: Path) -> None:

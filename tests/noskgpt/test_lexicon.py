@@ -8,7 +8,7 @@ import pytest
 import noskgpt
 from noskgpt import lexicon
 from noskgpt.sampling import child
-from noskgpt.tokenizer import VOCABULARY
+from noskgpt.tokenizer import VOCABULARY, Tokenizer
 
 SPOKEN = "O'er the king's gate, love-sick; 'tis HE. 'Tis he!"
 
@@ -93,3 +93,14 @@ def test_real_words_only(weights_file: Path, fast: bool) -> None:  # noqa: FBT00
 def test_real_words_leaves_a_word_alone_that_nobody_knows(weights_file: Path) -> None:
     bard = noskgpt.load(weights_file)
     assert len(bard.generate("Xyzzyq", 50, seed=1, real_words=True)) == 50
+
+
+def test_knows_its_words_and_no_others() -> None:
+    text = "King's crown, o'er the kings"
+    trie = lexicon.build(VOCABULARY, lexicon.words(text))
+    tokenizer = Tokenizer(VOCABULARY)
+    assert lexicon.words_in_order(text) == ["king's", "crown", "o'er", "the", "kings"]
+    for word in ("king's", "KING'S", "crown", "o'er", "the", "kings"):
+        assert lexicon.knows(trie, tokenizer.encode(word))
+    for word in ("king", "kingss", "o", "crow", "x", "", "the,"):
+        assert not lexicon.knows(trie, tokenizer.encode(word))

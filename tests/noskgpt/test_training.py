@@ -129,6 +129,7 @@ def test_plans_as_many_steps_as_fit_into_the_time(
     finished = events[-1]
     assert isinstance(finished, training.Finished)
     assert finished.checkpoint.training.steps == measured[-1] == 40 + (300 - 80 - 40) / 4
+    assert measured == sorted(measured)
 
 
 def test_a_batch_must_be_shared_out_evenly(small_corpus: Path) -> None:
