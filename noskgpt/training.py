@@ -237,7 +237,8 @@ class Trainer:
             # Each process would decide for itself, and one odd measurement would part them.
             faster = hardware.choose_precision(self.model) == "bf16"
             self.precision = "bf16" if self.group.agree(faster)[0] else "fp32"
-        self.peak_flops = hardware.measure_peak(device, self.precision) * self.group.size
+        self.peak_flops = 0.0
+        self._measure_peak()
         self._first_step = self.step
         self._step_seconds = 0.0
         self._recent: deque[float] = deque(maxlen=_RECENT)
@@ -379,6 +380,11 @@ class Trainer:
         self.steps, stopping = self.group.agree(steps, self._stopping)
         return bool(stopping)
 
+    def _measure_peak(self) -> None:
+        """Measure it anew now and then: beside other work, one measurement may be far too low."""
+        peak = hardware.measure_peak(self.group.device, self.precision) * self.group.size
+        self.peak_flops = max(self.peak_flops, peak)
+
     def _predict_evaluation(self) -> float:
         """Return how many seconds the held-out loss will take, from a part of the text."""
         part = self._held_out[: 128 * self.model.config.context]
@@ -409,6 +415,7 @@ class Trainer:
             started = time.perf_counter()
             held_out = evaluate(self.model, self._held_out, self.group).loss
             self._evaluated += 1
+            self._measure_peak()
             sample = self._sample()
             self._evaluation_seconds = time.perf_counter() - started
         self.curve.append((self.step, train_loss, held_out))
