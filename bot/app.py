@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 import discord
 from discord.ext import commands
 
+from bot.admission import Cooldowns, create_cooldowns
 from bot.cogs.bard import BardCog
 from bot.cogs.scene import SceneCog
 from bot.database import open_database
 from bot.errors import StartupError
 from bot.generation import Generation, Wait, plain_wait
+from bot.guild_settings import GuildSettingsStore
 from bot.history import History
+from bot.progress import StopButton
+from bot.queue import RequestQueue
 from bot.scenes import Scenes
 from bot.settings import Settings, load_settings
 from bot.tree import BardTree
@@ -35,12 +39,18 @@ class Bard(commands.Bot):
         closing: Whether it answers no new requests.
         answering: The requests under way, which `close` waits for.
         history: The stored turns.
+        guild_settings: What the servers' managers decided.
         generation: The model at work.
+        queue: The requests for it.
+        cooldowns: When each person may ask again.
         scenes: Plays turns.
     """
 
     history: History
+    guild_settings: GuildSettingsStore
     generation: Generation
+    queue: RequestQueue
+    cooldowns: Cooldowns
     scenes: Scenes
 
     def __init__(self, settings: Settings) -> None:
@@ -80,6 +90,7 @@ class Bard(commands.Bot):
         """Add the commands and send them to Discord if they changed."""
         for cog in (BardCog(self), SceneCog(self)):
             await self.add_cog(cog, override=True)
+        self.add_dynamic_items(StopButton)
         guild_id = self.settings.dev_guild_id
         guild = discord.Object(guild_id) if guild_id else None
         try:
@@ -117,8 +128,12 @@ class Bard(commands.Bot):
     async def _open_services(self) -> None:
         self._database = await open_database(self.settings.database)
         self.history = History(self._database)
+        self.guild_settings = GuildSettingsStore(self._database, self.settings)
+        await self.guild_settings.load()
         self._generation = Generation(self.settings.weights, self.settings.workers, self.wait)
         self.generation = self._generation
+        self.queue = RequestQueue(self.settings.workers, self.settings.queue, self.wait)
+        self.cooldowns = create_cooldowns()
         self.scenes = Scenes(self.history, self.generation, self.wait)
         await self.generation.load()
         log.info("Speaking with weights %s", self.generation.model.name)

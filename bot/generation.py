@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 import noskgpt
 from bot.errors import StartupError
+from noskgpt.decoder import Cancellation
 from noskgpt.generator import MAX_SEED
 
 T = TypeVar("T")
@@ -91,13 +92,24 @@ class Generation:
     async def generate(
         self, context: str, *, max_chars: int, temperature: float, seed: int | None = None
     ) -> Result:
-        """Continue `context`; without a seed one is drawn, so that every result has one."""
+        """Continue `context`; without a seed one is drawn, so that every result has one.
+
+        Cancelled, it ends the work in its thread as well.
+        """
         model = self.model
         drawn = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
+        cancellation = Cancellation()
 
         def work() -> Result:
             start = time.perf_counter()
-            text = model.generate(context, max_chars, temperature, drawn, real_words=True)
+            text = model.generate(
+                context,
+                max_chars,
+                temperature,
+                drawn,
+                real_words=True,
+                cancellation=cancellation,
+            )
             return Result(
                 text=text,
                 seconds=time.perf_counter() - start,
@@ -105,7 +117,10 @@ class Generation:
                 weights=model.name,
             )
 
-        return await self._wait(asyncio.wrap_future(self._executor.submit(work)))
+        try:
+            return await self._wait(asyncio.wrap_future(self._executor.submit(work)))
+        finally:
+            cancellation.cancel()
 
     async def close(self) -> None:
         """Let running requests finish, drop waiting ones, and end the threads."""
