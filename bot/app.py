@@ -8,8 +8,11 @@ import discord
 from discord.ext import commands
 
 from bot.admission import Cooldowns, create_cooldowns
+from bot.cogs.about import AboutCog
 from bot.cogs.bard import BardCog
+from bot.cogs.retention import RetentionCog
 from bot.cogs.scene import SceneCog
+from bot.cogs.settings import SettingsCog
 from bot.database import open_database
 from bot.errors import StartupError
 from bot.generation import Generation, Wait, plain_wait
@@ -36,6 +39,7 @@ class Bard(commands.Bot):
     Attributes:
         settings: What it was built with.
         wait: How its services wait for threads and each other; see `bot.generation.Wait`.
+        started_at: When it logged in.
         closing: Whether it answers no new requests.
         answering: The requests under way, which `close` waits for.
         history: The stored turns.
@@ -71,6 +75,7 @@ class Bard(commands.Bot):
         self.settings = settings
         self.wait: Wait = plain_wait
         self.closing = False
+        self.started_at = discord.utils.utcnow()
         self.answering: set[asyncio.Task[Any]] = set()
         self._database: aiosqlite.Connection | None = None
         self._generation: Generation | None = None
@@ -84,12 +89,13 @@ class Bard(commands.Bot):
         await self._close_services()
         await self._open_services()
         self.closing = False
+        self.started_at = discord.utils.utcnow()
         await super().login(token)
 
     async def setup_hook(self) -> None:
         """Add the commands and send them to Discord if they changed."""
-        for cog in (BardCog(self), SceneCog(self)):
-            await self.add_cog(cog, override=True)
+        for cog in (BardCog, SceneCog, SettingsCog, AboutCog, RetentionCog):
+            await self.add_cog(cog(self), override=True)
         self.add_dynamic_items(StopButton)
         guild_id = self.settings.dev_guild_id
         guild = discord.Object(guild_id) if guild_id else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import aiohttp
 import discord
 
+from bot.admission import is_asker_or_moderator
 from bot.errors import StoppedError
 from bot.generation import Wait
 from bot.queue import Request
@@ -142,7 +143,7 @@ class StopButton(
         request = interaction.client.queue.find(self._request_id)
         if request is None:
             await answer(interaction, TOO_LATE)
-        elif interaction.user.id != request.user_id and not interaction.permissions.manage_messages:
+        elif not is_asker_or_moderator(interaction, request.user_id):
             await answer(interaction, NOT_YOURS)
         elif not request.stop():
             await answer(interaction, TOO_LATE)
