@@ -1,10 +1,14 @@
 """The model at work: loads the weights and generates in threads, off the event loop."""
 
 import asyncio
+import os
 import secrets
+import sys
+import threading
 import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -15,6 +19,9 @@ from noskgpt.decoder import Cancellation
 from noskgpt.generator import MAX_SEED
 
 T = TypeVar("T")
+
+NICENESS = 10
+"""By how much the model's threads stand back for the event loop's; see `man 7 sched`."""
 
 
 class Wait(Protocol):
@@ -44,6 +51,16 @@ class Result:
     """The short name of the weights."""
 
 
+def _yield_to_the_loop() -> None:
+    """Lower this thread's priority, where threads have their own: the event loop goes first."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        # A sandbox may forbid it, and then it is only slower.
+        with suppress(OSError):
+            niceness = os.getpriority(os.PRIO_PROCESS, thread) + NICENESS
+            os.setpriority(os.PRIO_PROCESS, thread, niceness)
+
+
 class Generation:
     """Owns the loaded model and the threads that it runs in.
 
@@ -56,7 +73,9 @@ class Generation:
     def __init__(self, path: Path | None, workers: int, wait: Wait = plain_wait) -> None:
         self._path = path
         self._wait = wait
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="bard")
+        self._executor = ThreadPoolExecutor(
+            workers, thread_name_prefix="bard", initializer=_yield_to_the_loop
+        )
         self._model: noskgpt.Generator | None = None
 
     async def load(self) -> None:

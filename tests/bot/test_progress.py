@@ -193,6 +193,22 @@ async def test_a_word_of_progress_that_cannot_be_said_harms_nothing(
     assert "20 characters" in text_of(result)
 
 
+async def test_leaving_a_server_stops_its_requests(slow: SlowStage) -> None:
+    rose = slow.env.create_guild("The Rose")
+    dan = rose.add_member(slow.env.create_user("dan"))
+    await dan.slash(rose.create_text_channel("yard"), "bard", prompt="ROMEO:", max_chars=20)
+    other = await slow.ann.slash(slow.garden, "bard", prompt="JULIET:", max_chars=20)
+    left = slow.env.bot.get_guild(rose.id)
+    assert left is not None
+    await left.leave()
+    await slow.env.settle()
+    assert len(slow.bot.answering) == 1
+    await slow.over()
+    assert "20 characters" in text_of(other)
+    assert (await slow.bot.history.figures()).scenes == 1
+    assert slow.env.errors  # its message is gone with the server
+
+
 async def test_third_request_of_a_person_is_refused_in_private(slow: SlowStage) -> None:
     for channel in (slow.garden, slow.tavern):
         await slow.ben.slash(channel, "bard", prompt="ROMEO:", max_chars=20)
