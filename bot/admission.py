@@ -16,7 +16,7 @@ from bot.queue import Request
 if TYPE_CHECKING:
     from bot.app import Bard
 
-# By person and seconds: who has waited out one server's cooldown need not wait for another's.
+# By person and seconds: a server's new cooldown is in force at once.
 Cooldowns = commands.DynamicCooldownMapping[tuple[int, int]]
 
 
@@ -37,7 +37,7 @@ def admitted(interaction: discord.Interaction["Bard"], rules: Rules) -> Iterator
     """
     client = interaction.client
     _check_place(interaction, rules)
-    # Unlike the time of day, which is this class's own choice, never set back.
+    # The library's own choice, the time of day, may be set back.
     now = time.monotonic()
     cooldown = client.cooldowns.get_bucket((interaction.user.id, rules.cooldown), now)
     if cooldown is not None and (seconds := cooldown.get_retry_after(now)) > 0:

@@ -70,7 +70,7 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        await self.end()
+        await self._end()
         match error:
             case StoppedError():
                 await self._edit(STOPPED, None)
@@ -82,9 +82,20 @@ class Progress:
                     log.warning("Could not remove a word of progress: %s", gone)
         return False
 
-    async def end(self) -> None:
-        """Edit the message no more; returns when no edit is under way."""
-        # Cutting one off could let it arrive after the reply and undo it.
+    async def replace(self, embeds: list[discord.Embed]) -> discord.InteractionMessage:
+        """Show a reply in the place of what was told so far, and tell no more."""
+        await self._end()
+        message = await self._interaction.edit_original_response(
+            content=None,
+            embeds=embeds,
+            view=None,
+            allowed_mentions=discord.AllowedMentions.none(),
+        )
+        self._shown = ""
+        return message
+
+    async def _end(self) -> None:
+        # An edit that is cut off could arrive after the reply and undo it.
         async with self._editing:
             self._following.cancel()
 

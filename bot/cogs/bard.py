@@ -12,7 +12,6 @@ from bot.admission import admitted
 from bot.guild_settings import MAX_TEMPERATURE, MIN_TEMPERATURE
 from bot.history import Ask, Turn
 from bot.progress import Progress
-from bot.queue import Request
 from bot.tree import answer
 from noskgpt.generator import MAX_SEED
 
@@ -31,33 +30,19 @@ async def perform(interaction: discord.Interaction["Bard"], ask: Ask) -> None:
     """
     client = interaction.client
     rules = client.guild_settings.rules(interaction.guild_id)
+    allowed = replace(ask, max_chars=min(ask.max_chars, rules.max_chars))
     with admitted(interaction, rules) as request:
         await interaction.response.defer(thinking=True)
         async with Progress(interaction, request, client.wait) as progress:
-            await _play(interaction, ask, request, progress, rules.max_chars)
 
+            async def show(turn: Turn, dropped: str) -> int:
+                asker = interaction.user.display_name
+                pages = rendering.embeds(turn, asker=asker, dropped=dropped)
+                return (await progress.replace(pages)).id
 
-async def _play(
-    interaction: discord.Interaction["Bard"],
-    ask: Ask,
-    request: Request,
-    progress: Progress,
-    limit: int,
-) -> None:
-    async def show(turn: Turn, dropped: str) -> int:
-        await progress.end()
-        message = await interaction.edit_original_response(
-            content=None,
-            view=None,
-            embeds=rendering.embeds(turn, asker=interaction.user.display_name, dropped=dropped),
-            allowed_mentions=discord.AllowedMentions.none(),
-        )
-        return message.id
-
-    allowed = replace(ask, max_chars=min(ask.max_chars, limit))
-    await interaction.client.scenes.play(allowed, show, request)
-    if allowed != ask:
-        await answer(interaction, f"In this server my replies end at {limit:,} characters.")
+            await client.scenes.play(allowed, show, request)
+            if allowed != ask:
+                await answer(interaction, f"Here my replies end at {rules.max_chars:,} characters.")
 
 
 class BardCog(commands.Cog):

@@ -1,5 +1,6 @@
 """`/settings`: what a server's managers decide, who may, and that it is so at once."""
 
+import asyncio
 from typing import Any
 
 import discord
@@ -8,7 +9,7 @@ import simcord
 from simcord.results import InteractionResult, ResponseMessage
 
 from bot.cogs.settings import NOTHING_CHANGED
-from bot.guild_settings import parse_limits
+from bot.guild_settings import GuildSettings, parse_limits
 from bot.tree import NOT_YOURS
 from tests.bot.conftest import Stage, said, text_of
 
@@ -198,6 +199,17 @@ def test_odd_numbers(text: str) -> None:
 async def test_the_owners_limit_holds_above_the_servers(stage: Stage) -> None:
     await stage.bot.guild_settings.change(stage.guild.id, max_chars=4000)
     assert stage.bot.guild_settings.rules(stage.guild.id).max_chars == 100
+
+
+async def test_two_managers_at_the_same_time_both_succeed(stage: Stage) -> None:
+    store = stage.bot.guild_settings
+    await asyncio.gather(
+        store.change(stage.guild.id, cooldown=5), store.change(stage.guild.id, max_chars=50)
+    )
+    own = GuildSettings(cooldown=5, max_chars=50)
+    assert store.get(stage.guild.id) == own
+    await stage.restart()
+    assert stage.bot.guild_settings.get(stage.guild.id) == own
 
 
 async def test_servers_do_not_share_settings(stage: Stage) -> None:

@@ -1,6 +1,7 @@
 """What is seen of a request that takes its time, and how it is stopped."""
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -179,6 +180,22 @@ async def test_failure_takes_the_word_of_progress_away(slow: SlowStage) -> None:
     (answer,) = result.followups
     assert answer.ephemeral
     assert "Error id" in answer.content
+    assert slow.env.errors
+
+
+async def test_failure_after_the_reply_leaves_it_there(
+    slow: SlowStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_args: object) -> None:
+        raise sqlite3.OperationalError("disk full")
+
+    result = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await slow.env.advance_time(2.1)
+    assert message(result).content == AT_WORK
+    monkeypatch.setattr(slow.bot.history, "show", fail)
+    await slow.over()
+    assert "20 characters" in text_of(result)
+    assert "Error id" in said(result)
     assert slow.env.errors
 
 
