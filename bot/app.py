@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 import discord
 from discord.ext import commands
 
+from bot.admission import Cooldowns, create_cooldowns
+from bot.cogs.about import AboutCog
 from bot.cogs.bard import BardCog
+from bot.cogs.retention import RetentionCog
 from bot.cogs.scene import SceneCog
+from bot.cogs.settings import SettingsCog
 from bot.database import open_database
 from bot.errors import StartupError
 from bot.generation import Generation, Wait, plain_wait
+from bot.guild_settings import GuildSettingsStore
 from bot.history import History
+from bot.progress import StopButton
+from bot.queue import RequestQueue
 from bot.scenes import Scenes
 from bot.settings import Settings, load_settings
 from bot.tree import BardTree
@@ -32,15 +39,22 @@ class Bard(commands.Bot):
     Attributes:
         settings: What it was built with.
         wait: How its services wait for threads and each other; see `bot.generation.Wait`.
+        started_at: When it logged in.
         closing: Whether it answers no new requests.
         answering: The requests under way, which `close` waits for.
         history: The stored turns.
+        guild_settings: What the servers' managers decided.
         generation: The model at work.
+        queue: The requests for it.
+        cooldowns: When each person may ask again.
         scenes: Plays turns.
     """
 
     history: History
+    guild_settings: GuildSettingsStore
     generation: Generation
+    queue: RequestQueue
+    cooldowns: Cooldowns
     scenes: Scenes
 
     def __init__(self, settings: Settings) -> None:
@@ -61,6 +75,7 @@ class Bard(commands.Bot):
         self.settings = settings
         self.wait: Wait = plain_wait
         self.closing = False
+        self.started_at = discord.utils.utcnow()
         self.answering: set[asyncio.Task[Any]] = set()
         self._database: aiosqlite.Connection | None = None
         self._generation: Generation | None = None
@@ -74,12 +89,14 @@ class Bard(commands.Bot):
         await self._close_services()
         await self._open_services()
         self.closing = False
+        self.started_at = discord.utils.utcnow()
         await super().login(token)
 
     async def setup_hook(self) -> None:
         """Add the commands and send them to Discord if they changed."""
-        for cog in (BardCog(self), SceneCog(self)):
-            await self.add_cog(cog, override=True)
+        for cog in (BardCog, SceneCog, SettingsCog, AboutCog, RetentionCog):
+            await self.add_cog(cog(self), override=True)
+        self.add_dynamic_items(StopButton)
         guild_id = self.settings.dev_guild_id
         guild = discord.Object(guild_id) if guild_id else None
         try:
@@ -117,8 +134,12 @@ class Bard(commands.Bot):
     async def _open_services(self) -> None:
         self._database = await open_database(self.settings.database)
         self.history = History(self._database)
+        self.guild_settings = GuildSettingsStore(self._database, self.settings)
+        await self.guild_settings.load()
         self._generation = Generation(self.settings.weights, self.settings.workers, self.wait)
         self.generation = self._generation
+        self.queue = RequestQueue(self.settings.workers, self.settings.queue, self.wait)
+        self.cooldowns = create_cooldowns()
         self.scenes = Scenes(self.history, self.generation, self.wait)
         await self.generation.load()
         log.info("Speaking with weights %s", self.generation.model.name)

@@ -9,5 +9,13 @@ class StartupError(Exception):
         self.exit_code = exit_code
 
 
+class RefusedError(Exception):
+    """A request that is not taken on; the message is shown to the user as it is."""
+
+
+class StoppedError(Exception):
+    """A request that somebody stopped: nothing of it is kept."""
+
+
 class SceneError(Exception):
     """A request that a scene cannot fulfil; the message is shown to the user as it is."""

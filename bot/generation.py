@@ -1,19 +1,27 @@
 """The model at work: loads the weights and generates in threads, off the event loop."""
 
 import asyncio
+import os
 import secrets
+import sys
+import threading
 import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import noskgpt
 from bot.errors import StartupError
+from noskgpt.decoder import Cancellation
 from noskgpt.generator import MAX_SEED
 
 T = TypeVar("T")
+
+NICENESS = 10
+"""By how much the model's threads stand back for the event loop's; see `man 7 sched`."""
 
 
 class Wait(Protocol):
@@ -43,6 +51,16 @@ class Result:
     """The short name of the weights."""
 
 
+def _yield_to_the_loop() -> None:
+    """Lower this thread's priority, where threads have their own: the event loop goes first."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        # A sandbox may forbid it, and then it is only slower.
+        with suppress(OSError):
+            niceness = os.getpriority(os.PRIO_PROCESS, thread) + NICENESS
+            os.setpriority(os.PRIO_PROCESS, thread, niceness)
+
+
 class Generation:
     """Owns the loaded model and the threads that it runs in.
 
@@ -55,7 +73,9 @@ class Generation:
     def __init__(self, path: Path | None, workers: int, wait: Wait = plain_wait) -> None:
         self._path = path
         self._wait = wait
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="bard")
+        self._executor = ThreadPoolExecutor(
+            workers, thread_name_prefix="bard", initializer=_yield_to_the_loop
+        )
         self._model: noskgpt.Generator | None = None
 
     async def load(self) -> None:
@@ -91,13 +111,24 @@ class Generation:
     async def generate(
         self, context: str, *, max_chars: int, temperature: float, seed: int | None = None
     ) -> Result:
-        """Continue `context`; without a seed one is drawn, so that every result has one."""
+        """Continue `context`; without a seed one is drawn, so that every result has one.
+
+        Cancelled, it ends the work in its thread as well.
+        """
         model = self.model
         drawn = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
+        cancellation = Cancellation()
 
         def work() -> Result:
             start = time.perf_counter()
-            text = model.generate(context, max_chars, temperature, drawn, real_words=True)
+            text = model.generate(
+                context,
+                max_chars,
+                temperature,
+                drawn,
+                real_words=True,
+                cancellation=cancellation,
+            )
             return Result(
                 text=text,
                 seconds=time.perf_counter() - start,
@@ -105,7 +136,10 @@ class Generation:
                 weights=model.name,
             )
 
-        return await self._wait(asyncio.wrap_future(self._executor.submit(work)))
+        try:
+            return await self._wait(asyncio.wrap_future(self._executor.submit(work)))
+        finally:
+            cancellation.cancel()
 
     async def close(self) -> None:
         """Let running requests finish, drop waiting ones, and end the threads."""

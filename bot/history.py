@@ -1,10 +1,15 @@
 """The turns of every scene, in SQLite."""
 
+import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import aiosqlite
+
+TIMED_TURNS = 1000
+"""Over how many of the last turns the median time is taken."""
+_DELETED_AT_ONCE = 500
 
 _COLUMNS = (
     "id, guild_id, channel_id, user_id, scene, prompt, reply,"
@@ -48,6 +53,19 @@ class Turn:
     seed: int
     weights: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What was done so far, removed turns included."""
+
+    scenes: int
+    characters: int
+    """Of replies that were shown."""
+    median_seconds: float | None
+    """Of the last turns; None where there are none."""
+    timed: int
+    """How many turns the median is of."""
 
 
 class History:
@@ -130,13 +148,61 @@ class History:
                 " WHERE channel_id = ? AND message_id = ?",
                 key,
             )
+        if deleted:
+            await self._empty_log()
         return deleted
 
     async def unlink(self, guild_id: int) -> None:
         """Forget which messages show a server's turns, for a Discord whose messages are gone."""
         await self._write("UPDATE turns SET message_id = NULL WHERE guild_id = ?", (guild_id,))
 
-    async def _write(self, sql: str, parameters: tuple[int, ...]) -> int:
+    async def figures(self) -> Figures:
+        """Return the totals, which the database keeps, and the median time of the last turns."""
+        async with self._connection.execute("SELECT scenes, characters FROM totals") as cursor:
+            row = await cursor.fetchone()
+        assert row is not None  # noqa: S101 - the migration has put it there
+        async with self._connection.execute(
+            "SELECT seconds FROM (SELECT seconds, state FROM turns ORDER BY id DESC LIMIT ?)"
+            " WHERE state != 'pending'",
+            (TIMED_TURNS,),
+        ) as cursor:
+            seconds = [seconds async for (seconds,) in cursor]
+        return Figures(
+            scenes=row[0],
+            characters=row[1],
+            median_seconds=statistics.median(seconds) if seconds else None,
+            timed=len(seconds),
+        )
+
+    async def forget_guild(self, guild_id: int) -> int:
+        """Remove every turn of a server; return how many there were."""
+        return await self._remove("guild_id = ?", guild_id)
+
+    async def forget_before(self, created_at: float) -> int:
+        """Remove the turns older than a time, in seconds since 1970; return how many."""
+        return await self._remove("created_at < ?", created_at)
+
+    async def _remove(self, condition: str, value: float) -> int:
+        removed = 0
+        while True:
+            # Not all at once: others want to read and write in between.
+            count = await self._write(
+                "DELETE FROM turns WHERE id IN"  # noqa: S608 - the condition is ours
+                f" (SELECT id FROM turns WHERE {condition} LIMIT {_DELETED_AT_ONCE})",
+                (value,),
+            )
+            removed += count
+            if count < _DELETED_AT_ONCE:
+                break
+        if removed:
+            await self._empty_log()
+        return removed
+
+    async def _empty_log(self) -> None:
+        """Take what was removed out of the write-ahead log as well."""
+        await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    async def _write(self, sql: str, parameters: tuple[float, ...]) -> int:
         async with self._connection.execute(sql, parameters) as cursor:
             return cursor.rowcount
 

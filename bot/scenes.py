@@ -9,6 +9,7 @@ from bot import script
 from bot.errors import SceneError
 from bot.generation import Generation, Wait, plain_wait
 from bot.history import Ask, History, Turn
+from bot.queue import Request
 
 CONTEXT_CHARS = 2000
 """How much of a scene the model is given. It looks at the last 256 at most."""
@@ -38,7 +39,7 @@ class Scenes:
         finally:
             lock.release()
 
-    async def play(self, ask: Ask, show: Show) -> Turn:
+    async def play(self, ask: Ask, show: Show, request: Request) -> Turn:
         """Generate a reply to `ask`, store it, have it shown, and return its turn.
 
         The channel is held from reading its scene until the reply is shown, so that the next
@@ -46,11 +47,12 @@ class Scenes:
 
         Raises:
             SceneError: There is no scene to continue.
+            StoppedError: `request` was stopped before its reply was written; nothing is stored.
         """
-        async with self._turn_of(ask.channel_id):
-            return await self._play(ask, show)
+        async with request.stoppable(), self._turn_of(ask.channel_id):
+            return await self._play(ask, show, request)
 
-    async def _play(self, ask: Ask, show: Show) -> Turn:
+    async def _play(self, ask: Ask, show: Show, request: Request) -> Turn:
         scene = await self._history.scene(ask.channel_id)
         past: list[Turn] = []
         if not ask.fresh:
@@ -60,9 +62,11 @@ class Scenes:
         opening, dropped = self._open(ask.prompt)
         told = script.compose((self._open(turn.prompt)[0], turn.reply) for turn in past)
         context = script.join(told, opening)[-CONTEXT_CHARS:]
-        result = await self._generation.generate(
-            context, max_chars=ask.max_chars, temperature=ask.temperature, seed=ask.seed
-        )
+        async with request.worker():
+            result = await self._generation.generate(
+                context, max_chars=ask.max_chars, temperature=ask.temperature, seed=ask.seed
+            )
+        request.commit()
         turn = await self._history.add(
             ask,
             scene=scene + 1 if ask.fresh or not scene else scene,

@@ -13,6 +13,9 @@ from bot.errors import StartupError
 REPLY_LIMIT = 4000
 """Largest reply in characters: what two embeds hold with room for the prompt and the footer."""
 
+COOLDOWN_LIMIT = 3600
+"""Longest cooldown in seconds."""
+
 SNOWFLAKE = "a Discord id: a whole number such as 80351110224678912"
 
 
@@ -60,6 +63,16 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="a whole number from 1 to 64",
+    )
+    queue: int = Field(default=32, ge=1, le=1000, description="a whole number from 1 to 1000")
+    cooldown: int = Field(
+        default=3,
+        ge=0,
+        le=COOLDOWN_LIMIT,
+        description=f"whole seconds from 0 to {COOLDOWN_LIMIT}",
+    )
+    retention_days: int | None = Field(
+        default=None, ge=1, le=36500, description="a whole number of days from 1; empty: for ever"
     )
     dev_guild_id: int | None = Field(default=None, gt=0, description=SNOWFLAKE)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(

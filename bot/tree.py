@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import discord
 from discord import app_commands
 
-from bot.errors import SceneError
+from bot.errors import RefusedError, SceneError
 
 if TYPE_CHECKING:
     from bot.app import Bard
@@ -74,10 +74,7 @@ class BardTree(app_commands.CommandTree["Bard"]):
     ) -> None:
         """Tell the user, once, what went wrong; an unforeseen error is logged under an id."""
         cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
-        if isinstance(cause, discord.HTTPException) and cause.code in _GONE:
-            log.warning("The interaction was gone before its answer: %s", cause)
-            return
-        await answer(interaction, _describe(cause))
+        await answer_failure(interaction, cause)
 
     async def sync_if_changed(self, guild: discord.abc.Snowflake | None = None) -> bool:
         """Send the commands to Discord if they differ from what it holds; return whether."""
@@ -99,6 +96,14 @@ class BardTree(app_commands.CommandTree["Bard"]):
         return changed
 
 
+async def answer_failure(interaction: discord.Interaction[Any], error: Exception) -> None:
+    """Tell the user what went wrong, unless Discord has forgotten the interaction."""
+    if isinstance(error, discord.HTTPException) and error.code in _GONE:
+        log.warning("The interaction was gone before its answer: %s", error)
+        return
+    await answer(interaction, _describe(error))
+
+
 async def answer(interaction: discord.Interaction[Any], text: str) -> None:
     """Say something to the user alone, in whichever way the interaction still allows."""
     nobody = discord.AllowedMentions.none()
@@ -116,7 +121,7 @@ def _describe(cause: Exception) -> str:
     error_id = secrets.token_hex(4)
     level = logging.WARNING
     match cause:
-        case SceneError():
+        case SceneError() | RefusedError():
             return str(cause)
         case app_commands.CommandOnCooldown():
             seconds = math.ceil(cause.retry_after)
@@ -129,7 +134,7 @@ def _describe(cause: Exception) -> str:
             text = NOT_YOURS
         case _:
             level, text = logging.ERROR, UNFORESEEN
-    log.log(level, "Error %s in a command", error_id, exc_info=cause)
+    log.log(level, "Error %s at an interaction", error_id, exc_info=cause)
     return f"{text} Error id: `{error_id}`"
 
 

@@ -1,5 +1,6 @@
 """`/bard`: asking the bard."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import discord
@@ -7,28 +8,41 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot import rendering
+from bot.admission import admitted
+from bot.guild_settings import MAX_TEMPERATURE, MIN_TEMPERATURE
 from bot.history import Ask, Turn
+from bot.progress import Progress
+from bot.tree import answer
 from noskgpt.generator import MAX_SEED
 
 if TYPE_CHECKING:
     from bot.app import Bard
 
-DEFAULT_CHARS = 1000
-DEFAULT_TEMPERATURE = 0.8
 PROMPT_LIMIT = 1000
 
 
 async def perform(interaction: discord.Interaction["Bard"], ask: Ask) -> None:
-    """Play a turn as the answer to an acknowledged interaction."""
+    """Play a turn as the answer to an interaction, which is not acknowledged yet.
 
-    async def show(turn: Turn, dropped: str) -> int:
-        message = await interaction.edit_original_response(
-            embeds=rendering.embeds(turn, asker=interaction.user.display_name, dropped=dropped),
-            allowed_mentions=discord.AllowedMentions.none(),
-        )
-        return message.id
+    Raises:
+        RefusedError, CommandOnCooldown: It is not taken on.
+        SceneError: There is no scene to continue.
+    """
+    client = interaction.client
+    rules = client.guild_settings.rules(interaction.guild_id)
+    allowed = replace(ask, max_chars=min(ask.max_chars, rules.max_chars))
+    with admitted(interaction, rules) as request:
+        await interaction.response.defer(thinking=True)
+        async with Progress(interaction, request, client.wait) as progress:
 
-    await interaction.client.scenes.play(ask, show)
+            async def show(turn: Turn, dropped: str) -> int:
+                asker = interaction.user.display_name
+                pages = rendering.embeds(turn, asker=asker, dropped=dropped)
+                return (await progress.replace(pages)).id
+
+            await client.scenes.play(allowed, show, request)
+            if allowed != ask:
+                await answer(interaction, f"Here my replies end at {rules.max_chars:,} characters.")
 
 
 class BardCog(commands.Cog):
@@ -48,8 +62,6 @@ class BardCog(commands.Cog):
 
 
 def _make_command(limit: int) -> app_commands.Command[Any, ..., None]:
-    usual = min(DEFAULT_CHARS, limit)
-
     @app_commands.command(name="bard", description="Ask the bard to go on from your words.")
     @app_commands.describe(
         prompt="A speaker, such as ROMEO:, or the beginning of a speech",
@@ -61,20 +73,20 @@ def _make_command(limit: int) -> app_commands.Command[Any, ..., None]:
     async def bard(
         interaction: discord.Interaction["Bard"],
         prompt: app_commands.Range[str, 1, PROMPT_LIMIT],
-        max_chars: app_commands.Range[int, 1, limit] = usual,
-        temperature: app_commands.Range[float, 0.1, 2.0] = DEFAULT_TEMPERATURE,
+        max_chars: app_commands.Range[int, 1, limit] | None = None,
+        temperature: app_commands.Range[float, MIN_TEMPERATURE, MAX_TEMPERATURE] | None = None,
         seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
         fresh: bool = False,  # noqa: FBT001, FBT002 - an option of the command
     ) -> None:
-        await interaction.response.defer()
+        rules = interaction.client.guild_settings.rules(interaction.guild_id)
         ask = Ask(
             guild_id=interaction.guild_id,
             channel_id=interaction.channel_id or 0,
             user_id=interaction.user.id,
             # A lone surrogate, which JSON can carry, has no place in SQLite or in an answer.
             prompt=prompt.encode(errors="replace").decode(),
-            max_chars=max_chars,
-            temperature=temperature,
+            max_chars=rules.usual_chars if max_chars is None else max_chars,
+            temperature=rules.temperature if temperature is None else temperature,
             seed=seed,
             fresh=fresh,
         )

@@ -6,7 +6,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.cogs.bard import DEFAULT_CHARS, DEFAULT_TEMPERATURE, perform
+from bot.cogs.bard import perform
 from bot.history import Ask
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ class SceneCog(commands.Cog):
     @scene.command(name="continue", description="Let the scene go on by itself.")
     async def go_on(self, interaction: discord.Interaction["Bard"]) -> None:
         """Play a turn without a prompt."""
-        await interaction.response.defer()
+        rules = self.bot.guild_settings.rules(interaction.guild_id)
         ask = Ask(
             guild_id=interaction.guild_id,
             channel_id=interaction.channel_id or 0,
             user_id=interaction.user.id,
             prompt=None,
-            max_chars=min(DEFAULT_CHARS, self.bot.settings.max_chars),
-            temperature=DEFAULT_TEMPERATURE,
+            max_chars=rules.usual_chars,
+            temperature=rules.temperature,
         )
         await perform(interaction, ask)
 

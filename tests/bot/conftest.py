@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, tmp_path: Path, weights: Path) -> Settings:
     """Settings with a database and weights of the test's own."""
-    usual = {"database": tmp_path / "bard.sqlite3", "weights": weights, "workers": 2}
+    usual = {"database": tmp_path / "bard.sqlite3", "weights": weights, "workers": 2, "cooldown": 0}
     marker = request.node.get_closest_marker("settings")
     return Settings(**(usual | (marker.kwargs if marker else {})))
 

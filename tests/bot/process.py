@@ -26,6 +26,7 @@ async def bot_process(
             "PYTHONPATH": str(ROOT),
             "BARD_WEIGHTS": str(weights),
             "BARD_WORKERS": "1",
+            "BARD_COOLDOWN": "0",
             **environment,
         },
         stdout=asyncio.subprocess.PIPE,

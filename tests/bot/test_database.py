@@ -77,6 +77,25 @@ def test_every_migration_says_what_it_is_for() -> None:
         assert header[1].startswith("-- Why: ")
 
 
+def test_totals_begin_with_what_was_shown_before(path: Path, migrations: Path) -> None:
+    open_and_close(path, migrations)
+    turns = [
+        (1, 1, "abc", "shown"),
+        (1, 1, "d", "shown"),
+        (1, 2, "e", "pending"),
+        (2, 1, "", "deleted"),
+    ]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO turns (channel_id, scene, reply, state, user_id, max_chars, temperature,"
+            " seed, weights, seconds, created_at) VALUES (?, ?, ?, ?, 1, 1, 1, 1, 'w', 1, 1)",
+            turns,
+        )
+    open_and_close(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT scenes, characters FROM totals").fetchall() == [(2, 4)]
+
+
 def test_migrates_only_what_is_pending(path: Path, migrations: Path) -> None:
     open_and_close(path, migrations)
     with closing(sqlite3.connect(path)) as connection, connection:

@@ -19,6 +19,9 @@ def test_defaults() -> None:
     assert settings.owner_ids == frozenset()
     assert settings.max_chars == 4000
     assert 1 <= settings.workers <= 64
+    assert settings.queue == 32
+    assert settings.cooldown == 3
+    assert settings.retention_days is None
     assert settings.dev_guild_id is None
     assert settings.log_level == "INFO"
 
@@ -52,6 +55,9 @@ def test_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BARD_MAX_CHARS", "4001", "from 1 to 4000"),
         ("BARD_MAX_CHARS", "many", "from 1 to 4000"),
         ("BARD_WORKERS", "65", "from 1 to 64"),
+        ("BARD_QUEUE", "0", "from 1 to 1000"),
+        ("BARD_COOLDOWN", "3601", "from 0 to 3600"),
+        ("BARD_RETENTION_DAYS", "0", "of days from 1"),
         ("BARD_OWNER_IDS", "1,romeo", "user ids, separated by commas"),
         ("BARD_OWNER_IDS", "-1", "user ids, separated by commas"),
         ("BARD_DEV_GUILD_ID", "globe", "whole number"),
