@@ -66,7 +66,7 @@ class Scenes:
         turn = await self._history.add(
             ask,
             scene=scene + 1 if ask.fresh or not scene else scene,
-            reply=result.text,
+            reply=script.finish(result.text),
             seed=result.seed,
             weights=result.weights,
             seconds=result.seconds,

@@ -1,5 +1,6 @@
 """The real bot on a simulated Discord, with a real model that is small enough to be quick."""
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,3 +131,9 @@ def said(result: InteractionResult) -> str:
     """Return the plain text of all answers to an interaction, follow-ups included."""
     answers = [result.response, *result.followups]
     return "\n".join(answer.content for answer in answers if answer is not None)
+
+
+def counted(result: InteractionResult) -> int:
+    """Return how many characters a reply says that it has."""
+    (count,) = re.findall(r"^(?:Take .* · )?([\d,]+) characters? · ", text_of(result), re.MULTILINE)
+    return int(count.replace(",", ""))
