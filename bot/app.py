@@ -13,6 +13,7 @@ from bot.database import open_database
 from bot.errors import StartupError
 from bot.generation import Generation, Wait, plain_wait
 from bot.history import History
+from bot.replies import Choose, Continue, Delete, Reroll
 from bot.scenes import Scenes
 from bot.settings import Settings, load_settings
 from bot.tree import BardTree
@@ -77,9 +78,10 @@ class Bard(commands.Bot):
         await super().login(token)
 
     async def setup_hook(self) -> None:
-        """Add the commands and send them to Discord if they changed."""
+        """Add the commands and buttons; send the commands to Discord if they changed."""
         for cog in (BardCog(self), SceneCog(self)):
             await self.add_cog(cog, override=True)
+        self.add_dynamic_items(Continue, Reroll, Choose, Delete)
         guild_id = self.settings.dev_guild_id
         guild = discord.Object(guild_id) if guild_id else None
         try:

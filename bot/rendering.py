@@ -23,16 +23,20 @@ _LINE_START = re.compile(r"[ \t]*(?:[#>+-]|\d+(?=[.)]))")
 _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
-def embeds(turn: Turn, *, asker: str, dropped: str = "") -> list[discord.Embed]:
+def headline(turn: Turn, asker: str) -> str:
+    """Return the line above a turn, which names the person who asked."""
+    name = _one_line(asker, 80) or "Someone"
+    return f"{name} asks the bard" if turn.prompt is not None else f"{name}: and then?"
+
+
+def embeds(turn: Turn, *, author: str, dropped: str = "") -> list[discord.Embed]:
     """Return the one or two embeds that show a turn, together at most 6000 characters.
 
     Args:
         turn: What to show. No character of its reply is left out.
-        asker: The name of the person who asked.
+        author: Its `headline`.
         dropped: The characters of the prompt that the model's alphabet lacks.
     """
-    author = _one_line(asker, 80) or "Someone"
-    author = f"{author} asks the bard" if turn.prompt is not None else f"{author}: and then?"
     title = _title(turn.prompt) if turn.prompt is not None else "The scene goes on"
     footer = _footer(turn, dropped)
     room = MESSAGE_LIMIT - len(author) - len(title) - len(footer)
@@ -120,6 +124,8 @@ def _footer(turn: Turn, dropped: str) -> str:
         f"{turn.seconds:.2f} s",
         f"weights {turn.weights[:80]}",
     ]
+    if turn.takes > 1:
+        parts.insert(0, f"Take {turn.take} of {turn.takes}")
     line = " \N{MIDDLE DOT} ".join(parts)
     shown = _one_line(dropped, _NOTE_SHOWN)
     return f"{line}\nNot in the bard's alphabet, so left out: {shown}" if shown else line

@@ -74,10 +74,7 @@ class BardTree(app_commands.CommandTree["Bard"]):
     ) -> None:
         """Tell the user, once, what went wrong; an unforeseen error is logged under an id."""
         cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
-        if isinstance(cause, discord.HTTPException) and cause.code in _GONE:
-            log.warning("The interaction was gone before its answer: %s", cause)
-            return
-        await answer(interaction, _describe(cause))
+        await explain(interaction, cause)
 
     async def sync_if_changed(self, guild: discord.abc.Snowflake | None = None) -> bool:
         """Send the commands to Discord if they differ from what it holds; return whether."""
@@ -111,6 +108,14 @@ async def answer(interaction: discord.Interaction[Any], text: str) -> None:
         log.warning("Could not answer an interaction: %s", error)
 
 
+async def explain(interaction: discord.Interaction[Any], cause: Exception) -> None:
+    """Tell the user what went wrong with a command or a button."""
+    if isinstance(cause, discord.HTTPException) and cause.code in _GONE:
+        log.warning("The interaction was gone before its answer: %s", cause)
+        return
+    await answer(interaction, _describe(cause))
+
+
 def _describe(cause: Exception) -> str:
     """Return what to tell the user; logs the cause under an id, unless it is the user's to mend."""
     error_id = secrets.token_hex(4)
@@ -129,7 +134,7 @@ def _describe(cause: Exception) -> str:
             text = NOT_YOURS
         case _:
             level, text = logging.ERROR, UNFORESEEN
-    log.log(level, "Error %s in a command", error_id, exc_info=cause)
+    log.log(level, "Error %s in an interaction", error_id, exc_info=cause)
     return f"{text} Error id: `{error_id}`"
 
 
@@ -158,7 +163,7 @@ def _without_defaults(value: Any) -> Any:  # noqa: ANN401 - any JSON
             return {
                 key: item
                 for key, item in kept.items()
-                if item not in ([], {}) and not any(item is nothing for nothing in absent)
+                if item not in ([], {}, "") and not any(item is nothing for nothing in absent)
             }
         case list():
             return [_without_defaults(item) for item in value]

@@ -6,8 +6,8 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot import rendering
-from bot.history import Ask, Turn
+from bot.history import Ask
+from bot.replies import perform
 from noskgpt.generator import MAX_SEED
 
 if TYPE_CHECKING:
@@ -16,19 +16,6 @@ if TYPE_CHECKING:
 DEFAULT_CHARS = 1000
 DEFAULT_TEMPERATURE = 0.8
 PROMPT_LIMIT = 1000
-
-
-async def perform(interaction: discord.Interaction["Bard"], ask: Ask) -> None:
-    """Play a turn as the answer to an acknowledged interaction."""
-
-    async def show(turn: Turn, dropped: str) -> int:
-        message = await interaction.edit_original_response(
-            embeds=rendering.embeds(turn, asker=interaction.user.display_name, dropped=dropped),
-            allowed_mentions=discord.AllowedMentions.none(),
-        )
-        return message.id
-
-    await interaction.client.scenes.play(ask, show)
 
 
 class BardCog(commands.Cog):

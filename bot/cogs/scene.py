@@ -6,8 +6,9 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.cogs.bard import DEFAULT_CHARS, DEFAULT_TEMPERATURE, perform
+from bot.cogs.bard import DEFAULT_CHARS, DEFAULT_TEMPERATURE
 from bot.history import Ask
+from bot.replies import perform
 
 if TYPE_CHECKING:
     from bot.app import Bard

@@ -81,6 +81,7 @@ async def test_the_row_of_a_turn(stage: Stage, settings: Settings) -> None:
         "weights": stage.bot.generation.model.name,
         "state": "shown",
         "message_id": result.response.id,
+        "take": 1,
     }
 
 

@@ -72,7 +72,7 @@ def check_limits(embeds: list[discord.Embed]) -> None:
 
 @given(reply=REPLIES, prompt=st.one_of(st.none(), st.text(max_size=1000)), dropped=st.text())
 def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -> None:
-    embeds = rendering.embeds(turn(reply, prompt), asker="ann", dropped=dropped)
+    embeds = rendering.embeds(turn(reply, prompt), author="ann asks the bard", dropped=dropped)
     check_limits(embeds)
     shown = "".join(embed.description or "" for embed in embeds)
     if not reply.strip():
@@ -90,13 +90,13 @@ def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -
 )
 def test_full_length_of_one_piece(piece: str) -> None:
     reply = (piece * 4000)[:4000]
-    embeds = rendering.embeds(turn(reply, "*" * 1000), asker="`" * 100, dropped="😀" * 300)
+    embeds = rendering.embeds(turn(reply, "*" * 1000), author="`" * 96, dropped="😀" * 300)
     check_limits(embeds)
 
 
 def test_speakers_are_bold_and_only_they() -> None:
     reply = "O, speak again.\nI say:\n\nFirst Citizen:\nBefore we\nMENENIUS:\nWhat?"
-    (embed,) = rendering.embeds(turn(reply), asker="ann")
+    (embed,) = rendering.embeds(turn(reply), author="ann asks the bard")
     assert embed.description == (
         "O, speak again.\nI say:\n\n**First Citizen:**\nBefore we\n**MENENIUS:**\nWhat?"
     )
@@ -104,7 +104,7 @@ def test_speakers_are_bold_and_only_they() -> None:
 
 def test_two_embeds_when_the_bold_speakers_need_them() -> None:
     reply = ("ROMEO:\nO, she doth teach the torches to burn bright.\n\n" * 100)[:4000]
-    first, second = rendering.embeds(turn(reply), asker="ann")
+    first, second = rendering.embeds(turn(reply), author="ann asks the bard")
     assert first.title == "ROMEO:"
     assert first.author.name == "ann asks the bard"
     assert first.footer.text is None
@@ -135,19 +135,19 @@ def test_escape(line: str, escaped: str) -> None:
 
 
 def test_long_prompt_is_shortened() -> None:
-    (embed,) = rendering.embeds(turn("x", "word " * 200), asker="ann")
+    (embed,) = rendering.embeds(turn("x", "word " * 200), author="ann asks the bard")
     assert embed.title is not None
     assert embed.title.endswith("word…")
     assert len(embed.title) <= 200
 
 
 def test_prompt_of_nothing_visible_has_a_title() -> None:
-    (embed,) = rendering.embeds(turn("x", "\x00 \u202e"), asker="ann")
+    (embed,) = rendering.embeds(turn("x", "\x00 \u202e"), author="ann asks the bard")
     assert embed.title == "…"
 
 
 def test_footer_counts_one_character() -> None:
-    (embed,) = rendering.embeds(turn("x"), asker="ann", dropped="😀")
+    (embed,) = rendering.embeds(turn("x"), author="ann asks the bard", dropped="😀")
     assert embed.footer.text == (
         "1 character · 1.25 s · weights noskgpt-12345678\n"
         "Not in the bard's alphabet, so left out: 😀"
