@@ -16,6 +16,7 @@ from bot.history import History
 from bot.replies import Choose, Continue, Delete, Reroll
 from bot.scenes import Scenes
 from bot.settings import Settings, load_settings
+from bot.suggestions import Suggestions
 from bot.tree import BardTree
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ class Bard(commands.Bot):
         history: The stored turns.
         generation: The model at work.
         scenes: Plays turns.
+        suggestions: Prompts to choose from.
     """
 
     history: History
     generation: Generation
     scenes: Scenes
+    suggestions: Suggestions
 
     def __init__(self, settings: Settings) -> None:
         options: dict[str, Any] = {}
@@ -122,6 +125,8 @@ class Bard(commands.Bot):
         self._generation = Generation(self.settings.weights, self.settings.workers, self.wait)
         self.generation = self._generation
         self.scenes = Scenes(self.history, self.generation, self.wait)
+        self.suggestions = Suggestions(self.history)
+        await self.suggestions.load(self.settings.corpus)
         await self.generation.load()
         log.info("Speaking with weights %s", self.generation.model.name)
 

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import discord
 
@@ -20,12 +20,14 @@ _NOTE_SHOWN = 40
 _FENCE = "```"
 _SPECIAL = re.compile(r"[\\*_~|`<\[\]]|:(?=//|[\w+-]+:)")
 _LINE_START = re.compile(r"[ \t]*(?:[#>+-]|\d+(?=[.)]))")
+_MARKUP = re.compile(r"\\(.)|\*\*", re.DOTALL)
+_SILENCE = "*(silence)*"
 _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
 def headline(turn: Turn, asker: str) -> str:
     """Return the line above a turn, which names the person who asked."""
-    name = _one_line(asker, 80) or "Someone"
+    name = one_line(asker, 80) or "Someone"
     return f"{name} asks the bard" if turn.prompt is not None else f"{name}: and then?"
 
 
@@ -50,6 +52,27 @@ def embeds(turn: Turn, *, author: str, dropped: str = "") -> list[discord.Embed]
 def escape(line: str) -> str:
     """Return one line of plain text such that Discord shows it as it is."""
     return "".join(_escape_units(line))
+
+
+def plain(embeds: Iterable[discord.Embed]) -> str:
+    """Return the reply that embeds show, without what the setting of it added."""
+    text = ""
+    for embed in embeds:
+        page = embed.description or ""
+        if page.startswith(_FENCE):
+            text += page.removeprefix(f"{_FENCE}\n").removesuffix(_FENCE)
+        elif page != _SILENCE:
+            text += _MARKUP.sub(r"\1", page)
+    return text
+
+
+def one_line(text: str, limit: int) -> str:
+    """Return text without line breaks, control and bidirectional characters, shortened."""
+    visible = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text.translate(_BIDI))
+    words = " ".join(visible.split())
+    if len(words) <= limit:
+        return words
+    return words[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _escape_units(line: str) -> Iterator[str]:
@@ -79,7 +102,7 @@ def _units(text: str, *, bold: bool) -> Iterator[str]:
 def _pages(text: str, room: int) -> list[str]:
     """Return `text` set as a script, on pages of at most 4096 and together `room` characters."""
     if not text.strip():
-        return ["*(silence)*"]
+        return [_SILENCE]
     for bold in (True, False):
         units = list(_units(text, bold=bold))
         if sum(map(len, units)) <= room:
@@ -111,7 +134,7 @@ def _fill(units: list[str], width: int) -> Iterator[str]:
 
 def _title(prompt: str) -> str:
     for limit in (_PROMPT_SHOWN, TITLE_LIMIT // 2 - 1):
-        title = escape(_one_line(prompt, limit))
+        title = escape(one_line(prompt, limit))
         if len(title) <= TITLE_LIMIT:
             break
     return title or "\N{HORIZONTAL ELLIPSIS}"
@@ -127,14 +150,5 @@ def _footer(turn: Turn, dropped: str) -> str:
     if turn.takes > 1:
         parts.insert(0, f"Take {turn.take} of {turn.takes}")
     line = " \N{MIDDLE DOT} ".join(parts)
-    shown = _one_line(dropped, _NOTE_SHOWN)
+    shown = one_line(dropped, _NOTE_SHOWN)
     return f"{line}\nNot in the bard's alphabet, so left out: {shown}" if shown else line
-
-
-def _one_line(text: str, limit: int) -> str:
-    """Return text without line breaks, control and bidirectional characters, shortened."""
-    visible = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text.translate(_BIDI))
-    words = " ".join(visible.split())
-    if len(words) <= limit:
-        return words
-    return words[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"

@@ -15,10 +15,36 @@ from bot.scenes import Show, Spot, may_change
 if TYPE_CHECKING:
     from bot.app import Bard
 
+DEFAULT_CHARS = 1000
+DEFAULT_TEMPERATURE = 0.8
+
 NOT_YOURS = (
     "That is for whoever asked for this speech, and for the moderators here. "
     "You may press Continue, or ask me yourself with `/bard`."
 )
+
+
+def ask_of(
+    interaction: discord.Interaction["Bard"],
+    prompt: str | None,
+    *,
+    max_chars: int = DEFAULT_CHARS,
+    temperature: float = DEFAULT_TEMPERATURE,
+    seed: int | None = None,
+    fresh: bool = False,
+) -> Ask:
+    """Return what somebody asks for by an interaction, where it took place."""
+    return Ask(
+        guild_id=interaction.guild_id,
+        channel_id=interaction.channel_id or 0,
+        user_id=interaction.user.id,
+        # A lone surrogate, which JSON can carry, has no place in SQLite or in an answer.
+        prompt=None if prompt is None else prompt.encode(errors="replace").decode(),
+        max_chars=min(max_chars, interaction.client.settings.max_chars),
+        temperature=temperature,
+        seed=seed,
+        fresh=fresh,
+    )
 
 
 async def perform(interaction: discord.Interaction["Bard"], ask: Ask) -> None:
@@ -53,18 +79,10 @@ class Continue(Button, template=r"bard:continue:(?P<turn>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction["Bard"]) -> None:
         """Play another turn, of the length and temperature of this one."""
-        bot = interaction.client
         # Before the acknowledgement, which everyone sees: a refusal is for one person alone.
-        turn = await bot.scenes.find_in_scene(_spot(interaction, self["turn"]))
+        turn = await interaction.client.scenes.find_in_scene(_spot(interaction, self["turn"]))
         await interaction.response.defer(thinking=True)
-        ask = Ask(
-            guild_id=interaction.guild_id,
-            channel_id=turn.channel_id,
-            user_id=interaction.user.id,
-            prompt=None,
-            max_chars=min(turn.max_chars, bot.settings.max_chars),
-            temperature=turn.temperature,
-        )
+        ask = ask_of(interaction, None, max_chars=turn.max_chars, temperature=turn.temperature)
         await perform(interaction, ask)
 
 

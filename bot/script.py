@@ -63,3 +63,11 @@ def finish(text: str) -> str:
             break
         told = told[: told.rindex(lines[-1])]
     return told if told.strip() else text
+
+
+def ending(text: str, limit: int) -> str:
+    """Return the last part of a text, at most `limit` characters and from the start of a word."""
+    part = text[-limit:]
+    if len(text) <= limit:
+        return part
+    return re.sub(r"\A\S*\s+", "", part) or part

@@ -61,7 +61,9 @@ class BardTree(app_commands.CommandTree["Bard"]):
     async def interaction_check(self, interaction: discord.Interaction["Bard"], /) -> bool:
         """Take a request on, unless the bot is about to leave, which it then says."""
         if self.client.closing:
-            await answer(interaction, LEAVING)
+            # Suggestions while somebody types can only be suggestions.
+            if interaction.type is not discord.InteractionType.autocomplete:
+                await answer(interaction, LEAVING)
             return False
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one

@@ -6,9 +6,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.cogs.bard import DEFAULT_CHARS, DEFAULT_TEMPERATURE
-from bot.history import Ask
-from bot.replies import perform
+from bot.replies import ask_of, perform
 
 if TYPE_CHECKING:
     from bot.app import Bard
@@ -26,15 +24,7 @@ class SceneCog(commands.Cog):
     async def go_on(self, interaction: discord.Interaction["Bard"]) -> None:
         """Play a turn without a prompt."""
         await interaction.response.defer()
-        ask = Ask(
-            guild_id=interaction.guild_id,
-            channel_id=interaction.channel_id or 0,
-            user_id=interaction.user.id,
-            prompt=None,
-            max_chars=min(DEFAULT_CHARS, self.bot.settings.max_chars),
-            temperature=DEFAULT_TEMPERATURE,
-        )
-        await perform(interaction, ask)
+        await perform(interaction, ask_of(interaction, None))
 
     @commands.Cog.listener()
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:

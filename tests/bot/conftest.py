@@ -1,5 +1,7 @@
 """The real bot on a simulated Discord, with a real model that is small enough to be quick."""
 
+import hashlib
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -43,14 +45,34 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text with three speakers: two in its training part, the third in what is held out."""
+    path = tmp_path_factory.mktemp("corpus") / "play.txt"
+    scene = "ROMEO:\nO, she doth teach.\n\nFirst Citizen:\nSpeak.\n\nROMEO:\nAy me.\n\n"
+    train, held_out = scene * 150, "TYBALT:\nPeace?\n\n" * 90
+    path.write_text(train + held_out, encoding="utf-8")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest = {"sha256": digest, "held_out_start": len(train)}
+    path.with_suffix(".json").write_text(json.dumps(manifest), encoding="utf-8")
+    return path
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "settings(**values): settings that differ from the usual")
 
 
 @pytest.fixture
-def settings(request: pytest.FixtureRequest, tmp_path: Path, weights: Path) -> Settings:
-    """Settings with a database and weights of the test's own."""
-    usual = {"database": tmp_path / "bard.sqlite3", "weights": weights, "workers": 2}
+def settings(
+    request: pytest.FixtureRequest, tmp_path: Path, weights: Path, corpus: Path
+) -> Settings:
+    """Settings with files of the test's own."""
+    usual = {
+        "database": tmp_path / "bard.sqlite3",
+        "weights": weights,
+        "corpus": corpus,
+        "workers": 2,
+    }
     marker = request.node.get_closest_marker("settings")
     return Settings(**(usual | (marker.kwargs if marker else {})))
 

@@ -9,6 +9,7 @@ import pytest
 import simcord
 
 from bot import Settings, StartupError, create_bot
+from bot.cogs.bard import MENU, NO_WORDS
 from bot.tree import LEAVING, NOT_ALLOWED
 from tests.bot.conftest import Stage, counted, said, text_of
 
@@ -292,3 +293,41 @@ async def test_refuses_kindly_while_it_closes(stage: Stage) -> None:
     assert LEAVING in said(result)
     assert not stage.contexts
     assert not stage.bot.answering
+
+
+async def test_menu_goes_on_from_anybodys_message(stage: Stage) -> None:
+    message = await stage.ben.send(stage.garden, f"Now, <@{stage.ann.id}>, is the winter of our")
+    result = await stage.ann.context_menu(stage.garden, MENU, message)
+    assert stage.contexts == ["Now, @ann, is the winter of our".replace("@", "")]
+    assert "ann asks the bard\nNow, @ann, is the winter" in text_of(result)
+    await stage.ann.slash(stage.garden, "scene continue")
+    assert stage.contexts[-1].startswith("Now, ann, is the winter of our")
+
+
+async def test_menu_goes_on_from_a_reply_of_the_bards_own(stage: Stage) -> None:
+    written = "I -- *I*.\n\nJULIET:\n# What?"
+    stage.bot.generation.model.generate = lambda *_, **__: written  # type: ignore[method-assign]
+    reply = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=60)
+    assert reply.response is not None
+    del stage.bot.generation.model.generate
+    await stage.restart()
+    await stage.ann.context_menu(stage.garden, MENU, reply.response)
+    folded, _ = stage.bot.generation.fold(written)
+    assert stage.contexts[-1].endswith(f"\n\n{folded}")
+
+
+async def test_menu_takes_the_last_part_of_a_long_message(stage: Stage) -> None:
+    message = await stage.ben.send(stage.garden, "antidisestablishment " * 90 + "and so")
+    await stage.ann.context_menu(stage.garden, MENU, message)
+    (context,) = stage.contexts
+    assert len(context) <= 1000
+    assert context.startswith("antidisestablishment ")
+    assert context.endswith(" and so")
+
+
+async def test_menu_refuses_a_message_without_words_in_private(stage: Stage) -> None:
+    message = await stage.ben.send(stage.garden, attachments=[("mask.txt", b"")])
+    result = await stage.ann.context_menu(stage.garden, MENU, message)
+    assert NO_WORDS in said(result)
+    assert result.ephemeral
+    assert not stage.contexts

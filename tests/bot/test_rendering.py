@@ -1,6 +1,7 @@
 """Whatever a turn holds, its embeds keep Discord's limits and show its text as it is."""
 
 import string
+from dataclasses import replace
 
 import discord
 import pytest
@@ -26,6 +27,9 @@ REPLIES = st.one_of(
         lambda piece, n: piece * n, st.text(VOCABULARY + "`*_", min_size=1), st.integers(1, 4000)
     ),
 ).map(lambda text: text[:4000])
+
+
+GRAVE = "\N{MODIFIER LETTER GRAVE ACCENT}"
 
 
 def turn(reply: str, prompt: str | None = "ROMEO:") -> Turn:
@@ -77,12 +81,12 @@ def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -
     shown = "".join(embed.description or "" for embed in embeds)
     if not reply.strip():
         assert shown == "*(silence)*"
+        assert rendering.plain(embeds) == ""
     elif shown.startswith("```\n"):
-        assert shown.replace("```\n", "").replace("```", "") == reply.replace(
-            "`", "\N{MODIFIER LETTER GRAVE ACCENT}"
-        )
+        assert shown.replace("```\n", "").replace("```", "") == reply.replace("`", GRAVE)
+        assert rendering.plain(embeds) == reply.replace("`", GRAVE)
     else:
-        assert plain(shown) == reply
+        assert plain(shown) == rendering.plain(embeds) == reply
 
 
 @pytest.mark.parametrize(
@@ -144,6 +148,12 @@ def test_long_prompt_is_shortened() -> None:
 def test_prompt_of_nothing_visible_has_a_title() -> None:
     (embed,) = rendering.embeds(turn("x", "\x00 \u202e"), author="ann asks the bard")
     assert embed.title == "…"
+
+
+def test_footer_tells_the_take() -> None:
+    taken = replace(turn("x"), take=2, takes=3)
+    (embed,) = rendering.embeds(taken, author="ann asks the bard")
+    assert (embed.footer.text or "").startswith("Take 2 of 3 \u00b7 1 character \u00b7 ")
 
 
 def test_footer_counts_one_character() -> None:

@@ -109,3 +109,18 @@ def test_finish_only_ever_shortens(text: str) -> None:
     told = script.finish(text)
     assert text.startswith(told)
     assert bool(told.strip()) == bool(text.strip())
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "ending"),
+    [
+        ("To be, or not", 20, "To be, or not"),
+        ("To be, or not", 13, "To be, or not"),
+        ("To be, or not", 12, "be, or not"),
+        ("To be,\nor not", 9, "or not"),
+        ("Honorificabilitudinitatibus", 4, "ibus"),
+        ("To be ", 4, "be "),
+    ],
+)
+def test_ending(text: str, limit: int, ending: str) -> None:
+    assert script.ending(text, limit) == ending
