@@ -36,11 +36,11 @@ class Button(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"(?!)"):
         assert isinstance(item, discord.ui.Button)  # noqa: S101 - found by its id
         return cls(item.label or "", item.custom_id or "", item.style)
 
-    def __getitem__(self, name: str) -> int:
-        """Return a number from the id, by its name in the template."""
+    def __getitem__(self, name: str) -> str:
+        """Return a part of the id, by its name in the template."""
         match = self.template.fullmatch(self.custom_id)
         assert match is not None  # noqa: S101 - checked when it was made
-        return int(match[name])
+        return match[name]
 
     async def callback(  # type: ignore[override]  # only this bot has them
         self, interaction: discord.Interaction["Bard"]

@@ -138,7 +138,9 @@ class History:
         )
         return [(int(row[0]), int(row[1])) for row in rows]
 
-    async def between(self, channel_id: int, scene: int, first: int, last: int) -> list[Turn]:
+    async def between(
+        self, channel_id: int, scene: int, first: int = 0, last: int = _NEWEST
+    ) -> list[Turn]:
         """Return the shown turns of a scene with ids from `first` to `last`, oldest first."""
         return await self._turns(
             "channel_id = ? AND scene = ? AND state = 'shown' AND id BETWEEN ? AND ? ORDER BY id",

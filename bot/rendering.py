@@ -2,18 +2,20 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import discord
 
 from bot import script
 from bot.history import Turn
+from bot.scenes import Page
 
 # https://discord.com/developers/docs/resources/message#embed-object-embed-limits
 TITLE_LIMIT = 256
 DESCRIPTION_LIMIT = 4096
 MESSAGE_LIMIT = 6000
 
+SOMEONE = "Someone"
 COLOUR = discord.Colour(0x8C1D2F)
 _PROMPT_SHOWN = 200
 _NOTE_SHOWN = 40
@@ -27,7 +29,7 @@ _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 def headline(turn: Turn, asker: str) -> str:
     """Return the line above a turn, which names the person who asked."""
-    name = one_line(asker, 80) or "Someone"
+    name = one_line(asker, 80) or SOMEONE
     return f"{name} asks the bard" if turn.prompt is not None else f"{name}: and then?"
 
 
@@ -39,13 +41,27 @@ def embeds(turn: Turn, *, author: str, dropped: str = "") -> list[discord.Embed]
         author: Its `headline`.
         dropped: The characters of the prompt that the model's alphabet lacks.
     """
+    return _embeds(turn, author, _footer(turn, dropped))
+
+
+def transcript(page: Page, names: Mapping[int, str]) -> list[discord.Embed]:
+    """Return the embeds that show a page of a scene, together at most 6000 characters."""
+    note = f"Page {page.number} of {page.count}"
+    shown = []
+    for turn in page.turns:
+        author = headline(turn, names[turn.user_id])
+        shown += _embeds(turn, author, note if turn is page.turns[-1] else None)
+    return shown
+
+
+def _embeds(turn: Turn, author: str, footer: str | None) -> list[discord.Embed]:
     title = _title(turn.prompt) if turn.prompt is not None else "The scene goes on"
-    footer = _footer(turn, dropped)
-    room = MESSAGE_LIMIT - len(author) - len(title) - len(footer)
+    room = MESSAGE_LIMIT - len(author) - len(title) - len(footer or "")
     pages = [discord.Embed(description=page, colour=COLOUR) for page in _pages(turn.reply, room)]
     pages[0].title = title
     pages[0].set_author(name=author)
-    pages[-1].set_footer(text=footer)
+    if footer is not None:
+        pages[-1].set_footer(text=footer)
     return pages
 
 

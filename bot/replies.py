@@ -80,7 +80,7 @@ class Continue(Button, template=r"bard:continue:(?P<turn>[0-9]+)"):
     async def press(self, interaction: discord.Interaction["Bard"]) -> None:
         """Play another turn, of the length and temperature of this one."""
         # Before the acknowledgement, which everyone sees: a refusal is for one person alone.
-        turn = await interaction.client.scenes.find_in_scene(_spot(interaction, self["turn"]))
+        turn = await interaction.client.scenes.find_in_scene(_spot(interaction, int(self["turn"])))
         await interaction.response.defer(thinking=True)
         ask = ask_of(interaction, None, max_chars=turn.max_chars, temperature=turn.temperature)
         await perform(interaction, ask)
@@ -91,7 +91,7 @@ class Reroll(Button, template=r"bard:reroll:(?P<turn>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction["Bard"]) -> None:
         """Show a new take; the earlier ones are kept."""
-        spot = await _take_over(interaction, self["turn"])
+        spot = await _take_over(interaction, int(self["turn"]))
         await interaction.client.scenes.reroll(spot, _show_take(interaction))
 
 
@@ -100,8 +100,8 @@ class Choose(Button, template=r"bard:take:(?P<turn>[0-9]+):(?P<take>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction["Bard"]) -> None:
         """Show the take."""
-        spot = await _take_over(interaction, self["turn"])
-        await interaction.client.scenes.choose(spot, self["take"], _show_take(interaction))
+        spot = await _take_over(interaction, int(self["turn"]))
+        await interaction.client.scenes.choose(spot, int(self["take"]), _show_take(interaction))
 
 
 class Delete(Button, template=r"bard:delete:(?P<turn>[0-9]+)"):
@@ -109,7 +109,7 @@ class Delete(Button, template=r"bard:delete:(?P<turn>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction["Bard"]) -> None:
         """Delete the message, then forget the words."""
-        spot = await _take_over(interaction, self["turn"])
+        spot = await _take_over(interaction, int(self["turn"]))
 
         async def erase() -> None:
             with suppress(discord.NotFound):  # somebody was quicker

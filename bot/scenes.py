@@ -13,8 +13,12 @@ from bot.history import Ask, History, Turn
 
 CONTEXT_CHARS = 2000
 """How much of a scene the model is given. It looks at the last 256 at most."""
+PAGE_CHARS = 1500
+PAGE_TURNS = 5
+"""What a page of a scene holds at most; a longer turn has a page to itself."""
 
 NO_SCENE = "There is no scene here yet for me to continue. Begin one with `/bard`."
+NOTHING_TO_READ = "There is no scene here to read. Begin one with `/bard`."
 FORGOTTEN = "That speech has left my memory: it was deleted or forgotten. Begin anew with `/bard`."
 OVER = (
     "That scene is over. Go on with the one now played here by `/scene continue`, "
@@ -32,6 +36,18 @@ class Spot:
     turn_id: int
     channel_id: int
     message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some turns of a scene, oldest first."""
+
+    scene: int
+    turns: list[Turn]
+    number: int
+    """From 1."""
+    count: int
+    """Of all pages."""
 
 
 def may_change(turn: Turn, user_id: int, *, moderator: bool) -> bool:
@@ -181,12 +197,44 @@ class Scenes:
             await erase()
             await self._history.delete(spot.channel_id, {spot.message_id})
 
-    async def close(self, guild_id: int | None, channel_id: int) -> None:
+    async def end(self, guild_id: int | None, channel_id: int) -> None:
         """Let the channel's next request begin a new scene."""
         async with self._turn_of(channel_id):
             scene = await self._history.scene(channel_id)
             if await self._history.tail(channel_id, scene, chars=1):
                 await self._history.begin(guild_id, channel_id, scene + 1)
+
+    async def page(
+        self, channel_id: int, *, scene: int | None = None, number: int | None = None
+    ) -> Page:
+        """Return a page of a scene; by default the last one of the current scene.
+
+        Raises:
+            SceneError: There is nothing to read.
+        """
+        if scene is None:
+            scene = await self._history.scene(channel_id)
+        pages = _paginate(await self._history.lengths(channel_id, scene))
+        # Turns may have been deleted since the reader came, or since they were counted.
+        number = min(number or len(pages), len(pages))
+        turns = await self._history.between(channel_id, scene, *pages[number - 1]) if pages else []
+        if not turns:
+            raise SceneError(NOTHING_TO_READ)
+        return Page(scene, turns, number, len(pages))
+
+    async def script(self, channel_id: int) -> tuple[str, list[int]]:
+        """Return the text of the current scene, and the ids of those who asked for it.
+
+        Raises:
+            SceneError: There is nothing to read.
+        """
+        scene = await self._history.scene(channel_id)
+        turns = await self._history.between(channel_id, scene)
+        if not turns:
+            raise SceneError(NOTHING_TO_READ)
+        spoken = ((turn.prompt and script.lead(turn.prompt), turn.reply) for turn in turns)
+        text = await asyncio.to_thread(script.compose, spoken)
+        return text, list(dict.fromkeys(turn.user_id for turn in turns))
 
     async def forget(self, channel_id: int) -> int:
         """Forget all that was played in a channel; return how many turns that was."""
@@ -200,3 +248,18 @@ class Scenes:
         """
         async with self._turn_of(channel_id):
             return await self._history.delete(channel_id, message_ids)
+
+
+def _paginate(lengths: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the first and last id of each page, given ids and characters of turns."""
+    pages: list[tuple[int, int]] = []
+    turns = chars = 0
+    for turn_id, length in lengths:
+        if pages and turns < PAGE_TURNS and chars + length <= PAGE_CHARS:
+            pages[-1] = (pages[-1][0], turn_id)
+        else:
+            pages.append((turn_id, turn_id))
+            turns = chars = 0
+        turns += 1
+        chars += length
+    return pages

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bot import rendering
 from bot.history import Turn
+from bot.scenes import PAGE_CHARS, PAGE_TURNS, Page
 from noskgpt.tokenizer import VOCABULARY
 
 LINES = st.lists(
@@ -87,6 +88,28 @@ def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -
         assert rendering.plain(embeds) == reply.replace("`", GRAVE)
     else:
         assert plain(shown) == rendering.plain(embeds) == reply
+
+
+@given(replies=st.lists(REPLIES, min_size=2, max_size=PAGE_TURNS), prompt=st.text(max_size=1000))
+def test_page_of_a_scene_keeps_the_limits(replies: list[str], prompt: str) -> None:
+    room = PAGE_CHARS // len(replies)
+    turns = [turn(reply[: room - len(prompt)], prompt) for reply in replies if len(prompt) < room]
+    page = Page(scene=1, turns=turns, number=1, count=2)
+    embeds = rendering.transcript(page, {1: "*" * 100})
+    assert len(embeds) == len(turns)
+    check_page(embeds)
+
+
+def test_longest_page_of_a_scene() -> None:
+    speech = turn(("A:\n" * PAGE_CHARS)[: PAGE_CHARS // PAGE_TURNS - 40], "*" * 40)
+    page = Page(scene=1, turns=[speech] * PAGE_TURNS, number=1, count=2)
+    check_page(rendering.transcript(page, {1: "*" * 100}))
+
+
+def check_page(embeds: list[discord.Embed]) -> None:
+    assert sum(map(len, embeds)) <= 6000
+    assert len(embeds) <= 10
+    assert all(1 <= len(embed.description or "") <= 4096 for embed in embeds)
 
 
 @pytest.mark.parametrize(
