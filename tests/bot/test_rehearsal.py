@@ -88,3 +88,32 @@ async def test_channels_have_scenes_of_their_own(weights: Path) -> None:
         await expect(stage.messages(page).last).to_contain_text("and then?", timeout=30_000)
     tavern, hall, again = turns()
     assert tavern["channel_id"] == again["channel_id"] != hall["channel_id"]
+
+
+async def test_buttons_work_also_under_what_is_recalled(weights: Path) -> None:
+    async with page_of("stage", weights) as page:
+        await stage.slash(page, "bard", "ROMEO:")
+        await expect(stage.messages(page).last).to_contain_text(WHOLE, timeout=30_000)
+        await stage.press(stage.messages(page).last, "Reroll")
+        await expect(stage.messages(page).last).to_contain_text("Take 2 of 2", timeout=30_000)
+        await expect(stage.messages(page)).to_have_count(1)
+
+    async with page_of("stage", weights) as page:
+        recalled = stage.messages(page).first
+        await expect(recalled).to_contain_text("prospero asks the bard")
+        await expect(recalled).to_contain_text("Take 2 of 2")
+        await stage.press(recalled, "Continue")
+        await expect(stage.messages(page).last).to_contain_text("and then?", timeout=30_000)
+        await stage.press(recalled, "◀ Earlier take")
+        await expect(recalled).to_contain_text("Take 1 of 2", timeout=30_000)
+        await expect(recalled).to_contain_text("prospero asks the bard")
+
+    first, second = turns()
+    assert first["take"] == 1
+    with closing(sqlite3.connect("var/bard.sqlite3")) as connection:
+        takes = dict(connection.execute("SELECT number, reply FROM takes"))
+    assert first["reply"] == takes[1]
+    # It went on from the take that was shown.
+    told = script.compose([("ROMEO:\n", takes[2])])[-2000:]
+    written = noskgpt.load(weights).generate(told, 1000, 0.8, second["seed"], real_words=True)
+    assert second["reply"] == script.finish(written)
