@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable
 
 _NAME = r"[A-Z][A-Za-z'.\-]*"
-_END = re.compile(r"[.!?]['\")\]]*(?:\s+|\Z)|\n+")
-"""Where a sentence or a line is finished, with the white space behind it."""
-_DROW = re.compile(r"['-]?\w+(?:['-]\w+)*")
-"""A word that may not be whole, read backwards, which takes one look at each character."""
+_ENDS = (re.compile(r"[.!?]['\")\]]*(?:\s+|\Z)"), re.compile(r"\n+"))
+"""Where a sentence, and where a line, is finished, with the white space behind it."""
+_WORD_BACKWARDS = re.compile(r"['-]?\w+(?:['-]\w+)*")
+"""A word at the end may not be whole. Read backwards, one look at each character finds it."""
 _SPEAKER = re.compile(rf"{_NAME}(?:,? (?:{_NAME}|&|and|at|de|la|of|the|to)){{0,7}}:")
 
 
@@ -49,14 +49,17 @@ def compose(turns: Iterable[tuple[str | None, str]]) -> str:
 def finish(text: str) -> str:
     """Return what the model wrote, up to a natural end; it breaks off wherever its length is up.
 
-    That is behind the last finished line or sentence in the last fifth of the text, else behind
-    the last whole word. A speaker who would have nothing to say is left out. White space at the
+    That is behind the last finished sentence in the last fifth of the text, else behind the last
+    finished line there, else behind the last whole word. A speaker who would have nothing to say is left out. White space at the
     end stays: in what follows, it tells the model that a word or a line is over.
     """
     fifth = len(text) * 4 // 5
-    ends = [match.end() for match in _END.finditer(text, fifth)]
-    word = _DROW.match(text[::-1])
-    cut = ends[-1] if ends else len(text) - (word.end() if word else 0)
+    word = _WORD_BACKWARDS.match(text[::-1])
+    cut = len(text) - (word.end() if word else 0)
+    for end in _ENDS:
+        if found := list(end.finditer(text, fifth)):
+            cut = found[-1].end()
+            break
     told = text[:cut]
     while lines := told.rstrip().split("\n"):
         if not is_speaker(lines[-1], lines[-2] if len(lines) > 1 else ""):

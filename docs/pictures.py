@@ -32,11 +32,12 @@ async def main() -> None:
 
             await stage.press(stage.messages(page).last, "Reroll")
             await expect(stage.messages(page).last).to_contain_text("Take 2 of 2")
-            await stage.messages(page).last.screenshot(path=DOCS / "takes.png")
+            await page.mouse.move(0, 0)
+            await stage.messages(page).last.screenshot(path=DOCS / "reply.png")
 
             await stage.slash(page, "scene show")
             await expect(stage.messages(page).last).to_contain_text("Page 1 of 1")
-            await page.screenshot(path=DOCS / "scene.png")
+            await stage.messages(page).last.screenshot(path=DOCS / "scene.png")
 
 
 if __name__ == "__main__":

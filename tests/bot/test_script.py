@@ -70,10 +70,14 @@ def test_scene_of_several_turns() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        # A finished sentence, or a finished line, whichever comes last.
+        # A finished sentence, else a finished line.
         ("O, she doth teach the torches. To b", "O, she doth teach the torches. "),
         ("She doth teach\nthe torches to burn bright!\nIt se", None),
         ("And so to bed, good night. Come now,\nto be", "And so to bed, good night. Come now,\n"),
+        (
+            "Night's candles are burnt out, and jocund day is here. So\nsay",
+            "Night's candles are burnt out, and jocund day is here. ",
+        ),
         ("I said, and say again, 'Good night.' Th", "I said, and say again, 'Good night.' "),
         ("Every word of it is here, to the end.", "Every word of it is here, to the end."),
         # Not in the last fifth: the last whole word.
