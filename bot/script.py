@@ -50,8 +50,9 @@ def finish(text: str) -> str:
     """Return what the model wrote, up to a natural end; it breaks off wherever its length is up.
 
     That is behind the last finished sentence in the last fifth of the text, else behind the last
-    finished line there, else behind the last whole word. A speaker who would have nothing to say is left out. White space at the
-    end stays: in what follows, it tells the model that a word or a line is over.
+    finished line there, else behind the last whole word. A speaker who would have nothing to say
+    is left out. White space at the end stays: in what follows, it tells the model that a word or
+    a line is over.
     """
     fifth = len(text) * 4 // 5
     word = _WORD_BACKWARDS.match(text[::-1])

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,14 @@ async def test_forgotten_words_leave_the_file(history: History, path: Path, leng
     assert not any(on_disk(path, word) for word in words)
     assert on_disk(path, "Neighbour 29")
     assert len(await history.tail(GARDEN, 1, chars=100_000)) == 30
+
+
+async def test_takes_leave_with_a_row_that_is_deleted(history: History, path: Path) -> None:
+    turn, _ = await add(history)
+    await retake(history, turn, "Two.")
+    await history._connection.execute("DELETE FROM turns")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM takes").fetchone() == (0,)
 
 
 async def test_forgetting_a_person_leaves_the_others(history: History) -> None:
