@@ -48,11 +48,6 @@ def admitted(interaction: discord.Interaction["Bard"], rules: Rules) -> Iterator
         yield request
 
 
-def is_asker_or_moderator(interaction: discord.Interaction["Bard"], asker_id: int) -> bool:
-    """Return whether who pressed a button asked for what it stands under, or moderates."""
-    return interaction.user.id == asker_id or interaction.permissions.manage_messages
-
-
 def _check_place(interaction: discord.Interaction["Bard"], rules: Rules) -> None:
     parent_id = getattr(interaction.channel, "parent_id", None)
     if rules.channels and rules.channels.isdisjoint((interaction.channel_id, parent_id)):

@@ -20,8 +20,10 @@ from bot.guild_settings import GuildSettingsStore
 from bot.history import History
 from bot.progress import StopButton
 from bot.queue import RequestQueue
+from bot.replies import Choose, Continue, Delete, Reroll
 from bot.scenes import Scenes
 from bot.settings import Settings, load_settings
+from bot.suggestions import Suggestions
 from bot.tree import BardTree
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Bard(commands.Bot):
         queue: The requests for it.
         cooldowns: When each person may ask again.
         scenes: Plays turns.
+        suggestions: Prompts to choose from.
     """
 
     history: History
@@ -56,6 +59,7 @@ class Bard(commands.Bot):
     queue: RequestQueue
     cooldowns: Cooldowns
     scenes: Scenes
+    suggestions: Suggestions
 
     def __init__(self, settings: Settings) -> None:
         options: dict[str, Any] = {}
@@ -93,10 +97,10 @@ class Bard(commands.Bot):
         await super().login(token)
 
     async def setup_hook(self) -> None:
-        """Add the commands and send them to Discord if they changed."""
+        """Add the commands and buttons; send the commands to Discord if they changed."""
         for cog in (BardCog, SceneCog, SettingsCog, AboutCog, RetentionCog):
             await self.add_cog(cog(self), override=True)
-        self.add_dynamic_items(StopButton)
+        self.add_dynamic_items(Continue, Reroll, Choose, Delete, StopButton)
         guild_id = self.settings.dev_guild_id
         guild = discord.Object(guild_id) if guild_id else None
         try:
@@ -141,6 +145,8 @@ class Bard(commands.Bot):
         self.queue = RequestQueue(self.settings.workers, self.settings.queue, self.wait)
         self.cooldowns = create_cooldowns()
         self.scenes = Scenes(self.history, self.generation, self.wait)
+        self.suggestions = Suggestions(self.history)
+        await self.suggestions.load(self.settings.corpus)
         await self.generation.load()
         log.info("Speaking with weights %s", self.generation.model.name)
 

@@ -37,7 +37,7 @@ async def open_database(path: Path, migrations: Path | None = None) -> aiosqlite
         await asyncio.to_thread(_bring_up_to_date, path, migrations or migrations_path())
         connection = await aiosqlite.connect(path, isolation_level=None)
         await connection.execute("PRAGMA foreign_keys = ON")
-        # What is removed is overwritten, or its words would stay in the file.
+        # What is deleted is overwritten: without this its words stay readable in the file.
         await connection.execute("PRAGMA secure_delete = ON")
     except (sqlite3.Error, OSError) as error:
         raise StartupError(

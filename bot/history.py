@@ -2,8 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import aiosqlite
 
@@ -13,8 +13,29 @@ _DELETED_AT_ONCE = 500
 
 _COLUMNS = (
     "id, guild_id, channel_id, user_id, scene, prompt, reply,"
-    " max_chars, temperature, seed, weights, seconds"
+    " max_chars, temperature, seed, weights, seconds, take,"
+    " max(1, (SELECT count(*) FROM takes WHERE turn_id = turns.id))"
 )
+_FORGET = (
+    "UPDATE turns SET state = 'deleted', user_id = 0, prompt = NULL, reply = '', message_id = NULL"
+)
+_EXPORT = """
+SELECT id, json_object(
+    'server_id', CAST(guild_id AS TEXT), 'channel_id', CAST(channel_id AS TEXT),
+    'message_id', CAST(message_id AS TEXT), 'user_id', CAST(user_id AS TEXT),
+    'asked_at', strftime('%Y-%m-%dT%H:%M:%SZ', created_at, 'unixepoch'), 'state', state,
+    'scene', scene, 'prompt', prompt, 'reply', reply, 'max_chars', max_chars,
+    'temperature', temperature, 'seed', seed, 'weights', weights, 'seconds', seconds, 'take', take,
+    'takes', (
+        SELECT json_group_array(json_object(
+            'number', number, 'reply', reply, 'seed', seed, 'weights', weights, 'seconds', seconds,
+            'asked_at', strftime('%Y-%m-%dT%H:%M:%SZ', created_at, 'unixepoch')
+        )) FROM takes WHERE turn_id = turns.id
+    )
+) FROM turns WHERE user_id = ? AND state != 'deleted' AND id > ? ORDER BY id LIMIT ?"""
+_NEWEST = 2**63 - 1
+"""No id of a turn is above it."""
+_CHUNK = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +60,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One stored request with its reply."""
+    """One stored request with the take of its reply that is shown."""
 
     id: int
     guild_id: int | None
@@ -53,6 +74,10 @@ class Turn:
     seed: int
     weights: str
     seconds: float
+    take: int = 1
+    """The number of the take."""
+    takes: int = 1
+    """How many there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +94,10 @@ class Figures:
 
 
 class History:
-    """Reads and writes turns. Every write is committed when its call returns."""
+    """Reads and writes turns. Every write is committed when its call returns.
+
+    Each reading is done in one step, so that none is under way when words are wiped out.
+    """
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
@@ -79,30 +107,87 @@ class History:
 
         A turn that was never shown begins none.
         """
-        async with self._connection.execute(
+        ((number,),) = await self._connection.execute_fetchall(
             "SELECT max(scene) FROM turns WHERE channel_id = ? AND state != 'pending'",
             (channel_id,),
-        ) as cursor:
-            row = await cursor.fetchone()
-        return int(row[0] or 0) if row else 0
+        )
+        return int(number or 0)
 
-    async def tail(self, channel_id: int, scene: int, *, chars: int) -> list[Turn]:
-        """Return the last shown turns of a scene, newest last.
+    async def tail(
+        self, channel_id: int, scene: int, *, chars: int, before: int = _NEWEST
+    ) -> list[Turn]:
+        """Return the last shown turns of a scene, newest last, of those with ids below `before`.
 
         Stops at the turn that brings prompts and replies together to `chars` characters.
         """
         turns: list[Turn] = []
-        async with self._connection.execute(
-            f"SELECT {_COLUMNS} FROM turns"  # noqa: S608 - the names are ours
-            " WHERE channel_id = ? AND scene = ? AND state = 'shown' ORDER BY id DESC",
-            (channel_id, scene),
-        ) as cursor:
-            async for row in cursor:
-                turns.append(_turn(row))
-                chars -= len(turns[-1].prompt or "") + len(turns[-1].reply)
+        while chars > 0:
+            chunk = await self._turns(
+                "channel_id = ? AND scene = ? AND state = 'shown' AND id < ?"
+                " ORDER BY id DESC LIMIT ?",
+                (channel_id, scene, turns[-1].id if turns else before, _CHUNK),
+            )
+            for turn in chunk:
+                turns.append(turn)
+                chars -= len(turn.prompt or "") + len(turn.reply)
                 if chars <= 0:
                     break
+            if len(chunk) < _CHUNK:
+                break
         return turns[::-1]
+
+    async def find(self, turn_id: int, *, channel_id: int, message_id: int) -> Turn | None:
+        """Return a shown turn; None if it is not, or no longer, what the message shows.
+
+        The id alone would not do: SQLite gives one that has become free to another turn.
+        """
+        turns = await self._turns(
+            "id = ? AND channel_id = ? AND message_id = ? AND state = 'shown'",
+            (turn_id, channel_id, message_id),
+        )
+        return turns[0] if turns else None
+
+    async def lengths(self, channel_id: int, scene: int) -> list[tuple[int, int]]:
+        """Return the id and the characters of each shown turn of a scene, oldest first."""
+        rows = await self._connection.execute_fetchall(
+            "SELECT id, length(coalesce(prompt, '')) + length(reply) FROM turns"
+            " WHERE channel_id = ? AND scene = ? AND state = 'shown' ORDER BY id",
+            (channel_id, scene),
+        )
+        return [(int(row[0]), int(row[1])) for row in rows]
+
+    async def between(
+        self, channel_id: int, scene: int, first: int = 0, last: int = _NEWEST
+    ) -> list[Turn]:
+        """Return the shown turns of a scene with ids from `first` to `last`, oldest first."""
+        return await self._turns(
+            "channel_id = ? AND scene = ? AND state = 'shown' AND id BETWEEN ? AND ? ORDER BY id",
+            (channel_id, scene, first, last),
+        )
+
+    async def prompts(self, channel_id: int) -> list[str]:
+        """Return the different prompts among the channel's last turns, newest first."""
+        rows = await self._connection.execute_fetchall(
+            "SELECT prompt, state FROM turns WHERE channel_id = ?"
+            " ORDER BY scene DESC, id DESC LIMIT ?",
+            (channel_id, _CHUNK),
+        )
+        shown = (prompt for prompt, state in rows if state == "shown" and prompt is not None)
+        return list(dict.fromkeys(shown))
+
+    async def export(self, user_id: int) -> AsyncIterator[str]:
+        """Yield all that is stored of a person's turns, oldest first, each as a JSON object.
+
+        Ids are strings there: many readers of JSON would round such large numbers.
+        """
+        rows: Sequence[aiosqlite.Row] = ()
+        while True:
+            after = rows[-1][0] if rows else 0
+            rows = list(await self._connection.execute_fetchall(_EXPORT, (user_id, after, _CHUNK)))
+            for row in rows:
+                yield row[1]
+            if len(rows) < _CHUNK:
+                return
 
     async def add(
         self, ask: Ask, *, scene: int, reply: str, seed: int, weights: str, seconds: float
@@ -127,30 +212,102 @@ class History:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*values, time.time()),
         ) as cursor:
-            return _turn((cursor.lastrowid, *values))
+            return _turn((cursor.lastrowid, *values, 1, 1))
 
     async def show(self, turn: Turn, message_id: int) -> None:
-        """Record the message that shows a turn: from now on the turn feeds its scene."""
+        """Record the message that shows a turn: from now on the turn feeds its scene.
+
+        One that was forgotten meanwhile stays so.
+        """
         await self._write(
-            "UPDATE turns SET state = 'shown', message_id = ? WHERE id = ?", (message_id, turn.id)
+            "UPDATE turns SET state = 'shown', message_id = ? WHERE id = ? AND state != 'deleted'",
+            (message_id, turn.id),
+        )
+
+    async def add_take(
+        self, turn: Turn, *, reply: str, seed: int, weights: str, seconds: float
+    ) -> Turn | None:
+        """Store another take and return the turn with it; None if it was forgotten meanwhile."""
+        await self._write(
+            "INSERT OR IGNORE INTO takes"
+            " SELECT id, take, reply, seed, weights, seconds, created_at FROM turns"
+            " WHERE id = ? AND state = 'shown'",
+            (turn.id,),
+        )
+        rows = await self._connection.execute_fetchall(
+            "INSERT INTO takes SELECT id,"
+            " (SELECT max(number) FROM takes WHERE turn_id = turns.id) + 1, ?, ?, ?, ?, ?"
+            " FROM turns WHERE id = ? AND state = 'shown' RETURNING number",
+            (reply, seed, weights, seconds, time.time(), turn.id),
+        )
+        for (number,) in rows:
+            return replace(
+                turn,
+                reply=reply,
+                seed=seed,
+                weights=weights,
+                seconds=seconds,
+                take=number,
+                takes=number,
+            )
+        return None
+
+    async def take(self, turn: Turn, number: int) -> Turn | None:
+        """Return a turn with another of its takes; None if there is no such take."""
+        rows = await self._connection.execute_fetchall(
+            "SELECT reply, seed, weights, seconds FROM takes WHERE turn_id = ? AND number = ?",
+            (turn.id, number),
+        )
+        for reply, seed, weights, seconds in rows:
+            return replace(
+                turn, reply=reply, seed=seed, weights=weights, seconds=seconds, take=number
+            )
+        return None
+
+    async def show_take(self, turn: Turn) -> None:
+        """Record which take a turn's message shows: from now on that one feeds the scene."""
+        await self._write(
+            "UPDATE turns SET (take, reply, seed, weights, seconds) ="
+            " (SELECT number, reply, seed, weights, seconds FROM takes"
+            " WHERE turn_id = turns.id AND number = ?) WHERE id = ? AND state = 'shown'",
+            (turn.take, turn.id),
+        )
+
+    async def begin(self, guild_id: int | None, channel_id: int, scene: int) -> None:
+        """Begin a scene before its first turn, by a turn that has neither words nor a person."""
+        await self._write(
+            "INSERT INTO turns (guild_id, channel_id, user_id, scene, reply, max_chars,"
+            " temperature, seed, weights, seconds, created_at, state)"
+            " VALUES (?, ?, 0, ?, '', 0, 0, 0, '', 0, ?, 'deleted')",
+            (guild_id, channel_id, scene, time.time()),
         )
 
     async def delete(self, channel_id: int, message_ids: Iterable[int]) -> int:
-        """Take the turns of deleted messages out of their scene, words and all.
+        """Forget the turns of deleted messages; return how many there were.
 
-        Returns how many there were. The rows stay, so that scenes keep their numbers.
+        To forget is to wipe a turn's words, takes and person out of the file. The row stays, so
+        that scenes keep their numbers.
         """
-        wanted = [(channel_id, message_id) for message_id in message_ids]
         deleted = 0
-        for key in wanted:
+        for message_id in list(message_ids):
             deleted += await self._write(
-                "UPDATE turns SET state = 'deleted', prompt = NULL, reply = '', message_id = NULL"
-                " WHERE channel_id = ? AND message_id = ?",
-                key,
+                f"{_FORGET} WHERE channel_id = ? AND message_id = ?", (channel_id, message_id)
             )
-        if deleted:
-            await self._empty_log()
-        return deleted
+        return await self._wipe(deleted)
+
+    async def forget_channel(self, channel_id: int) -> int:
+        """Forget all turns of a channel, whoever asked; return how many there were."""
+        return await self._wipe(
+            await self._write(
+                f"{_FORGET} WHERE channel_id = ? AND state != 'deleted'", (channel_id,)
+            )
+        )
+
+    async def forget_user(self, user_id: int) -> int:
+        """Forget all turns that a person asked for, wherever; return how many there were."""
+        return await self._wipe(
+            await self._write(f"{_FORGET} WHERE user_id = ? AND state != 'deleted'", (user_id,))
+        )
 
     async def unlink(self, guild_id: int) -> None:
         """Forget which messages show a server's turns, for a Discord whose messages are gone."""
@@ -162,8 +319,9 @@ class History:
             row = await cursor.fetchone()
         assert row is not None  # noqa: S101 - the migration has put it there
         async with self._connection.execute(
-            "SELECT seconds FROM (SELECT seconds, state FROM turns ORDER BY id DESC LIMIT ?)"
-            " WHERE state != 'pending'",
+            "SELECT seconds"
+            " FROM (SELECT seconds, state, weights FROM turns ORDER BY id DESC LIMIT ?)"
+            " WHERE state != 'pending' AND weights != ''",
             (TIMED_TURNS,),
         ) as cursor:
             seconds = [seconds async for (seconds,) in cursor]
@@ -194,17 +352,24 @@ class History:
             removed += count
             if count < _DELETED_AT_ONCE:
                 break
-        if removed:
-            await self._empty_log()
-        return removed
+        return await self._wipe(removed)
 
-    async def _empty_log(self) -> None:
-        """Take what was removed out of the write-ahead log as well."""
-        await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+    async def _turns(self, where: str, parameters: tuple[object, ...]) -> list[Turn]:
+        rows = await self._connection.execute_fetchall(
+            f"SELECT {_COLUMNS} FROM turns WHERE {where}",  # noqa: S608 - all of it is ours
+            parameters,
+        )
+        return [_turn(row) for row in rows]
 
-    async def _write(self, sql: str, parameters: tuple[float, ...]) -> int:
+    async def _write(self, sql: str, parameters: tuple[object, ...]) -> int:
         async with self._connection.execute(sql, parameters) as cursor:
             return cursor.rowcount
+
+    async def _wipe(self, forgotten: int) -> int:
+        """Carry what was forgotten from the write-ahead log, which still has the words, over."""
+        if forgotten:
+            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        return forgotten
 
 
 def _turn(row: Iterable[object]) -> Turn:

@@ -2,18 +2,17 @@
 
 import asyncio
 import logging
-import re
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
 import discord
 
-from bot.admission import is_asker_or_moderator
+from bot.buttons import Button, may_decide, view_of
 from bot.errors import StoppedError
 from bot.generation import Wait
 from bot.queue import Request
-from bot.tree import answer, answer_failure
+from bot.tree import answer
 
 if TYPE_CHECKING:
     from bot.app import Bard
@@ -49,12 +48,26 @@ class Progress:
 
     A request that was stopped ends the context quietly, and its message says so. If another
     error ends it, a message that told of progress is removed, for the error has its own answer.
+
+    Args:
+        interaction: Acknowledged.
+        request: What is told of.
+        wait: See `Wait`.
+        beside: Tell it to the person alone, in a message of its own, because the interaction's
+            message is a reply that stands.
     """
 
     def __init__(
-        self, interaction: discord.Interaction["Bard"], request: Request, wait: Wait
+        self,
+        interaction: discord.Interaction["Bard"],
+        request: Request,
+        wait: Wait,
+        *,
+        beside: bool = False,
     ) -> None:
         self._interaction = interaction
+        self._beside = beside
+        self._word: discord.WebhookMessage | None = None
         self._request = request
         self._wait = wait
         self._shown = ""
@@ -75,20 +88,30 @@ class Progress:
             case StoppedError():
                 await self._edit(STOPPED, None)
                 return True
-            case Exception() if self._shown:
-                try:
-                    await self._interaction.delete_original_response()
-                except discord.HTTPException as gone:
-                    log.warning("Could not remove a word of progress: %s", gone)
+            case Exception() if self._shown and not self._beside:
+                await self._remove()
+        if self._word is not None:
+            await self._remove()
         return False
 
-    async def replace(self, embeds: list[discord.Embed]) -> discord.InteractionMessage:
+    async def _remove(self) -> None:
+        try:
+            if self._word is not None:
+                await self._word.delete()
+            else:
+                await self._interaction.delete_original_response()
+        except discord.HTTPException as gone:
+            log.warning("Could not remove a word of progress: %s", gone)
+
+    async def replace(
+        self, embeds: list[discord.Embed], view: discord.ui.View
+    ) -> discord.InteractionMessage:
         """Show a reply in the place of what was told so far, and tell no more."""
         await self._end()
         message = await self._interaction.edit_original_response(
             content=None,
             embeds=embeds,
-            view=None,
+            view=view,
             allowed_mentions=discord.AllowedMentions.none(),
         )
         self._shown = ""
@@ -112,49 +135,37 @@ class Progress:
         if text == self._shown:
             return
         async with self._editing:
-            view = discord.ui.View(timeout=None).add_item(StopButton(self._request.id))
-            await self._edit(text, view)
+            stop = StopButton("Stop", f"bard:stop:{self._request.id}")
+            await self._edit(text, view_of(stop))
             self._shown = text
 
     async def _edit(self, text: str, view: discord.ui.View | None) -> None:
-        await self._interaction.edit_original_response(
-            content=text, view=view, allowed_mentions=discord.AllowedMentions.none()
-        )
+        nobody = discord.AllowedMentions.none()
+        if not self._beside:
+            await self._interaction.edit_original_response(
+                content=text, view=view, allowed_mentions=nobody
+            )
+        elif self._word is not None:
+            await self._word.edit(content=text, view=view, allowed_mentions=nobody)
+        else:
+            self._word = await self._interaction.followup.send(
+                text,
+                view=view or discord.utils.MISSING,
+                ephemeral=True,
+                wait=True,
+                allowed_mentions=nobody,
+            )
 
 
-class StopButton(
-    discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
-    template=r"bard:stop:(?P<request>[0-9]+)",
-):
+class StopButton(Button, template=r"bard:stop:(?P<request>[0-9]+)"):
     """Stops a request, waiting or at work; known again after a restart, when it is too late."""
 
-    def __init__(self, request_id: int) -> None:
-        super().__init__(discord.ui.Button(label="Stop", custom_id=f"bard:stop:{request_id}"))
-        self._request_id = request_id
-
-    @classmethod
-    async def from_custom_id(
-        cls,
-        _interaction: discord.Interaction["Bard"],  # type: ignore[override]
-        _item: discord.ui.Item[discord.ui.View],
-        match: re.Match[str],
-        /,
-    ) -> Self:
-        """Return the button that was pressed."""
-        return cls(int(match["request"]))
-
-    async def callback(self, interaction: discord.Interaction["Bard"]) -> None:  # type: ignore[override]
+    async def press(self, interaction: discord.Interaction["Bard"]) -> None:
         """Stop the request, if it is the person's to stop."""
-        try:
-            await self._stop(interaction)
-        except Exception as error:  # noqa: BLE001 - answered, and logged where nobody foresaw it
-            await answer_failure(interaction, error)
-
-    async def _stop(self, interaction: discord.Interaction["Bard"]) -> None:
-        request = interaction.client.queue.find(self._request_id)
+        request = interaction.client.queue.find(int(self["request"]))
         if request is None:
             await answer(interaction, TOO_LATE)
-        elif not is_asker_or_moderator(interaction, request.user_id):
+        elif not may_decide(interaction, request.user_id):
             await answer(interaction, NOT_YOURS)
         elif not request.stop():
             await answer(interaction, TOO_LATE)

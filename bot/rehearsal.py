@@ -22,7 +22,8 @@ from simcord.preview import Preview
 
 from bot.app import Bard, create_bot
 from bot.errors import StartupError
-from bot.rendering import embeds
+from bot.rendering import embeds, headline
+from bot.replies import controls
 from bot.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -150,7 +151,8 @@ async def recall(bot: Bard, world: World, channel: ChannelHandle) -> None:
     assert isinstance(stage, discord.TextChannel)  # noqa: S101 - as created
     for turn in turns:
         message = await stage.send(
-            embeds=embeds(turn, asker=names.get(turn.user_id, "")),
+            embeds=embeds(turn, author=headline(turn, names.get(turn.user_id, ""))),
+            view=controls(turn),
             allowed_mentions=discord.AllowedMentions.none(),
         )
         await bot.history.show(turn, message.id)

@@ -2,50 +2,93 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import discord
 
 from bot import script
 from bot.history import Turn
+from bot.scenes import Page
 
 # https://discord.com/developers/docs/resources/message#embed-object-embed-limits
 TITLE_LIMIT = 256
 DESCRIPTION_LIMIT = 4096
 MESSAGE_LIMIT = 6000
 
+SOMEONE = "Someone"
 COLOUR = discord.Colour(0x8C1D2F)
 _PROMPT_SHOWN = 200
 _NOTE_SHOWN = 40
 _FENCE = "```"
 _SPECIAL = re.compile(r"[\\*_~|`<\[\]]|:(?=//|[\w+-]+:)")
 _LINE_START = re.compile(r"[ \t]*(?:[#>+-]|\d+(?=[.)]))")
+_MARKUP = re.compile(r"\\(.)|\*\*", re.DOTALL)
+_SILENCE = "*(silence)*"
 _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
-def embeds(turn: Turn, *, asker: str, dropped: str = "") -> list[discord.Embed]:
+def headline(turn: Turn, asker: str) -> str:
+    """Return the line above a turn, which names the person who asked."""
+    name = one_line(asker, 80) or SOMEONE
+    return f"{name} asks the bard" if turn.prompt is not None else f"{name}: and then?"
+
+
+def embeds(turn: Turn, *, author: str, dropped: str = "") -> list[discord.Embed]:
     """Return the one or two embeds that show a turn, together at most 6000 characters.
 
     Args:
         turn: What to show. No character of its reply is left out.
-        asker: The name of the person who asked.
+        author: Its `headline`.
         dropped: The characters of the prompt that the model's alphabet lacks.
     """
-    author = _one_line(asker, 80) or "Someone"
-    author = f"{author} asks the bard" if turn.prompt is not None else f"{author}: and then?"
+    return _embeds(turn, author, _footer(turn, dropped))
+
+
+def transcript(page: Page, names: Mapping[int, str]) -> list[discord.Embed]:
+    """Return the embeds that show a page of a scene, together at most 6000 characters."""
+    note = f"Page {page.number} of {page.count}"
+    shown = []
+    for turn in page.turns:
+        author = headline(turn, names[turn.user_id])
+        shown += _embeds(turn, author, note if turn is page.turns[-1] else None)
+    return shown
+
+
+def _embeds(turn: Turn, author: str, footer: str | None) -> list[discord.Embed]:
     title = _title(turn.prompt) if turn.prompt is not None else "The scene goes on"
-    footer = _footer(turn, dropped)
-    room = MESSAGE_LIMIT - len(author) - len(title) - len(footer)
+    room = MESSAGE_LIMIT - len(author) - len(title) - len(footer or "")
     pages = [discord.Embed(description=page, colour=COLOUR) for page in _pages(turn.reply, room)]
     pages[0].title = title
     pages[0].set_author(name=author)
-    pages[-1].set_footer(text=footer)
+    if footer is not None:
+        pages[-1].set_footer(text=footer)
     return pages
 
 
 def escape(line: str) -> str:
     """Return one line of plain text such that Discord shows it as it is."""
     return "".join(_escape_units(line))
+
+
+def plain(embeds: Iterable[discord.Embed]) -> str:
+    """Return the reply that embeds show, without what the setting of it added."""
+    text = ""
+    for embed in embeds:
+        page = embed.description or ""
+        if page.startswith(_FENCE):
+            text += page.removeprefix(f"{_FENCE}\n").removesuffix(_FENCE)
+        elif page != _SILENCE:
+            text += _MARKUP.sub(r"\1", page)
+    return text
+
+
+def one_line(text: str, limit: int) -> str:
+    """Return text without line breaks, control and bidirectional characters, shortened."""
+    visible = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text.translate(_BIDI))
+    words = " ".join(visible.split())
+    if len(words) <= limit:
+        return words
+    return words[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _escape_units(line: str) -> Iterator[str]:
@@ -75,7 +118,7 @@ def _units(text: str, *, bold: bool) -> Iterator[str]:
 def _pages(text: str, room: int) -> list[str]:
     """Return `text` set as a script, on pages of at most 4096 and together `room` characters."""
     if not text.strip():
-        return ["*(silence)*"]
+        return [_SILENCE]
     for bold in (True, False):
         units = list(_units(text, bold=bold))
         if sum(map(len, units)) <= room:
@@ -107,7 +150,7 @@ def _fill(units: list[str], width: int) -> Iterator[str]:
 
 def _title(prompt: str) -> str:
     for limit in (_PROMPT_SHOWN, TITLE_LIMIT // 2 - 1):
-        title = escape(_one_line(prompt, limit))
+        title = escape(one_line(prompt, limit))
         if len(title) <= TITLE_LIMIT:
             break
     return title or "\N{HORIZONTAL ELLIPSIS}"
@@ -120,15 +163,8 @@ def _footer(turn: Turn, dropped: str) -> str:
         f"{turn.seconds:.2f} s",
         f"weights {turn.weights[:80]}",
     ]
+    if turn.takes > 1:
+        parts.insert(0, f"Take {turn.take} of {turn.takes}")
     line = " \N{MIDDLE DOT} ".join(parts)
-    shown = _one_line(dropped, _NOTE_SHOWN)
+    shown = one_line(dropped, _NOTE_SHOWN)
     return f"{line}\nNot in the bard's alphabet, so left out: {shown}" if shown else line
-
-
-def _one_line(text: str, limit: int) -> str:
-    """Return text without line breaks, control and bidirectional characters, shortened."""
-    visible = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text.translate(_BIDI))
-    words = " ".join(visible.split())
-    if len(words) <= limit:
-        return words
-    return words[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"

@@ -61,7 +61,9 @@ class BardTree(app_commands.CommandTree["Bard"]):
     async def interaction_check(self, interaction: discord.Interaction["Bard"], /) -> bool:
         """Take a request on, unless the bot is about to leave, which it then says."""
         if self.client.closing:
-            await answer(interaction, LEAVING)
+            # Suggestions while somebody types can only be suggestions.
+            if interaction.type is not discord.InteractionType.autocomplete:
+                await answer(interaction, LEAVING)
             return False
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
@@ -74,7 +76,7 @@ class BardTree(app_commands.CommandTree["Bard"]):
     ) -> None:
         """Tell the user, once, what went wrong; an unforeseen error is logged under an id."""
         cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
-        await answer_failure(interaction, cause)
+        await explain(interaction, cause)
 
     async def sync_if_changed(self, guild: discord.abc.Snowflake | None = None) -> bool:
         """Send the commands to Discord if they differ from what it holds; return whether."""
@@ -96,14 +98,6 @@ class BardTree(app_commands.CommandTree["Bard"]):
         return changed
 
 
-async def answer_failure(interaction: discord.Interaction[Any], error: Exception) -> None:
-    """Tell the user what went wrong, unless Discord has forgotten the interaction."""
-    if isinstance(error, discord.HTTPException) and error.code in _GONE:
-        log.warning("The interaction was gone before its answer: %s", error)
-        return
-    await answer(interaction, _describe(error))
-
-
 async def answer(interaction: discord.Interaction[Any], text: str) -> None:
     """Say something to the user alone, in whichever way the interaction still allows."""
     nobody = discord.AllowedMentions.none()
@@ -114,6 +108,14 @@ async def answer(interaction: discord.Interaction[Any], text: str) -> None:
             await interaction.response.send_message(text, ephemeral=True, allowed_mentions=nobody)
     except discord.HTTPException as error:
         log.warning("Could not answer an interaction: %s", error)
+
+
+async def explain(interaction: discord.Interaction[Any], cause: Exception) -> None:
+    """Tell the user what went wrong with a command or a button."""
+    if isinstance(cause, discord.HTTPException) and cause.code in _GONE:
+        log.warning("The interaction was gone before its answer: %s", cause)
+        return
+    await answer(interaction, _describe(cause))
 
 
 def _describe(cause: Exception) -> str:
@@ -134,7 +136,7 @@ def _describe(cause: Exception) -> str:
             text = NOT_YOURS
         case _:
             level, text = logging.ERROR, UNFORESEEN
-    log.log(level, "Error %s at an interaction", error_id, exc_info=cause)
+    log.log(level, "Error %s in an interaction", error_id, exc_info=cause)
     return f"{text} Error id: `{error_id}`"
 
 
@@ -163,7 +165,7 @@ def _without_defaults(value: Any) -> Any:  # noqa: ANN401 - any JSON
             return {
                 key: item
                 for key, item in kept.items()
-                if item not in ([], {}) and not any(item is nothing for nothing in absent)
+                if item not in ([], {}, "") and not any(item is nothing for nothing in absent)
             }
         case list():
             return [_without_defaults(item) for item in value]

@@ -1,4 +1,4 @@
-"""Take the README's picture of the rehearsal stage: `make pictures`.
+"""Take the README's pictures of the rehearsal stage: `make pictures`.
 
 The replies are drawn anew, so each run shows other words.
 """
@@ -17,7 +17,7 @@ DOCS = Path(__file__).resolve().parent
 
 
 async def main() -> None:
-    """Play two short turns on a stage of its own and photograph the page."""
+    """Play two short turns on a stage of its own and photograph the page as it goes on."""
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         async with (
@@ -29,6 +29,15 @@ async def main() -> None:
                 await expect(stage.messages(page)).to_have_count(number, timeout=30_000)
                 await expect(stage.messages(page).last).to_contain_text("characters")
             await page.screenshot(path=DOCS / "stage.png")
+
+            await stage.press(stage.messages(page).last, "Reroll")
+            await expect(stage.messages(page).last).to_contain_text("Take 2 of 2")
+            await page.mouse.move(0, 0)
+            await stage.messages(page).last.screenshot(path=DOCS / "reply.png")
+
+            await stage.slash(page, "scene show")
+            await expect(stage.messages(page).last).to_contain_text("Page 1 of 1")
+            await stage.messages(page).last.screenshot(path=DOCS / "scene.png")
 
 
 if __name__ == "__main__":

@@ -37,5 +37,6 @@ BEGIN
             SELECT 1 FROM turns
             WHERE channel_id = NEW.channel_id AND scene = NEW.scene
                 AND state != 'pending' AND id != NEW.id
+                AND weights != ''       -- what only begins a scene was written by none
         );
 END;

@@ -39,10 +39,10 @@ _RECENT = 30
 class TrainingConfig:
     """One run. The defaults are the default run of ``noskgpt train``."""
 
-    steps: int = 2000
+    steps: int = 3800
     minutes: float | None = None
     """Plans as many steps as end in this time, in place of `steps`."""
-    batch: int = 16
+    batch: int = 8
     optimizer: str = "muon"
     """``muon`` for the hidden matrices with AdamW for the rest, or ``adamw`` for all."""
     muon_rate: float = 0.02
@@ -50,7 +50,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     warmup_share: float = 0.05
     """Share of the steps, at the beginning, over which the rates rise from zero in a line."""
-    decay_share: float = 0.6
+    decay_share: float = 1.0
     """Share of the steps, at the end, over which they fall to zero in a line."""
     dropout: float = 0.0
     attention_dropout: float = 0.0
@@ -60,7 +60,7 @@ class TrainingConfig:
     seed: int = 1
     report_every: int = 10
     """Steps between progress events."""
-    evaluations: int = 4
+    evaluations: int = 2
     """Measurements of the held-out loss, evenly over the run; the last is at its end."""
     precision: str = "auto"
     """``fp32``, ``bf16``, or ``auto``: whichever is measured to be faster here."""
@@ -82,9 +82,9 @@ class TrainingConfig:
 
 
 PRESETS: Mapping[str, TrainingConfig] = {
-    "quick": TrainingConfig(steps=600, evaluations=2),
+    "quick": TrainingConfig(steps=1200),
     "default": TrainingConfig(),
-    "best": TrainingConfig(steps=12_000, evaluations=12),
+    "best": TrainingConfig(steps=12_000, batch=16, evaluations=12),
     "original": TrainingConfig(
         steps=10_000,
         batch=64,

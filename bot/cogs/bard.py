@@ -1,17 +1,14 @@
-"""`/bard`: asking the bard."""
+"""Asking the bard: `/bard`, and the entry in a message's menu."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot import rendering
-from bot.admission import admitted
+from bot import rendering, script
 from bot.guild_settings import MAX_TEMPERATURE, MIN_TEMPERATURE
-from bot.history import Ask, Turn
-from bot.progress import Progress
+from bot.replies import ask_of, perform
 from bot.tree import answer
 from noskgpt.generator import MAX_SEED
 
@@ -19,50 +16,65 @@ if TYPE_CHECKING:
     from bot.app import Bard
 
 PROMPT_LIMIT = 1000
+MENU = "Continue as Shakespeare"
+NO_WORDS = (
+    "I find no words in that message for me to go on from. "
+    "Choose one with text in it, or begin with `/bard`."
+)
 
-
-async def perform(interaction: discord.Interaction["Bard"], ask: Ask) -> None:
-    """Play a turn as the answer to an interaction, which is not acknowledged yet.
-
-    Raises:
-        RefusedError, CommandOnCooldown: It is not taken on.
-        SceneError: There is no scene to continue.
-    """
-    client = interaction.client
-    rules = client.guild_settings.rules(interaction.guild_id)
-    allowed = replace(ask, max_chars=min(ask.max_chars, rules.max_chars))
-    with admitted(interaction, rules) as request:
-        await interaction.response.defer(thinking=True)
-        async with Progress(interaction, request, client.wait) as progress:
-
-            async def show(turn: Turn, dropped: str) -> int:
-                asker = interaction.user.display_name
-                pages = rendering.embeds(turn, asker=asker, dropped=dropped)
-                return (await progress.replace(pages)).id
-
-            await client.scenes.play(allowed, show, request)
-            if allowed != ask:
-                await answer(interaction, f"Here my replies end at {rules.max_chars:,} characters.")
+# https://discord.com/developers/docs/interactions/application-commands#application-command-object
+_CHOICES = 25
+_CHOICE_LIMIT = 100
 
 
 class BardCog(commands.Cog):
-    """The command `/bard`. Its largest length is a setting, so it is made per bot."""
+    """The command `/bard`, whose largest length is a setting, and its like in messages' menus."""
 
     def __init__(self, bot: "Bard") -> None:
         self.bot = bot
         self.command = _make_command(bot.settings.max_chars)
+        self.menu = app_commands.ContextMenu(name=MENU, callback=_go_on_from)
 
     async def cog_load(self) -> None:
-        """Add the command to the bot's tree."""
+        """Add the commands to the bot's tree."""
         self.bot.tree.add_command(self.command, override=True)
+        self.bot.tree.add_command(self.menu, override=True)
 
     async def cog_unload(self) -> None:
-        """Take the command out again."""
+        """Take the commands out again."""
         self.bot.tree.remove_command(self.command.name)
+        self.bot.tree.remove_command(self.menu.name, type=self.menu.type)
+
+
+async def _go_on_from(interaction: discord.Interaction["Bard"], message: discord.Message) -> None:
+    text = message.clean_content
+    if not text and message.author == interaction.client.user:
+        text = rendering.plain(message.embeds)
+    if not text.strip():
+        await answer(interaction, NO_WORDS)
+        return
+    await perform(interaction, ask_of(interaction, script.ending(text, PROMPT_LIMIT)))
+
+
+async def _suggest(
+    interaction: discord.Interaction["Bard"], typed: str
+) -> list[app_commands.Choice[str]]:
+    found = await interaction.client.suggestions.find(interaction.channel_id or 0, typed, _CHOICES)
+    choices = []
+    for suggestion in found:
+        count = {0: "", 1: " (1 speech)"}.get(
+            suggestion.speeches, f" ({suggestion.speeches:,} speeches)"
+        )
+        name = rendering.one_line(suggestion.prompt, _CHOICE_LIMIT - len(count))
+        value = suggestion.prompt[:_CHOICE_LIMIT]
+        if name and value.strip():
+            choices.append(app_commands.Choice(name=name + count, value=value))
+    return choices
 
 
 def _make_command(limit: int) -> app_commands.Command[Any, ..., None]:
     @app_commands.command(name="bard", description="Ask the bard to go on from your words.")
+    @app_commands.autocomplete(prompt=_suggest)
     @app_commands.describe(
         prompt="A speaker, such as ROMEO:, or the beginning of a speech",
         max_chars="How long the reply may be, in characters",
@@ -78,15 +90,11 @@ def _make_command(limit: int) -> app_commands.Command[Any, ..., None]:
         seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
         fresh: bool = False,  # noqa: FBT001, FBT002 - an option of the command
     ) -> None:
-        rules = interaction.client.guild_settings.rules(interaction.guild_id)
-        ask = Ask(
-            guild_id=interaction.guild_id,
-            channel_id=interaction.channel_id or 0,
-            user_id=interaction.user.id,
-            # A lone surrogate, which JSON can carry, has no place in SQLite or in an answer.
-            prompt=prompt.encode(errors="replace").decode(),
-            max_chars=rules.usual_chars if max_chars is None else max_chars,
-            temperature=rules.temperature if temperature is None else temperature,
+        ask = ask_of(
+            interaction,
+            prompt,
+            max_chars=max_chars,
+            temperature=temperature,
             seed=seed,
             fresh=fresh,
         )

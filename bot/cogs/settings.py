@@ -8,7 +8,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.guild_settings import Buttons, Changes, GuildSettings, Rules, parse_limits
-from bot.tree import answer, answer_failure
+from bot.tree import answer, explain
 
 if TYPE_CHECKING:
     from bot.app import Bard
@@ -63,7 +63,7 @@ class SettingsView(discord.ui.View):
         ]
         self.buttons.options = [
             discord.SelectOption(
-                label=f"Buttons are for {who}", value=value, default=value == settings.buttons
+                label=f"Continue is for {who}", value=value, default=value == settings.buttons
             )
             for value, who in BUTTONS.items()
         ]
@@ -81,7 +81,7 @@ class SettingsView(discord.ui.View):
         /,
     ) -> None:
         """Tell the person what went wrong."""
-        await answer_failure(interaction, error)
+        await explain(interaction, error)
 
     @discord.ui.select(
         cls=discord.ui.ChannelSelect,
@@ -158,7 +158,7 @@ class LimitsModal(discord.ui.Modal):
         self, interaction: discord.Interaction[Any], error: Exception, /
     ) -> None:
         """Tell the person what went wrong."""
-        await answer_failure(interaction, error)
+        await explain(interaction, error)
 
 
 def _check_manager(interaction: discord.Interaction[Any]) -> None:
@@ -194,7 +194,7 @@ def describe(rules: Rules) -> str:
         f"Longest reply: {rules.max_chars:,} characters",
         f"Cooldown: {rules.cooldown} s before a person may ask again",
         f"Temperature, when none is given: {rules.temperature:g}",
-        f"Buttons under a reply are for {BUTTONS[rules.buttons]}",
+        f"The button *Continue* is for {BUTTONS[rules.buttons]}, the others for {BUTTONS['asker']}",
         "A change is in force at once.",
     ]
     return "\n".join(lines)

@@ -1,5 +1,8 @@
 """The real bot on a simulated Discord, with a real model that is small enough to be quick."""
 
+import hashlib
+import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,14 +45,35 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text with three speakers: two in its training part, the third in what is held out."""
+    path = tmp_path_factory.mktemp("corpus") / "play.txt"
+    scene = "ROMEO:\nO, she doth teach.\n\nFirst Citizen:\nSpeak.\n\nROMEO:\nAy me.\n\n"
+    train, held_out = scene * 150, "TYBALT:\nPeace?\n\n" * 90
+    path.write_text(train + held_out, encoding="utf-8")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest = {"sha256": digest, "held_out_start": len(train)}
+    path.with_suffix(".json").write_text(json.dumps(manifest), encoding="utf-8")
+    return path
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "settings(**values): settings that differ from the usual")
 
 
 @pytest.fixture
-def settings(request: pytest.FixtureRequest, tmp_path: Path, weights: Path) -> Settings:
-    """Settings with a database and weights of the test's own."""
-    usual = {"database": tmp_path / "bard.sqlite3", "weights": weights, "workers": 2, "cooldown": 0}
+def settings(
+    request: pytest.FixtureRequest, tmp_path: Path, weights: Path, corpus: Path
+) -> Settings:
+    """Settings with files of the test's own."""
+    usual = {
+        "database": tmp_path / "bard.sqlite3",
+        "weights": weights,
+        "corpus": corpus,
+        "workers": 2,
+        "cooldown": 0,
+    }
     marker = request.node.get_closest_marker("settings")
     return Settings(**(usual | (marker.kwargs if marker else {})))
 
@@ -130,3 +154,9 @@ def said(result: InteractionResult) -> str:
     """Return the plain text of all answers to an interaction, follow-ups included."""
     answers = [result.response, *result.followups]
     return "\n".join(answer.content for answer in answers if answer is not None)
+
+
+def counted(result: InteractionResult) -> int:
+    """Return how many characters a reply says that it has."""
+    (count,) = re.findall(r"^(?:Take .* · )?([\d,]+) characters? · ", text_of(result), re.MULTILINE)
+    return int(count.replace(",", ""))

@@ -148,7 +148,14 @@ class LoopbackDiscord:
 
     async def _put_commands(self, request: web.Request) -> web.Response:
         self._commands = [
-            {**command, "id": "4000", "application_id": APPLICATION_ID, "version": "1"}
+            # Discord gives entries of menus, which come without one, an empty description.
+            {
+                "description": "",
+                **command,
+                "id": "4000",
+                "application_id": APPLICATION_ID,
+                "version": "1",
+            }
             for command in await request.json()
         ]
         return _json(self._commands)

@@ -75,6 +75,11 @@ def messages(page: Page) -> Locator:
     return page.locator("#channel-message-list .channel-message")
 
 
+async def press(message: Locator, label: str) -> None:
+    """Press a button under a message."""
+    await message.get_by_role("button", name=label, exact=True).click()
+
+
 async def slash(page: Page, command: str, *first_option: str) -> None:
     """Type a command, its first option if it has one, and send it."""
     await page.locator("#channel-composer-input").click()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bot.conftest import Stage, said, text_of
+from tests.bot.conftest import Stage, counted, said
 
 
 @pytest.mark.settings(cooldown=10)
@@ -17,8 +17,8 @@ async def test_cooldown_of_a_person_says_the_seconds_left_in_private(stage: Stag
     assert stage.env.errors
 
     other = await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=9)
-    assert "9 characters" in text_of(other)
+    assert counted(other) <= 9
     # To have been refused does not make the wait longer.
     await stage.env.advance_time(7.1)
     again = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
-    assert "9 characters" in text_of(again)
+    assert counted(again) <= 9

@@ -1,6 +1,7 @@
 """Whatever a turn holds, its embeds keep Discord's limits and show its text as it is."""
 
 import string
+from dataclasses import replace
 
 import discord
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from bot import rendering
 from bot.history import Turn
+from bot.scenes import PAGE_CHARS, PAGE_TURNS, Page
 from noskgpt.tokenizer import VOCABULARY
 
 LINES = st.lists(
@@ -26,6 +28,9 @@ REPLIES = st.one_of(
         lambda piece, n: piece * n, st.text(VOCABULARY + "`*_", min_size=1), st.integers(1, 4000)
     ),
 ).map(lambda text: text[:4000])
+
+
+GRAVE = "\N{MODIFIER LETTER GRAVE ACCENT}"
 
 
 def turn(reply: str, prompt: str | None = "ROMEO:") -> Turn:
@@ -72,17 +77,39 @@ def check_limits(embeds: list[discord.Embed]) -> None:
 
 @given(reply=REPLIES, prompt=st.one_of(st.none(), st.text(max_size=1000)), dropped=st.text())
 def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -> None:
-    embeds = rendering.embeds(turn(reply, prompt), asker="ann", dropped=dropped)
+    embeds = rendering.embeds(turn(reply, prompt), author="ann asks the bard", dropped=dropped)
     check_limits(embeds)
     shown = "".join(embed.description or "" for embed in embeds)
     if not reply.strip():
         assert shown == "*(silence)*"
+        assert rendering.plain(embeds) == ""
     elif shown.startswith("```\n"):
-        assert shown.replace("```\n", "").replace("```", "") == reply.replace(
-            "`", "\N{MODIFIER LETTER GRAVE ACCENT}"
-        )
+        assert shown.replace("```\n", "").replace("```", "") == reply.replace("`", GRAVE)
+        assert rendering.plain(embeds) == reply.replace("`", GRAVE)
     else:
-        assert plain(shown) == reply
+        assert plain(shown) == rendering.plain(embeds) == reply
+
+
+@given(replies=st.lists(REPLIES, min_size=2, max_size=PAGE_TURNS), prompt=st.text(max_size=1000))
+def test_page_of_a_scene_keeps_the_limits(replies: list[str], prompt: str) -> None:
+    room = PAGE_CHARS // len(replies)
+    turns = [turn(reply[: room - len(prompt)], prompt) for reply in replies if len(prompt) < room]
+    page = Page(scene=1, turns=turns, number=1, count=2)
+    embeds = rendering.transcript(page, {1: "*" * 100})
+    assert len(embeds) == len(turns)
+    check_page(embeds)
+
+
+def test_longest_page_of_a_scene() -> None:
+    speech = turn(("A:\n" * PAGE_CHARS)[: PAGE_CHARS // PAGE_TURNS - 40], "*" * 40)
+    page = Page(scene=1, turns=[speech] * PAGE_TURNS, number=1, count=2)
+    check_page(rendering.transcript(page, {1: "*" * 100}))
+
+
+def check_page(embeds: list[discord.Embed]) -> None:
+    assert sum(map(len, embeds)) <= 6000
+    assert len(embeds) <= 10
+    assert all(1 <= len(embed.description or "") <= 4096 for embed in embeds)
 
 
 @pytest.mark.parametrize(
@@ -90,13 +117,13 @@ def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -
 )
 def test_full_length_of_one_piece(piece: str) -> None:
     reply = (piece * 4000)[:4000]
-    embeds = rendering.embeds(turn(reply, "*" * 1000), asker="`" * 100, dropped="😀" * 300)
+    embeds = rendering.embeds(turn(reply, "*" * 1000), author="`" * 96, dropped="😀" * 300)
     check_limits(embeds)
 
 
 def test_speakers_are_bold_and_only_they() -> None:
     reply = "O, speak again.\nI say:\n\nFirst Citizen:\nBefore we\nMENENIUS:\nWhat?"
-    (embed,) = rendering.embeds(turn(reply), asker="ann")
+    (embed,) = rendering.embeds(turn(reply), author="ann asks the bard")
     assert embed.description == (
         "O, speak again.\nI say:\n\n**First Citizen:**\nBefore we\n**MENENIUS:**\nWhat?"
     )
@@ -104,7 +131,7 @@ def test_speakers_are_bold_and_only_they() -> None:
 
 def test_two_embeds_when_the_bold_speakers_need_them() -> None:
     reply = ("ROMEO:\nO, she doth teach the torches to burn bright.\n\n" * 100)[:4000]
-    first, second = rendering.embeds(turn(reply), asker="ann")
+    first, second = rendering.embeds(turn(reply), author="ann asks the bard")
     assert first.title == "ROMEO:"
     assert first.author.name == "ann asks the bard"
     assert first.footer.text is None
@@ -135,19 +162,25 @@ def test_escape(line: str, escaped: str) -> None:
 
 
 def test_long_prompt_is_shortened() -> None:
-    (embed,) = rendering.embeds(turn("x", "word " * 200), asker="ann")
+    (embed,) = rendering.embeds(turn("x", "word " * 200), author="ann asks the bard")
     assert embed.title is not None
     assert embed.title.endswith("word…")
     assert len(embed.title) <= 200
 
 
 def test_prompt_of_nothing_visible_has_a_title() -> None:
-    (embed,) = rendering.embeds(turn("x", "\x00 \u202e"), asker="ann")
+    (embed,) = rendering.embeds(turn("x", "\x00 \u202e"), author="ann asks the bard")
     assert embed.title == "…"
 
 
+def test_footer_tells_the_take() -> None:
+    taken = replace(turn("x"), take=2, takes=3)
+    (embed,) = rendering.embeds(taken, author="ann asks the bard")
+    assert (embed.footer.text or "").startswith("Take 2 of 3 \u00b7 1 character \u00b7 ")
+
+
 def test_footer_counts_one_character() -> None:
-    (embed,) = rendering.embeds(turn("x"), asker="ann", dropped="😀")
+    (embed,) = rendering.embeds(turn("x"), author="ann asks the bard", dropped="😀")
     assert embed.footer.text == (
         "1 character · 1.25 s · weights noskgpt-12345678\n"
         "Not in the bard's alphabet, so left out: 😀"

@@ -34,6 +34,13 @@ async def test_forgotten_by_discord_syncs_again(stage: Stage) -> None:
     assert len(syncs(stage.env)) == 2
 
 
+async def test_empty_description_of_a_menu_is_none(stage: Stage) -> None:
+    (menu,) = (c for c in stage.env.backend.commands[None].values() if c["type"] == 3)
+    menu["description"] = ""  # as Discord has it
+    await stage.restart()
+    assert len(syncs(stage.env)) == 1
+
+
 async def test_commands_are_for_servers_and_users_everywhere(stage: Stage) -> None:
     for command in stage.env.backend.commands[None].values():
         of_servers = command["name"] == "settings"
