@@ -14,8 +14,9 @@ COMPILE := echo "Compiling the decoder." && \
 run: $(RUN)
 	@$(BIN)/python -m bot --or-rehearse
 
+# As many processes as cores, so one thread in each: more would wait for each other.
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 lint: $(DEV)
 	$(BIN)/ruff check .
