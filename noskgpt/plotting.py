@@ -1,8 +1,9 @@
-"""The curve of a run as a picture."""
+"""The curve of a run as a picture.
+
+The drawing library is imported where it is used: every other command would wait for it.
+"""
 
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from noskgpt.checkpoint import TrainingRecord
 from noskgpt.errors import CheckpointError
@@ -10,6 +11,8 @@ from noskgpt.errors import CheckpointError
 
 def check_format(path: Path) -> None:
     """Raise `CheckpointError` if no picture can be written under the name `path`."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - see above
+
     formats = Figure().canvas.get_supported_filetypes()
     if path.suffix.removeprefix(".") not in formats:
         msg = f"{path}: not the name of a picture. Name a file that ends in .png, .svg or .pdf."
@@ -22,6 +25,8 @@ def plot_losses(record: TrainingRecord, path: Path, *, title: str = "") -> None:
     Raises:
         CheckpointError: The file cannot be written.
     """
+    from matplotlib.figure import Figure  # noqa: PLC0415 - see above
+
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     steps = [step for step, _, _ in record.curve]

@@ -63,7 +63,7 @@ def _describe(event: Report, out: Path) -> str | None:
         case NotSaved():
             return f"Could not save the run so far; it goes on. {event.problem}"
         case Interrupted():
-            return f"Stopped at step {event.step}. The same command with --resume goes on."
+            return f"Stopped at step {event.step}. `noskgpt train --resume --out {out}` goes on."
         case Finished():
             return f"Wrote {out}"
         case _:
