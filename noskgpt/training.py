@@ -39,7 +39,7 @@ _RECENT = 30
 class TrainingConfig:
     """One run. The defaults are the default run of ``noskgpt train``."""
 
-    steps: int = 3800
+    steps: int = 3600
     minutes: float | None = None
     """Plans as many steps as end in this time, in place of `steps`."""
     batch: int = 8
@@ -47,7 +47,7 @@ class TrainingConfig:
     """``muon`` for the hidden matrices with AdamW for the rest, or ``adamw`` for all."""
     muon_rate: float = 0.02
     adam_rate: float = 0.004
-    weight_decay: float = 0.01
+    weight_decay: float = 0.05
     warmup_share: float = 0.05
     """Share of the steps, at the beginning, over which the rates rise from zero in a line."""
     decay_share: float = 1.0
@@ -84,7 +84,7 @@ class TrainingConfig:
 PRESETS: Mapping[str, TrainingConfig] = {
     "quick": TrainingConfig(steps=1200),
     "default": TrainingConfig(),
-    "best": TrainingConfig(steps=12_000, batch=16, evaluations=12),
+    "best": TrainingConfig(steps=10_000, batch=16, evaluations=10),
     "original": TrainingConfig(
         steps=10_000,
         batch=64,

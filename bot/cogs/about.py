@@ -49,7 +49,7 @@ def embed(model: Generator, figures: Figures, started_at: datetime) -> discord.E
         "Corpus": _corpus(training.corpus_sha256),
         "Held-out loss": _loss(training.held_out_loss),
         "Training": _training(training),
-        "So far": f"{figures.scenes:,} scenes, {figures.characters:,} characters",
+        "So far": f"{_scenes(figures.scenes)}, {figures.characters:,} characters",
         "Median time per reply": _median(figures),
         "Running since": discord.utils.format_dt(started_at, "R"),
         "Version": importlib.metadata.version(DISTRIBUTION),
@@ -89,6 +89,10 @@ def _training(training: TrainingRecord) -> str:
     if training.command is not None:
         parts.append(escape(training.command[:200]))
     return "\n".join(parts) or UNKNOWN
+
+
+def _scenes(count: int) -> str:
+    return "1 scene" if count == 1 else f"{count:,} scenes"
 
 
 def _median(figures: Figures) -> str:
