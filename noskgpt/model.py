@@ -126,6 +126,17 @@ class Block(nn.Module):
         return x + self.feed_forward(self.norm2(x))  # type: ignore[no-any-return]
 
 
+def _embedding(rows: int, channels: int) -> nn.Embedding:
+    """Return an embedding without drawing it from a normal distribution, as PyTorch's own does.
+
+    Where a network is built for its shapes alone, on the device `meta`, that draw would import
+    PyTorch's compiler: two seconds, in every process that loads weights.
+    """
+    return nn.Embedding.from_pretrained(
+        torch.empty(rows, channels).uniform_(-0.1, 0.1), freeze=False
+    )
+
+
 class GPT(nn.Module):
     """The whole network: (B, T) symbol ids to (B, T, V) logits.
 
@@ -144,8 +155,8 @@ class GPT(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
-        self.position_embedding = nn.Embedding(config.context, config.n_embd)
+        self.token_embedding = _embedding(config.vocab_size, config.n_embd)
+        self.position_embedding = _embedding(config.context, config.n_embd)
         self.blocks = nn.ModuleList(
             Block(config, dropout, attention_dropout) for _ in range(config.n_layer)
         )
