@@ -132,9 +132,9 @@ def _embedding(rows: int, channels: int) -> nn.Embedding:
     Where a network is built for its shapes alone, on the device `meta`, that draw would import
     PyTorch's compiler: two seconds, in every process that loads weights.
     """
-    return nn.Embedding.from_pretrained(
-        torch.empty(rows, channels).uniform_(-0.1, 0.1), freeze=False
-    )
+    weight = torch.empty(rows, channels).uniform_(-0.1, 0.1)
+    made: nn.Embedding = nn.Embedding.from_pretrained(weight, freeze=False)  # type: ignore[no-untyped-call]
+    return made
 
 
 class GPT(nn.Module):
