@@ -5,6 +5,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from bot import script
 from bot.errors import SceneError
@@ -58,12 +59,19 @@ class Scenes:
         self._history = history
         self._generation = generation
         self._wait = wait
-        # A lock lives as long as somebody holds or awaits it.
-        self._locks: weakref.WeakValueDictionary[int, asyncio.Lock] = weakref.WeakValueDictionary()
+        # Of channels, and of messages. A lock lives as long as somebody holds or awaits it.
+        self._locks: weakref.WeakValueDictionary[tuple[str, int], asyncio.Lock]
+        self._locks = weakref.WeakValueDictionary()
 
     @asynccontextmanager
-    async def _turn_of(self, channel_id: int) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(channel_id, asyncio.Lock())
+    async def _hold(
+        self, kind: Literal["channel", "message"], snowflake: int
+    ) -> AsyncIterator[None]:
+        """Hold a channel while a turn is played in it, or a message while it changes.
+
+        Who holds both took the channel first. A thread has the id of the message it hangs on.
+        """
+        lock = self._locks.setdefault((kind, snowflake), asyncio.Lock())
         await self._wait(lock.acquire())
         try:
             yield
@@ -80,7 +88,7 @@ class Scenes:
             SceneError: There is no scene to continue.
             StoppedError: `request` was stopped before its reply was written; nothing is stored.
         """
-        async with request.stoppable(), self._turn_of(ask.channel_id):
+        async with request.stoppable(), self._hold("channel", ask.channel_id):
             return await self._play(ask, show, request)
 
     async def _play(self, ask: Ask, show: Show, request: Request) -> Turn:
@@ -153,7 +161,7 @@ class Scenes:
             SceneError: The turn is no longer remembered.
             StoppedError: `request` was stopped before its reply was written; nothing is stored.
         """
-        async with request.stoppable(), self._turn_of(spot.channel_id):
+        async with request.stoppable(), self._hold("channel", spot.channel_id):
             turn = await self.find(spot)
             past = await self._history.tail(
                 turn.channel_id, turn.scene, chars=CONTEXT_CHARS, before=turn.id
@@ -164,22 +172,26 @@ class Scenes:
                     context, max_chars=turn.max_chars, temperature=turn.temperature
                 )
             request.commit()
-            taken = await self._history.add_take(
-                turn,
-                reply=script.finish(result.text),
-                seed=result.seed,
-                weights=result.weights,
-                seconds=result.seconds,
-            )
-            await self._change(taken, dropped, show)
+            async with self._hold("message", spot.message_id):
+                taken = await self._history.add_take(
+                    turn,
+                    reply=script.finish(result.text),
+                    seed=result.seed,
+                    weights=result.weights,
+                    seconds=result.seconds,
+                )
+                await self._change(taken, dropped, show)
 
     async def choose(self, spot: Spot, number: int, show: Show) -> None:
         """Have another take of a turn shown; it is what the scene remembers then.
 
+        It does not wait for a turn under way, which goes on from the take that was shown when it
+        began.
+
         Raises:
             SceneError: The turn, or such a take, is not remembered.
         """
-        async with self._turn_of(spot.channel_id):
+        async with self._hold("message", spot.message_id):
             turn = await self.find(spot)
             taken = await self._history.take(turn, number)
             await self._change(taken, self._open(turn.prompt)[1], show)
@@ -193,15 +205,16 @@ class Scenes:
     async def remove(self, spot: Spot, erase: Callable[[], Awaitable[None]]) -> None:
         """Have a turn's message erased, then forget the turn.
 
-        In this order, because a turn that is still remembered has buttons that still work.
+        In this order, because a turn that is still remembered has buttons that still work. As
+        `choose`, it does not wait for a turn under way.
         """
-        async with self._turn_of(spot.channel_id):
+        async with self._hold("message", spot.message_id):
             await erase()
             await self._history.delete(spot.channel_id, {spot.message_id})
 
     async def end(self, guild_id: int | None, channel_id: int) -> None:
         """Let the channel's next request begin a new scene."""
-        async with self._turn_of(channel_id):
+        async with self._hold("channel", channel_id):
             scene = await self._history.scene(channel_id)
             if await self._history.tail(channel_id, scene, chars=1):
                 await self._history.begin(guild_id, channel_id, scene + 1)
@@ -240,7 +253,7 @@ class Scenes:
 
     async def forget(self, channel_id: int) -> int:
         """Forget all that was played in a channel; return how many turns that was."""
-        async with self._turn_of(channel_id):
+        async with self._hold("channel", channel_id):
             return await self._history.forget_channel(channel_id)
 
     async def strike(self, channel_id: int, message_ids: Collection[int]) -> int:
@@ -248,7 +261,7 @@ class Scenes:
 
         Waits for a turn under way: its message may be the one that was deleted.
         """
-        async with self._turn_of(channel_id):
+        async with self._hold("channel", channel_id):
             return await self._history.delete(channel_id, message_ids)
 
 

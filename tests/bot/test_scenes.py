@@ -86,6 +86,32 @@ async def test_reroll_behind_a_removal_finds_nothing(scenes: Scenes, history: Hi
     assert await history.tail(2, 1, chars=100) == []
 
 
+async def test_changing_a_message_does_not_wait_for_a_turn_under_way(
+    scenes: Scenes, history: History
+) -> None:
+    board = Board()
+    turn = await play(scenes, board)
+    spot = Spot(turn.id, 2, turn.id)
+    await reroll(scenes, spot, board)
+    sending, may_arrive = asyncio.Event(), asyncio.Event()
+
+    async def show_late(turn: Turn, dropped: str) -> int:
+        sending.set()
+        await may_arrive.wait()
+        return await board.show(turn, dropped)
+
+    with admitted() as request:
+        playing = asyncio.create_task(scenes.play(ASK, show_late, request))
+        await sending.wait()
+        await scenes.choose(spot, 1, board.show)
+        assert board.shown[turn.id].reply == turn.reply
+        await scenes.remove(spot, board.erase)
+        assert not board.shown
+        may_arrive.set()
+        later = await playing
+    assert [turn.id for turn in await history.tail(2, 1, chars=100)] == [later.id]
+
+
 async def test_a_take_that_is_not_there(scenes: Scenes) -> None:
     board = Board()
     turn = await play(scenes, board)
