@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -153,6 +154,12 @@ def train(
     save_seconds: Annotated[
         float, typer.Option(min=0, help="Between two saves of what --resume needs.")
     ] = runs.SAVE_SECONDS,
+    until_stdin_ends: Annotated[
+        bool,
+        typer.Option(
+            "--until-stdin-ends", help="End as by SIGTERM when the input ends: with the parent."
+        ),
+    ] = False,
 ) -> None:
     """Train a model and write its weights.
 
@@ -187,9 +194,13 @@ def train(
                 command = shlex.join(["noskgpt", *sys.argv[1:]])
                 trainer = runs.begin(out, config, corpus_path=corpus, command=command, group=group)
             signals = _stop_on_signals(trainer)
+            if until_stdin_ends:
+                _stop_with_stdin(trainer)
             events = runs.follow(trainer, out, corpus_path=corpus, save_seconds=save_seconds)
-            if group.rank == 0:
-                events = (reports.print_json if as_json else reports.show)(events, out, console)
+            if group.rank == 0 and as_json:
+                events = reports.print_json(events, out, console, unread=trainer.stop)
+            elif group.rank == 0:
+                events = reports.show(events, out, console)
             for event in events:
                 if isinstance(event, training.Finished) and plot is not None and group.rank == 0:
                     record = event.checkpoint.training
@@ -199,7 +210,7 @@ def train(
             reports.print_json_error(str(error), console)
         raise
     if isinstance(event, training.Interrupted):
-        raise typer.Exit(128 + signals[0])
+        raise typer.Exit(128 + (signals[0] if signals else signal.SIGTERM))
 
 
 def _stop_on_signals(trainer: training.Trainer) -> list[int]:
@@ -214,6 +225,17 @@ def _stop_on_signals(trainer: training.Trainer) -> list[int]:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     return came
+
+
+def _stop_with_stdin(trainer: training.Trainer) -> None:
+    """Have the end of the input, which is the parent's end, stop the run."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        trainer.stop()
+
+    threading.Thread(target=watch, name="stdin", daemon=True).start()
 
 
 @app.command()
