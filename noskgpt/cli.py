@@ -193,14 +193,11 @@ def train(
                 config = replace(training.PRESETS[changes.pop("preset", "default")], **changes)
                 command = shlex.join(["noskgpt", *sys.argv[1:]])
                 trainer = runs.begin(out, config, corpus_path=corpus, command=command, group=group)
-            signals = _stop_on_signals(trainer)
-            if until_stdin_ends:
-                _stop_with_stdin(trainer)
+            stopped_by = _stop_on_signals(trainer, with_stdin=until_stdin_ends)
             events = runs.follow(trainer, out, corpus_path=corpus, save_seconds=save_seconds)
-            if group.rank == 0 and as_json:
-                events = reports.print_json(events, out, console, unread=trainer.stop)
-            elif group.rank == 0:
-                events = reports.show(events, out, console)
+            if group.rank == 0:
+                in_json = partial(reports.print_json, unread=trainer.stop)
+                events = (in_json if as_json else reports.show)(events, out, console)
             for event in events:
                 if isinstance(event, training.Finished) and plot is not None and group.rank == 0:
                     record = event.checkpoint.training
@@ -210,32 +207,31 @@ def train(
             reports.print_json_error(str(error), console)
         raise
     if isinstance(event, training.Interrupted):
-        raise typer.Exit(128 + (signals[0] if signals else signal.SIGTERM))
+        raise typer.Exit(128 + stopped_by[0])
 
 
-def _stop_on_signals(trainer: training.Trainer) -> list[int]:
-    """Have the first Ctrl-C or SIGTERM stop the run; return the list of signals that came."""
-    came: list[int] = []
+def _stop_on_signals(trainer: training.Trainer, *, with_stdin: bool) -> list[int]:
+    """Have the first Ctrl-C or SIGTERM stop the run, and so the end of the input if asked for.
+
+    Returns a list of the one signal that did; SIGTERM stands for all that was none.
+    """
+    stopped_by: list[int] = [signal.SIGTERM]
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+        stopped_by[0] = number
         trainer.stop()
         signal.signal(number, signal.SIG_DFL)  # the second time it does not wait for the step
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return came
-
-
-def _stop_with_stdin(trainer: training.Trainer) -> None:
-    """Have the end of the input, which is the parent's end, stop the run."""
-
-    def watch() -> None:
-        while os.read(0, 4096):
+    def read() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
             pass
         trainer.stop()
 
-    threading.Thread(target=watch, name="stdin", daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    if with_stdin:
+        threading.Thread(target=read, name="stdin", daemon=True).start()
+    return stopped_by
 
 
 @app.command()

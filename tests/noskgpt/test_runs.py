@@ -112,8 +112,8 @@ def test_a_run_ends_with_its_parent_and_is_saved(
     process, _ = watch(
         small_corpus, tmp_path, lambda event: event["event"] == "progress", "--until-stdin-ends"
     )
-    for pipe in ended:
-        getattr(process, pipe).close()
+    for name in ended:
+        getattr(process, name).close()
     assert process.wait(60) == 128 + signal.SIGTERM
     assert process.stderr is not None
     assert process.stderr.read() == ""
