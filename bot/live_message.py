@@ -3,7 +3,6 @@
 import asyncio
 import io
 import logging
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -16,6 +15,8 @@ from bot.runs import Run
 from bot.training import Live, is_better
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from bot.app import Bard
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CORPUS_BYTES = 8 * 2**20
-MAX_MINUTES = 7 * 24 * 60
+MAX_MINUTES = 7 * 24 * 60.0
 LISTED = 8
 
 NOT_A_TEXT = "A corpus is a text file, .txt in UTF-8, of at most 8 MB. This one is not."
