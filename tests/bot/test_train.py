@@ -5,18 +5,19 @@ import os
 import re
 import signal
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from simcord.results import InteractionResult, ResponseMessage
 
 from bot import Settings
+from bot.cogs.train import CORPUS_BYTES, NOT_A_TEXT
 from bot.live_message import OWNERS_ONLY
 from bot.rehearsal import DeclaredWait
 from bot.runs import UNDER_WAY
+from bot.succession import NO_STEP_BACK
+from bot.training import GRACE_SECONDS, NOTHING_RUNS, NOTHING_TO_RESUME
 from tests.bot.conftest import Stage, said, text_of
 
 QUICK = {"minutes": 0.1, "preset": "quick"}
@@ -36,7 +37,7 @@ class School(Stage):
     async def until(self, condition: Callable[[], object]) -> None:
         """Let real time pass until something holds."""
         async with asyncio.timeout(90):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - it is another process's doing
                 await asyncio.sleep(0.02)
         await self.env.settle()
 
@@ -61,7 +62,8 @@ async def school(stage: Stage) -> AsyncIterator[School]:
     school.listen()
     school.own()
     yield school
-    await school.bot.training.close()
+    if school.bot is not stage.bot:
+        await school.bot.close()
 
 
 def message(result: InteractionResult) -> ResponseMessage:
@@ -113,9 +115,148 @@ async def test_from_start_to_promoted_and_rolled_back(school: School, settings: 
     after = await school.ben.slash(school.garden, "bard", prompt="TYBALT:", max_chars=20)
     assert f"weights {old}" in text_of(after)
     again = await school.ann.slash(school.garden, "train rollback")
-    assert "no step back" in said(again)
+    assert said(again) == NO_STEP_BACK
+    assert school.env.errors
     with closing(sqlite3.connect(settings.database)) as connection:
-        rows = connection.execute(
-            "SELECT run_id, user_id, withdrawn_by FROM promotions"
-        ).fetchall()
+        rows = connection.execute("SELECT run_id, user_id, withdrawn_by FROM promotions").fetchall()
     assert rows == [(1, school.ann.id, school.ann.id)]
+
+
+async def test_cancelled_resumed_and_interrupted_by_the_end_of_the_bot(
+    school: School, settings: Settings
+) -> None:
+    started = await school.ann.slash(school.garden, "train start", **LONG)
+    await school.at_work()
+    second = await school.ann.slash(school.garden, "train start", **LONG)
+    assert second.ephemeral
+    assert said(second) == UNDER_WAY
+    assert "Run 1: I am learning" in said(await school.ann.slash(school.garden, "train status"))
+
+    cancelled = await school.ann.slash(school.garden, "train cancel")
+    await school.over()
+    assert "Run 1: cancelled" in said(cancelled)
+    assert "Run 1: cancelled" in message(started).content
+    assert labels(started) == []
+    (run,) = await school.bot.runs.newest()
+    assert run.state == "cancelled"
+    assert (settings.runs_dir / "1" / "weights.pth.run").exists()
+
+    resumed = await school.ann.slash(school.tavern, "train start", minutes=1, resume=True)
+    await school.at_work()
+    live = school.bot.training.live
+    assert live is not None
+    assert live.progress is not None
+    assert live.progress.step > run.step > 0
+    await school.restart()
+    assert live.process.returncode == 143
+    assert "Run 1: interrupted" in message(resumed).content
+    (run,) = await school.bot.runs.newest()
+    assert run.state == "interrupted"
+    assert (settings.runs_dir / "1" / "weights.pth.run").exists()
+    school.own()
+    status = await school.ann.slash(school.garden, "train status")
+    assert NOTHING_RUNS in said(status)
+    assert "Run 1: interrupted" in said(status)
+    assert school.env.errors
+
+
+async def test_killed_child_is_a_message_and_a_row_also_when_the_token_has_run_out(
+    school: School,
+) -> None:
+    started = await school.ann.slash(school.garden, "train start", **LONG)
+    child = await school.at_work()
+    await school.env.advance_time(14 * 60)
+    by_channel = f"/channels/{school.garden.id}/messages/"
+    assert not any(by_channel in request.path for request in school.env.http_requests)
+    await school.env.advance_time(2 * 60)
+    live = school.bot.training.live
+    assert live is not None
+    before = live.progress
+    await school.until(lambda: live.progress != before)
+    by_token = sum(request.path.endswith("/@original") for request in school.env.http_requests)
+    await school.env.advance_time(6)
+    assert any(by_channel in request.path for request in school.env.http_requests)
+
+    os.kill(child, signal.SIGKILL)
+    await school.over()
+    assert "Run 1: failed" in message(started).content
+    assert "killed by signal 9" in message(started).content
+    after = sum(request.path.endswith("/@original") for request in school.env.http_requests)
+    assert after == by_token
+    answered = await school.ben.slash(school.garden, "bard", prompt="ROMEO:", max_chars=20)
+    assert answered.response is not None
+    nothing = await school.ann.slash(school.garden, "train start", minutes=1, resume=True)
+    assert said(nothing) == NOTHING_TO_RESUME
+    assert school.env.errors
+
+
+async def test_where_it_may_not_write_status_tells(school: School) -> None:
+    await school.ann.slash(school.garden, "train start", **LONG)
+    live = school.bot.training.live
+    assert live is not None
+    os.kill(live.process.pid, signal.SIGSTOP)
+    await school.env.advance_time(16 * 60)
+    school.env.inject_error("PATCH", "/channels/*/messages/*", status=403, code=50001)
+    os.kill(live.process.pid, signal.SIGKILL)
+    await school.over()
+    status = await school.ann.slash(school.garden, "train status")
+    assert "killed by signal 9" in said(status)
+
+
+async def test_child_that_does_not_stop_is_killed(school: School) -> None:
+    started = await school.ann.slash(school.garden, "train start", **LONG)
+    live = school.bot.training.live
+    assert live is not None
+    os.kill(live.process.pid, signal.SIGSTOP)
+    cancelled = await school.ann.slash(school.garden, "train cancel")
+    await school.env.advance_time(GRACE_SECONDS - 1)
+    assert not live.ended.done()
+    await school.env.advance_time(1)
+    await school.over()
+    assert live.process.returncode == -signal.SIGKILL
+    assert "Run 1: cancelled" in said(cancelled)
+    assert "Run 1: cancelled" in message(started).content
+
+
+async def test_corpus_that_is_no_text(school: School) -> None:
+    for name, data in (("novel.pdf", b"text"), ("novel.txt", b"x" * (CORPUS_BYTES + 1))):
+        refused = await school.ann.slash(school.garden, "train start", **LONG, corpus=(name, data))
+        assert refused.ephemeral
+        assert said(refused) == NOT_A_TEXT
+    assert await school.bot.runs.newest() == []
+    assert school.env.errors
+
+    garbage = ("novel.txt", b"\xff\xfe garbage" * 2000)
+    started = await school.ann.slash(school.garden, "train start", **LONG, corpus=garbage)
+    await school.over()
+    assert "novel.txt: not a UTF-8 text" in message(started).content
+    assert str(school.bot.settings.runs_dir.absolute()) not in message(started).content
+    (run,) = await school.bot.runs.newest()
+    assert run.state == "failed"
+    assert list(school.bot.settings.runs_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("start", LONG),
+        ("status", {}),
+        ("cancel", {}),
+        ("history", {}),
+        ("promote", {"run": 1}),
+        ("rollback", {}),
+    ],
+)
+async def test_not_the_owner(school: School, command: str, options: dict[str, object]) -> None:
+    refused = await school.ben.slash(school.garden, f"train {command}", **options)
+    assert refused.ephemeral
+    assert said(refused) == OWNERS_ONLY
+    assert await school.bot.runs.newest() == []
+    assert school.env.errors
+
+
+async def test_hidden_from_others_by_default(school: School) -> None:
+    commands = await school.bot.tree.fetch_commands()
+    (train,) = (command for command in commands if command.name == "train")
+    assert train.default_member_permissions is not None
+    assert train.default_member_permissions.value == 0
