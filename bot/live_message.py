@@ -61,6 +61,12 @@ class LiveMessage:
         task.add_done_callback(self._bot.watching.discard)
 
     async def _follow(self) -> None:
+        try:
+            await self._show_until_ended()
+        except Exception:
+            log.exception("Run %d cannot be shown any more", self._live.run.id)
+
+    async def _show_until_ended(self) -> None:
         shown = ""
         while not self._live.ended.done():
             text = describe(self._live)
@@ -171,7 +177,7 @@ def describe(live: Live) -> str:
     ]
     if live.sample is not None:
         lines.append(f"Latest sample:\n{_block(live.sample)}")
-    if live.cancelled:
+    if live.stopped_as is not None:
         lines.append("Told to stop: I finish the step that I am at.")
     return "\n".join(lines)
 
@@ -214,7 +220,7 @@ _CHART = "A chart of the training loss and the held-out loss over the steps of t
 
 
 def _plan(run: Run) -> str:
-    text = "my own text" if run.corpus is None else escape(one_line(run.corpus, 80))
+    text = "my usual text" if run.corpus is None else escape(one_line(run.corpus, 80))
     return f"Preset {run.preset}, {run.minutes:g} min, from {text}."
 
 

@@ -69,7 +69,8 @@ class Live:
     sample: str | None = None
     samples: tuple[str, str] | None = None
     """When it has finished: a text of the weights that spoke, and one of the new ones."""
-    cancelled: bool = False
+    stopped_as: State | None = None
+    """How it is to be recorded, once it was told to stop."""
     problem: str | None = None
     finished: bool = False
     ended: "asyncio.Task[Run]" = field(init=False)
@@ -179,8 +180,7 @@ class Training:
         """
         if self.live is None:
             raise RefusedError(NOTHING_RUNS)
-        self.live.cancelled = True
-        return await self._stop(self.live, self._wait)
+        return await self._stop(self.live, "cancelled", self._wait)
 
     async def discard(self, run_id: int) -> None:
         """Remove what a finished run made.
@@ -209,7 +209,7 @@ class Training:
         """Stop the run with a checkpoint, as an interrupted one."""
         if self.live is not None:
             # Not through the seam: whoever closes the bot is no part of it.
-            await self._stop(self.live, plain_wait)
+            await self._stop(self.live, "interrupted", plain_wait)
 
     def _folder_of(self, run_id: int) -> Path:
         return weights_path(self._folder, run_id).parent
@@ -302,13 +302,11 @@ class Training:
         if live.finished:
             run, live.samples = await self._finish(run)
         else:
-            state: State = "interrupted"
-            problem = None
-            if live.cancelled:
-                state = "cancelled"
-            elif code != _STOPPED:
-                state = "failed"
-                problem = await asyncio.to_thread(self._explain, live, code)
+            state, problem = live.stopped_as, None
+            if state is None and code == _STOPPED:
+                state = "interrupted"
+            elif state is None:
+                state, problem = "failed", await asyncio.to_thread(self._explain, live, code)
             run = await self._runs.end(run.id, state, problem=problem, **_steps_of(live))
         log.info("Run %d: %s at step %d", run.id, run.state, run.step)
         await self._clear_away()
@@ -363,10 +361,15 @@ class Training:
             return f"It was killed by signal {-code}: by somebody, or because memory ran out."
         return f"It broke off with exit code {code}; the log knows more."
 
-    async def _stop(self, live: Live, wait: Wait) -> Run:
+    async def _stop(self, live: Live, state: State, wait: Wait) -> Run:
         """End a child in good order, and if it does not, at once; return the run as it ended."""
-        assert live.process.stdin is not None  # noqa: S101 - a pipe
-        live.process.stdin.close()
+        if live.stopped_as is None:  # a second signal would kill it
+            live.stopped_as = state
+            assert live.process.stdin is not None  # noqa: S101 - a pipe
+            live.process.stdin.close()
+            if os.name == "posix":  # elsewhere the first would
+                with suppress(ProcessLookupError):
+                    live.process.terminate()
         patience = GRACE_SECONDS + live.step_seconds
         await wait(asyncio.wait({live.ended}, timeout=patience))
         if not live.ended.done():

@@ -7,7 +7,9 @@ import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from pathlib import Path
 
+import discord
 import pytest
 from simcord.results import InteractionResult, ResponseMessage
 
@@ -19,6 +21,9 @@ from bot.runs import UNDER_WAY
 from bot.succession import NO_STEP_BACK
 from bot.training import GRACE_SECONDS, NOTHING_RUNS, NOTHING_TO_RESUME
 from tests.bot.conftest import Stage, said, text_of
+from tests.bot.loopback import LoopbackDiscord
+from tests.bot.process import bot_process
+from tests.bot.test_main import AT_LOOPBACK
 
 QUICK = {"minutes": 0.1, "preset": "quick"}
 LONG = {"minutes": 30, "preset": "quick"}
@@ -36,7 +41,7 @@ class School(Stage):
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Let real time pass until something holds."""
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(240):
             while not condition():  # noqa: ASYNC110 - it is another process's doing
                 await asyncio.sleep(0.02)
         await self.env.settle()
@@ -248,15 +253,66 @@ async def test_corpus_that_is_no_text(school: School) -> None:
     ],
 )
 async def test_not_the_owner(school: School, command: str, options: dict[str, object]) -> None:
-    refused = await school.ben.slash(school.garden, f"train {command}", **options)
-    assert refused.ephemeral
-    assert said(refused) == OWNERS_ONLY
+    everything = discord.Permissions(administrator=True)
+    role = school.guild.create_role("Admins", permissions=everything)
+    cat = school.guild.add_member(school.env.create_user("cat"), roles=[role])
+    for refused in (
+        await cat.slash(school.garden, f"train {command}", **options),
+        await school.ben.user.slash(f"train {command}", **options),
+    ):
+        assert refused.ephemeral
+        assert said(refused) == OWNERS_ONLY
     assert await school.bot.runs.newest() == []
     assert school.env.errors
 
 
 async def test_hidden_from_others_by_default(school: School) -> None:
+    assert "train start" in school.ann.available_commands(school.garden)
+    assert "train start" not in school.ben.available_commands(school.garden)
     commands = await school.bot.tree.fetch_commands()
     (train,) = (command for command in commands if command.name == "train")
     assert train.default_member_permissions is not None
     assert train.default_member_permissions.value == 0
+
+
+def stored_state() -> str:
+    with closing(sqlite3.connect("var/bard.sqlite3")) as connection:
+        ((state,),) = connection.execute("SELECT state FROM runs").fetchall()
+    return str(state)
+
+
+def files() -> list[str]:
+    return [path.name for path in Path("var/runs/1").glob("weights.pth*")]
+
+
+async def test_killed_bot_leaves_a_run_that_saves_itself_and_is_resumed(
+    weights: Path, corpus: Path
+) -> None:
+    async with LoopbackDiscord().running() as server, asyncio.timeout(300):
+        start = ("-c", AT_LOOPBACK.format(port=server.port))
+        settings = {"DISCORD_TOKEN": "right", "BARD_CORPUS": str(corpus)}
+        async with bot_process(*start, weights=weights, **settings) as bot:
+            await server.ready.wait()
+            token = await server.slash("train start", minutes=30.0, preset="quick")
+            await server.edited(token, "step 1 of")
+            assert not files()
+            bot.kill()
+            await bot.wait()
+        assert stored_state() == "running"
+        while not files():  # noqa: ASYNC110 - it is another process's doing
+            await asyncio.sleep(0.05)
+
+        server.ready.clear()
+        async with bot_process(*start, weights=weights, **settings) as bot:
+            await server.ready.wait()
+            assert stored_state() == "interrupted"
+            token = await server.slash("train start", minutes=30.0, resume=True)
+            body = await server.edited(token, "step ")
+            assert "step 1 of" not in body["content"]
+            bot.send_signal(signal.SIGTERM)
+            _, said = await bot.communicate()
+        assert bot.returncode == 0
+        assert "Traceback" not in said.decode()
+        assert "Run 1: interrupted" in server.edits[token]["content"]
+        assert stored_state() == "interrupted"
+        assert files() == ["weights.pth.run"]

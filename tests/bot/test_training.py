@@ -16,6 +16,7 @@ from bot.runs import UNDER_WAY, Run, Runs
 from bot.succession import DAMAGED, NO_STEP_BACK, Succession, weights_path
 from bot.training import Order, Training, is_better
 from noskgpt import checkpoint as checkpoints
+from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.runs import run_path
@@ -83,6 +84,7 @@ def trained(
         config=config,
         vocabulary=vocabulary,
         weights=model.state_dict(),
+        lexicon=lexicon.build(vocabulary, lexicon.words("but soft, what light is this?")),
         training=TrainingRecord(steps=7, held_out_loss=loss, corpus_sha256=corpus),
     )
 
