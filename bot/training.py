@@ -294,7 +294,7 @@ class Training:
                 return
             try:
                 _take_in(live, json.loads(line))
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 log.warning("Run %d said something odd: %s", live.run.id, error)
 
     async def _conclude(self, live: Live, code: int) -> Run:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -281,6 +282,29 @@ async def test_one_run_at_a_time_is_kept_by_the_database(school: School) -> None
             " VALUES (1, 'quick', 1, 0), (1, 'quick', 1, 0)",
             (),
         )
+
+
+async def test_child_that_talks_nonsense(
+    school: School, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["gar{bage", "[1]", "7", '{"event": "progress"}', '{"event": "error"}']
+    endless = "print('x' * 2**21)"
+    program = f"print({chr(10).join(lines)!r}); {endless}; raise SystemExit(3)"
+    pipe = asyncio.subprocess.PIPE
+
+    async def spawn(*_: object) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, stdin=pipe, stdout=pipe
+        )
+
+    monkeypatch.setattr(school.training, "_spawn", spawn)
+    live = await school.training.start(ORDER)
+    run = await live.ended
+    assert run.state == "failed"
+    assert "exit code 3" in (run.problem or "")
+    assert caplog.text.count("something odd") >= len(lines)
+    assert "something endless" in caplog.text
+    assert school.training.live is None
 
 
 async def test_folder_that_cannot_be_written(school: School) -> None:
