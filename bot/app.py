@@ -13,6 +13,7 @@ from bot.cogs.bard import BardCog
 from bot.cogs.retention import RetentionCog
 from bot.cogs.scene import SceneCog
 from bot.cogs.settings import SettingsCog
+from bot.cogs.train import TrainCog
 from bot.database import open_database
 from bot.errors import StartupError
 from bot.generation import Generation, Wait, plain_wait
@@ -21,9 +22,12 @@ from bot.history import History
 from bot.progress import StopButton
 from bot.queue import RequestQueue
 from bot.replies import Choose, Continue, Delete, Reroll
+from bot.runs import Runs
 from bot.scenes import Scenes
 from bot.settings import Settings, load_settings
+from bot.succession import Succession
 from bot.suggestions import Suggestions
+from bot.training import Training
 from bot.tree import BardTree
 
 if TYPE_CHECKING:
@@ -51,6 +55,10 @@ class Bard(commands.Bot):
         cooldowns: When each person may ask again.
         scenes: Plays turns.
         suggestions: Prompts to choose from.
+        runs: The stored training runs.
+        succession: Which weights speak.
+        training: The run under way.
+        watching: The tasks that show a run, which `close` lets show its end.
     """
 
     history: History
@@ -60,6 +68,9 @@ class Bard(commands.Bot):
     cooldowns: Cooldowns
     scenes: Scenes
     suggestions: Suggestions
+    runs: Runs
+    succession: Succession
+    training: Training
 
     def __init__(self, settings: Settings) -> None:
         options: dict[str, Any] = {}
@@ -81,8 +92,10 @@ class Bard(commands.Bot):
         self.closing = False
         self.started_at = discord.utils.utcnow()
         self.answering: set[asyncio.Task[Any]] = set()
+        self.watching: set[asyncio.Task[None]] = set()
         self._database: aiosqlite.Connection | None = None
         self._generation: Generation | None = None
+        self._training: Training | None = None
 
     async def login(self, token: str) -> None:
         """Open what is here first: a bot without its voice need not join Discord.
@@ -98,7 +111,7 @@ class Bard(commands.Bot):
 
     async def setup_hook(self) -> None:
         """Add the commands and buttons; send the commands to Discord if they changed."""
-        for cog in (BardCog, SceneCog, SettingsCog, AboutCog, RetentionCog):
+        for cog in (BardCog, SceneCog, SettingsCog, AboutCog, TrainCog, RetentionCog):
             await self.add_cog(cog(self), override=True)
         self.add_dynamic_items(Continue, Reroll, Choose, Delete, StopButton)
         guild_id = self.settings.dev_guild_id
@@ -128,10 +141,12 @@ class Bard(commands.Bot):
         log.info("Ready as %s in %d servers", self.user, len(self.guilds))
 
     async def close(self) -> None:
-        """Let turns under way end, leave Discord, and close the services."""
+        """Let turns under way end, stop a run, leave Discord, and close the services."""
         self.closing = True
-        if self.answering:
-            await asyncio.wait(self.answering, timeout=_LAST_WORDS_SECONDS)
+        if self._training is not None:
+            await self._training.close()
+        if last_words := self.answering | self.watching:
+            await asyncio.wait(last_words, timeout=_LAST_WORDS_SECONDS)
         await super().close()
         await self._close_services()
 
@@ -147,10 +162,26 @@ class Bard(commands.Bot):
         self.scenes = Scenes(self.history, self.generation, self.wait)
         self.suggestions = Suggestions(self.history)
         await self.suggestions.load(self.settings.corpus)
-        await self.generation.load()
+        self.runs = Runs(self._database)
+        self.succession = Succession(self.runs, self.generation, self.settings.runs_dir)
+        await self.succession.load()
+        self._training = Training(
+            self.runs,
+            self.succession,
+            self.generation,
+            folder=self.settings.runs_dir,
+            corpus=self.settings.corpus,
+            keep=self.settings.keep_runs,
+            auto_promote=self.settings.auto_promote,
+            wait=self.wait,
+        )
+        self.training = self._training
         log.info("Speaking with weights %s", self.generation.model.name)
 
     async def _close_services(self) -> None:
+        training, self._training = self._training, None
+        if training is not None:
+            await training.close()
         generation, self._generation = self._generation, None
         if generation is not None:
             await generation.close()

@@ -62,10 +62,10 @@ def _yield_to_the_loop() -> None:
 
 
 class Generation:
-    """Owns the loaded model and the threads that it runs in.
+    """Owns the model that speaks and the threads that it runs in.
 
     Args:
-        path: The weights; None is the bundled ones.
+        path: The weights of the settings; None is the bundled ones.
         workers: How many requests run at once.
         wait: See `Wait`.
     """
@@ -79,26 +79,42 @@ class Generation:
         self._model: noskgpt.Generator | None = None
 
     async def load(self) -> None:
-        """Load the weights.
+        """Speak with the weights of the settings.
 
         Raises:
             StartupError: They are missing or damaged.
         """
+        try:
+            self.speak_with(await self.read())
+        except (noskgpt.NoskGPTError, OSError) as error:
+            raise StartupError(f"Cannot load the weights: {error}") from error
+
+    async def read(self, path: Path | None = None) -> noskgpt.Generator:
+        """Return a model that has shown, in a thread, that it can write; it does not speak yet.
+
+        Args:
+            path: The weights; None is those of the settings.
+
+        Raises:
+            CheckpointError: They are missing or damaged.
+            OSError: They cannot be read.
+        """
 
         def work() -> noskgpt.Generator:
-            model = noskgpt.load(self._path)
+            model = noskgpt.load(self._path if path is None else path)
             # The first text may have to wait for a compiler; nobody who asks should.
             model.generate("", 2, real_words=True)
             return model
 
-        try:
-            self._model = await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        except (noskgpt.NoskGPTError, OSError) as error:
-            raise StartupError(f"Cannot load the weights: {error}") from error
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def speak_with(self, model: noskgpt.Generator) -> None:
+        """Let a model speak from the next request on; those under way end on theirs."""
+        self._model = model
 
     @property
     def model(self) -> noskgpt.Generator:
-        """The loaded model."""
+        """The model that speaks."""
         if self._model is None:
             raise RuntimeError("load() has not finished")
         return self._model
@@ -109,13 +125,19 @@ class Generation:
         return folded.text, folded.dropped
 
     async def generate(
-        self, context: str, *, max_chars: int, temperature: float, seed: int | None = None
+        self,
+        context: str,
+        *,
+        max_chars: int,
+        temperature: float,
+        seed: int | None = None,
+        model: noskgpt.Generator | None = None,
     ) -> Result:
         """Continue `context`; without a seed one is drawn, so that every result has one.
 
-        Cancelled, it ends the work in its thread as well.
+        Cancelled, it ends the work in its thread as well. A `model` of None is the one that speaks.
         """
-        model = self.model
+        model = model or self.model
         drawn = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
         cancellation = Cancellation()
 

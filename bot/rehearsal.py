@@ -125,9 +125,8 @@ def build_world(env: simcord.Env) -> World:
     guild = env.create_guild("The Globe")
     managers = guild.create_role(
         "Managers",
-        permissions=discord.Permissions(
-            manage_guild=True, manage_channels=True, manage_messages=True
-        ),
+        # Discord shows /train to administrators alone, though it is for the bot's owner.
+        permissions=discord.Permissions(administrator=True),
     )
     return World(
         guild=guild,

@@ -49,6 +49,8 @@ class Settings(BaseSettings):
         default=None, description="a path of a file; empty: the bundled plays"
     )
     runs_dir: Path = Field(default=Path("var/runs"), description="a path of a folder")
+    keep_runs: int = Field(default=5, ge=0, le=1000, description="a whole number from 0 to 1000")
+    auto_promote: bool = Field(default=False, description="true or false")
     owner_ids: Annotated[frozenset[Annotated[int, Field(gt=0)]], NoDecode] = Field(
         default=frozenset(), description="Discord user ids, separated by commas"
     )

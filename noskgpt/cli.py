@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -153,6 +154,12 @@ def train(
     save_seconds: Annotated[
         float, typer.Option(min=0, help="Between two saves of what --resume needs.")
     ] = runs.SAVE_SECONDS,
+    until_stdin_ends: Annotated[
+        bool,
+        typer.Option(
+            "--until-stdin-ends", help="End as by SIGTERM when the input ends: with the parent."
+        ),
+    ] = False,
 ) -> None:
     """Train a model and write its weights.
 
@@ -186,10 +193,11 @@ def train(
                 config = replace(training.PRESETS[changes.pop("preset", "default")], **changes)
                 command = shlex.join(["noskgpt", *sys.argv[1:]])
                 trainer = runs.begin(out, config, corpus_path=corpus, command=command, group=group)
-            signals = _stop_on_signals(trainer)
+            stopped_by = _stop_on_signals(trainer, with_stdin=until_stdin_ends)
             events = runs.follow(trainer, out, corpus_path=corpus, save_seconds=save_seconds)
             if group.rank == 0:
-                events = (reports.print_json if as_json else reports.show)(events, out, console)
+                in_json = partial(reports.print_json, unread=trainer.stop)
+                events = (in_json if as_json else reports.show)(events, out, console)
             for event in events:
                 if isinstance(event, training.Finished) and plot is not None and group.rank == 0:
                     record = event.checkpoint.training
@@ -199,21 +207,31 @@ def train(
             reports.print_json_error(str(error), console)
         raise
     if isinstance(event, training.Interrupted):
-        raise typer.Exit(128 + signals[0])
+        raise typer.Exit(128 + stopped_by[0])
 
 
-def _stop_on_signals(trainer: training.Trainer) -> list[int]:
-    """Have the first Ctrl-C or SIGTERM stop the run; return the list of signals that came."""
-    came: list[int] = []
+def _stop_on_signals(trainer: training.Trainer, *, with_stdin: bool) -> list[int]:
+    """Have the first Ctrl-C or SIGTERM stop the run, and so the end of the input if asked for.
+
+    Returns a list of the one signal that did; SIGTERM stands for all that was none.
+    """
+    stopped_by: list[int] = [signal.SIGTERM]
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+        stopped_by[0] = number
         trainer.stop()
         signal.signal(number, signal.SIG_DFL)  # the second time it does not wait for the step
 
+    def read() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        trainer.stop()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    return came
+    if with_stdin:
+        threading.Thread(target=read, name="stdin", daemon=True).start()
+    return stopped_by
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """The events of a training run for people at a terminal, and as JSON lines for a program."""
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -70,20 +71,28 @@ def _describe(event: Report, out: Path) -> str | None:
             return None
 
 
-def print_json(events: Iterable[Report], out: Path, console: Console) -> Iterator[Report]:
+def print_json(
+    events: Iterable[Report], out: Path, console: Console, unread: Callable[[], None]
+) -> Iterator[Report]:
     """Print each event as one line of JSON whose ``event`` is its kind, and pass it on.
 
     The end gives the path of the weights and their record in place of the weights themselves.
+    `unread` is called when nobody reads any more; then nothing more is printed.
     """
     for event in events:
         if isinstance(event, Finished):
             record = asdict(event.checkpoint.training)
             del record["curve"]  # the parent has seen it pass
-            _print_line(console, "finished", {"out": str(out)} | record)
+            values = {"out": str(out)} | record
         else:
             # Not asdict: it would copy what is about to be printed.
             values = {field.name: getattr(event, field.name) for field in fields(event)}
+        try:
             _print_line(console, _kind(event), values)
+        except BrokenPipeError:
+            # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), console.file.fileno())
+            unread()
         yield event
 
 

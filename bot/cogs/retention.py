@@ -52,5 +52,6 @@ class RetentionCog(commands.Cog):
         """
         self.bot.queue.stop_guild(guild.id)
         await self.bot.guild_settings.forget(guild.id)
+        await self.bot.runs.forget_guild(guild.id)
         removed = await self.bot.history.forget_guild(guild.id)
         log.info("Left server %d: removed its settings and %d turns", guild.id, removed)

@@ -62,6 +62,8 @@ class Forget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing)"):
             _require_moderator(interaction)
         await interaction.response.defer()
         text = KEPT
+        if what == "mine":
+            await bot.runs.forget_user(interaction.user.id)
         if what != "nothing":
             count = await (
                 bot.history.forget_user(interaction.user.id)

@@ -70,18 +70,18 @@ class LoopbackDiscord:
                 await self._socket.close()
             await runner.cleanup()
 
-    async def slash(self, name: str, **options: str | int) -> str:
+    async def slash(self, name: str, **options: str | float) -> str:
         """Send a command as Ann in a direct message; returns the interaction's token."""
         number = next(self._ids)
-        data = {
-            "id": "4000",
-            "name": name,
-            "type": 1,
-            "options": [
-                {"name": key, "type": 4 if isinstance(value, int) else 3, "value": value}
-                for key, value in options.items()
-            ],
-        }
+        kinds = {str: 3, int: 4, bool: 5, float: 10}
+        given: list[dict[str, Any]] = [
+            {"name": key, "type": kinds[type(value)], "value": value}
+            for key, value in options.items()
+        ]
+        name, *inner = name.split()
+        for part in reversed(inner):
+            given = [{"name": part, "type": 1, "options": given}]
+        data = {"id": "4000", "name": name, "type": 1, "options": given}
         await self._dispatch(
             "INTERACTION_CREATE",
             {
@@ -104,10 +104,15 @@ class LoopbackDiscord:
         )
         return f"token-{number}"
 
-    async def edited(self, token: str) -> dict[str, Any]:
-        """Wait for the first answer of an interaction to be edited; returns the body."""
+    async def edited(self, token: str, saying: str = "") -> dict[str, Any]:
+        """Wait for the first answer of an interaction to be edited to say something.
+
+        Returns the body of the edit.
+        """
         async with self._changed:
-            await self._changed.wait_for(lambda: token in self.edits)
+            await self._changed.wait_for(
+                lambda: token in self.edits and saying in (self.edits[token].get("content") or "")
+            )
         return self.edits[token]
 
     async def answered(self, count: int) -> None:

@@ -117,3 +117,21 @@ async def test_buttons_work_also_under_what_is_recalled(weights: Path) -> None:
     told = script.compose([("ROMEO:\n", takes[2])])[-2000:]
     written = noskgpt.load(weights).generate(told, 1000, 0.8, second["seed"], real_words=True)
     assert second["reply"] == script.finish(written)
+
+
+async def test_a_run_is_watched_and_promoted_and_speaks(weights: Path, corpus: Path) -> None:
+    async with (
+        stage.rehearsal(weights=weights, BARD_CORPUS=str(corpus)) as address,
+        stage.browser_page(address) as page,
+    ):
+        await stage.slash(page, "train start", "0.1")
+        shown = stage.messages(page).last
+        await expect(shown).to_contain_text("I am learning", timeout=30_000)
+        await expect(shown).to_contain_text("Run 1: finished", timeout=240_000)
+        await expect(shown.locator("img[src*=losses]")).to_be_visible()
+        await stage.press(shown, "Promote")
+        await expect(shown).to_contain_text("Promoted", timeout=30_000)
+        await stage.slash(page, "bard", "ROMEO:")
+        with closing(sqlite3.connect("var/bard.sqlite3")) as connection:
+            ((name,),) = connection.execute("SELECT weights FROM runs")
+        await expect(stage.messages(page).last).to_contain_text(f"weights {name}", timeout=30_000)

@@ -34,14 +34,16 @@ def uninterrupted(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def watch(
-    corpus: Path, folder: Path, until: Callable[[dict[str, Any]], bool]
+    corpus: Path, folder: Path, until: Callable[[dict[str, Any]], bool], *options: str
 ) -> tuple[subprocess.Popen[str], list[dict[str, Any]]]:
     """Start a run that saves all the time, and return it at the first event that `until` likes."""
     command = [sys.executable, "-m", "noskgpt", "train", "--corpus", str(corpus), *STEPS]
     process = subprocess.Popen(  # noqa: S603
-        [*command, "--out", "new.pth", "--json", "--save-seconds", "0"],
+        [*command, "--out", "new.pth", "--json", "--save-seconds", "0", *options],
         cwd=folder,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
     events: list[dict[str, Any]] = []
@@ -100,6 +102,31 @@ def test_a_signal_saves_the_run_and_ends_it(
     again = noskgpt("train", "--resume", "--out", "new.pth", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert f"Going on at step {saved['step']}" in again.stdout
+    assert same_weights(tmp_path / "new.pth", uninterrupted)
+
+
+@pytest.mark.parametrize("ended", [("stdin",), ("stdout",), ("stdout", "stdin")])
+def test_a_run_ends_with_its_parent_and_is_saved(
+    small_corpus: Path, uninterrupted: Path, tmp_path: Path, ended: tuple[str, ...]
+) -> None:
+    process, _ = watch(
+        small_corpus, tmp_path, lambda event: event["event"] == "progress", "--until-stdin-ends"
+    )
+    for name in ended:
+        getattr(process, name).close()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
+    assert not (tmp_path / "new.pth").exists()
+    again = noskgpt(
+        "train", "--resume", "--out", "new.pth", "--json", "--until-stdin-ends", cwd=tmp_path
+    )
+    assert again.returncode == 128 + signal.SIGTERM  # its input has ended before it began
+    again = noskgpt("train", "--resume", "--out", "new.pth", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
     assert same_weights(tmp_path / "new.pth", uninterrupted)
 
 
