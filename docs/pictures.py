@@ -1,6 +1,6 @@
 """Take the README's pictures of the rehearsal stage: `make pictures`.
 
-The replies are drawn anew, so each run shows other words.
+The replies are drawn anew, so each run shows other words; one trains a model for two minutes.
 """
 
 import asyncio
@@ -14,10 +14,11 @@ from noskgpt.resources import weights_path
 from tests.bot import page as stage
 
 DOCS = Path(__file__).resolve().parent
+MINUTES = 2
 
 
 async def main() -> None:
-    """Play two short turns on a stage of its own and photograph the page as it goes on."""
+    """Play on a stage of its own and photograph the page as it goes on."""
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         async with (
@@ -38,6 +39,19 @@ async def main() -> None:
             await stage.slash(page, "scene show")
             await expect(stage.messages(page).last).to_contain_text("Page 1 of 1")
             await stage.messages(page).last.screenshot(path=DOCS / "scene.png")
+
+            await stage.slash(page, "train start", f"{MINUTES:g}")
+            shown = stage.messages(page).last
+            await expect(shown).to_contain_text("Latest sample", timeout=60_000 * MINUTES)
+            await shown.screenshot(path=DOCS / "learning.png")
+            await expect(shown).to_contain_text("finished", timeout=60_000 * (MINUTES + 1))
+            await expect(shown.locator("img[src*=losses]")).to_be_visible()
+            await shown.screenshot(path=DOCS / "learnt.png")
+            await stage.press(shown, "Promote")
+            await expect(shown).to_contain_text("Promoted", timeout=30_000)
+            await stage.slash(page, "bard", "PORTIA:")
+            await expect(stage.messages(page).last).to_contain_text("characters", timeout=30_000)
+            await stage.messages(page).last.screenshot(path=DOCS / "promoted.png")
 
 
 if __name__ == "__main__":

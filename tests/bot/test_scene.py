@@ -115,7 +115,7 @@ async def test_show_tells_who_asked_for_what(stage: Stage) -> None:
     result = await stage.ben.slash(stage.garden, "scene show")
 
     assert result.ephemeral
-    told = text_of(result)
+    told = text_of(result).replace("\\", "")  # before what Discord would take for formatting
     assert told.startswith(f"ann asks the bard\n@everyone\n{first.reply.strip()[:3]}")
     assert "ben: and then?\nThe scene goes on" in told
     assert told.endswith("Page 1 of 1")
