@@ -107,6 +107,7 @@ async def measure(folder: Path) -> dict[str, dict[str, float]]:
         report["beside a run"] = await service.measure()
         assert not live.ended.done(), "the run ended early"
         report["beside a run"]["steps"] = live.progress.step - begun
+        assert live.progress.step > begun, "other work on this machine kept the run from any step"
     return report
 
 

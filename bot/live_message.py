@@ -77,7 +77,11 @@ class LiveMessage:
         chart = await self._bot.training.chart(run.id) if run.state == "finished" else None
         speaks = await speaking(self._bot) == run.id
         text = conclude(run, self._live.samples, speaks=speaks)
-        await self._show(text, chart, None if speaks else decision(run))
+        view = None if speaks else decision(run)
+        if not await self._show(text, chart, view) and chart is not None:
+            # It may lack the permission to attach files alone.
+            self._mute = False
+            await self._show(text, None, view)
 
     async def _show(
         self, text: str, chart: bytes | None = None, view: discord.ui.View | None = None

@@ -5,6 +5,7 @@ SimCord replaces the client's HTTP and gateway; here both are real.
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -40,7 +41,9 @@ class LoopbackDiscord:
         self._commands: list[dict[str, Any]] = []
         self._socket: web.WebSocketResponse | None = None
         self._sequence = itertools.count(1)
-        self._ids = itertools.count(5000)
+        # An id tells its time, by which the client knows how old an interaction is:
+        # https://discord.com/developers/docs/reference#snowflakes
+        self._ids = itertools.count(int((time.time() - 1_420_070_400) * 1000) << 22)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["LoopbackDiscord"]:

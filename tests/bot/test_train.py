@@ -210,13 +210,13 @@ async def test_where_it_may_not_write_status_tells(school: School) -> None:
 
 async def test_child_that_does_not_stop_is_killed(school: School) -> None:
     started = await school.ann.slash(school.garden, "train start", **LONG)
+    os.kill(await school.at_work(), signal.SIGSTOP)
     live = school.bot.training.live
     assert live is not None
-    os.kill(live.process.pid, signal.SIGSTOP)
     cancelled = await school.ann.slash(school.garden, "train cancel")
-    await school.env.advance_time(GRACE_SECONDS - 1)
+    await school.env.advance_time(GRACE_SECONDS)
     assert not live.ended.done()
-    await school.env.advance_time(1)
+    await school.env.advance_time(live.step_seconds + 1)
     await school.over()
     assert live.process.returncode == -signal.SIGKILL
     assert "Run 1: cancelled" in said(cancelled)
