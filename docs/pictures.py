@@ -43,15 +43,13 @@ async def main() -> None:
             await stage.slash(page, "train start", f"{MINUTES:g}")
             shown = stage.messages(page).last
             await expect(shown).to_contain_text("Latest sample", timeout=60_000 * MINUTES)
-            await shown.screenshot(path=DOCS / "learning.png")
             await expect(shown).to_contain_text("finished", timeout=60_000 * (MINUTES + 1))
-            await expect(shown.locator("img[src*=losses]")).to_be_visible()
+            await expect(shown.get_by_role("img", name="A chart of")).to_be_visible()
             await shown.screenshot(path=DOCS / "learnt.png")
             await stage.press(shown, "Promote")
             await expect(shown).to_contain_text("Promoted", timeout=30_000)
             await stage.slash(page, "bard", "PORTIA:")
             await expect(stage.messages(page).last).to_contain_text("characters", timeout=30_000)
-            await stage.messages(page).last.screenshot(path=DOCS / "promoted.png")
 
 
 if __name__ == "__main__":
