@@ -90,6 +90,7 @@ PRESETS: Mapping[str, TrainingConfig] = {
         batch=64,
         optimizer="adamw",
         adam_rate=0.001,
+        weight_decay=0.01,  # what AdamW has by itself
         warmup_share=0.0,
         decay_share=0.0,
         dropout=0.1,
