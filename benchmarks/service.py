@@ -14,7 +14,10 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+
+import aiosqlite
 
 from benchmarks.event_loop import lags
 from bot.database import open_database
@@ -91,16 +94,23 @@ def summarize(figures: list[float]) -> dict[str, float]:
     }
 
 
-async def measure(folder: Path) -> dict[str, dict[str, float]]:
-    """Return how late decisions and the event loop were."""
+@contextlib.asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[tuple[Settings, aiosqlite.Connection, Generation]]:
+    """Open a database in a folder and the model, as the settings of this machine have it."""
     settings = load_settings().model_copy(update={"database": folder / "bard.sqlite3"})
-    report = {}
     async with contextlib.AsyncExitStack() as stack:
         database = await open_database(settings.database)
         stack.push_async_callback(database.close)
         generation = Generation(settings.weights, settings.workers)
         stack.push_async_callback(generation.close)
         await generation.load()
+        yield settings, database, generation
+
+
+async def measure(folder: Path) -> dict[str, dict[str, float]]:
+    """Return how late decisions and the event loop were."""
+    report = {}
+    async with opened(folder) as (settings, database, generation):
         store = GuildSettingsStore(database, settings)
         await store.load()
         service = Service(settings, store, Scenes(History(database), generation))

@@ -17,14 +17,13 @@ import time
 from pathlib import Path
 
 from benchmarks.event_loop import lags
-from bot.database import open_database
-from bot.generation import Generation
+from benchmarks.service import opened
 from bot.guild_settings import DEFAULT_CHARS, DEFAULT_TEMPERATURE
 from bot.history import Ask, History, Turn
 from bot.queue import RequestQueue
 from bot.runs import Runs
 from bot.scenes import Scenes
-from bot.settings import Settings, load_settings
+from bot.settings import Settings
 from bot.succession import Succession
 from bot.training import Order, Training
 
@@ -78,13 +77,10 @@ class Service:
 
 async def measure(folder: Path) -> dict[str, dict[str, float]]:
     """Return what `Service.measure` does, without and with a run beside it."""
-    settings = load_settings().model_copy(update={"database": folder / "bard.sqlite3"})
-    async with contextlib.AsyncExitStack() as stack:
-        database = await open_database(settings.database)
-        stack.push_async_callback(database.close)
-        generation = Generation(settings.weights, settings.workers)
-        stack.push_async_callback(generation.close)
-        await generation.load()
+    async with (
+        opened(folder) as (settings, database, generation),
+        contextlib.AsyncExitStack() as stack,
+    ):
         runs = Runs(database)
         training = Training(
             runs,
