@@ -16,10 +16,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
 
 from noskgpt import hardware
 from noskgpt.corpus import Corpus, load_corpus
+from noskgpt.gradients import Gradients
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.training import PRESETS, Finished, Progress, Trainer, TrainingConfig, build_optimizers
 from tests.noskgpt.reference import Reference
@@ -72,15 +72,19 @@ def step_seconds(batch: int, precision: str) -> dict[str, float]:
     """Return the median seconds of a step of `batch` windows, taken in turns."""
     torch.manual_seed(1)
     original = PRESETS["original"]
+    threads = torch.get_num_threads() if hardware.best_device().type == "cpu" else 1
     steppers = {
         "the reference's structure": stepper(Reference(dropout=0.1), original, batch, "fp32"),
         "its recipe in our modules": stepper(
             GPT(ModelConfig(), dropout=0.1, attention_dropout=0.1), original, batch, "fp32"
         ),
-        "ours, fp32": stepper(GPT(ModelConfig()), TrainingConfig(), batch, "fp32"),
+        "ours, PyTorch's threads": stepper(GPT(ModelConfig()), TrainingConfig(), batch, "fp32"),
+        "ours, fp32": stepper(GPT(ModelConfig()), TrainingConfig(), batch, "fp32", threads),
     }
     if precision == "bf16":
-        steppers["ours, bf16"] = stepper(GPT(ModelConfig()), TrainingConfig(), batch, "bf16")
+        steppers["ours, bf16"] = stepper(
+            GPT(ModelConfig()), TrainingConfig(), batch, "bf16", threads
+        )
     times: dict[str, list[float]] = {name: [] for name in steppers}
     for _ in range(ROUNDS):
         for name, step in steppers.items():
@@ -91,7 +95,7 @@ def step_seconds(batch: int, precision: str) -> dict[str, float]:
 
 
 def stepper(
-    model: nn.Module, config: TrainingConfig, batch: int, precision: str
+    model: nn.Module, config: TrainingConfig, batch: int, precision: str, threads: int = 1
 ) -> Callable[[], None]:
     """Return a function that takes one training step on a fixed batch."""
     device = hardware.best_device()
@@ -102,15 +106,14 @@ def stepper(
     else:
         optimizers = [torch.optim.AdamW(model.parameters(), lr=config.adam_rate)]
 
+    gradients = Gradients(model, precision, threads)
+
     def step() -> None:
-        with hardware.autocast(device, precision):
-            logits = model(ids[:, :-1])
-        loss = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = gradients.compute(ids[:, :-1], ids[:, 1:])
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        float(loss.detach())  # waits for a GPU
+        float(loss)  # waits for a GPU
 
     return step
 

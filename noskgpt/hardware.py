@@ -22,7 +22,9 @@ def best_device() -> torch.device:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Return the context that computes in `precision`, ``fp32`` or ``bf16``."""
     if precision == "bf16":
-        return torch.autocast(device.type, torch.bfloat16)
+        # A pass uses each weight once, so that there is nothing to cache; and the cache is shared
+        # by threads, which clear it for each other.
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
     return nullcontext()
 
 

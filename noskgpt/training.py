@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import torch
-from torch.nn import functional as F  # noqa: N812
 
 from noskgpt import hardware, lexicon
 from noskgpt.batches import Batches
@@ -25,6 +24,7 @@ from noskgpt.corpus import Corpus
 from noskgpt.errors import TrainingError
 from noskgpt.evaluation import evaluate
 from noskgpt.generator import Generator
+from noskgpt.gradients import Gradients
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.muon import Muon
 from noskgpt.parallel import Group
@@ -255,7 +255,10 @@ class Trainer:
         Raises:
             TrainingError: The loss is no longer a number.
         """
-        network = self.group.wrap(self.model)
+        with Gradients(self.group.wrap(self.model), self.precision, self._threads()) as gradients:
+            yield from self._run(gradients)
+
+    def _run(self, gradients: Gradients) -> Iterator[Event]:
         self.model.train()
         if self.config.minutes is not None:
             self._evaluation_seconds = self._predict_evaluation()
@@ -272,7 +275,7 @@ class Trainer:
         )
         while self.step < self.steps:
             started = time.perf_counter()
-            self._losses.append(self._learn(network))
+            self._losses.append(self._learn(gradients))
             self.step += 1
             taken = time.perf_counter() - started
             self._recent.append(taken)
@@ -340,7 +343,16 @@ class Trainer:
         for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(copy.deepcopy(kept))
 
-    def _learn(self, network: torch.nn.Module) -> float:
+    def _threads(self) -> int:
+        """Return how many threads take rows of a batch each."""
+        config = self.config
+        # Dropout draws from one generator, in an order that threads would leave to chance.
+        random = config.dropout or config.attention_dropout
+        if random or self.group.size > 1 or self.group.device.type != "cpu":
+            return 1
+        return min(torch.get_num_threads(), config.batch)
+
+    def _learn(self, gradients: Gradients) -> float:
         """Take one step; return its loss, the mean over the whole batch."""
         config, group = self.config, self.group
         factor = rate_factor(self.step, self.steps, config)
@@ -352,16 +364,13 @@ class Trainer:
             torch.manual_seed(hash((config.seed, self.step, group.rank)) % 2**63)
         rows = slice(group.rank, None, group.size)
         inputs, targets = self._batches.draw(self.step, rows)
-        with hardware.autocast(group.device, self.precision):
-            logits = network(inputs)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = gradients.compute(inputs, targets)
         if math.isfinite(config.gradient_clip):
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
         for optimizer in self._optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return float(group.sum(loss.detach()) / group.size)
+        return float(group.sum(loss) / group.size)
 
     def _plan(self) -> bool:
         """Say after a step how many there will be; return whether to stop at this one.

@@ -1,6 +1,7 @@
 """A small text and small weights, real ones, for tests that need no quality."""
 
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,14 @@ import torch
 from noskgpt import checkpoint as checkpoints
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.tokenizer import VOCABULARY
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """Return what sets the number of PyTorch's threads until the end of a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

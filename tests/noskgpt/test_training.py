@@ -1,6 +1,7 @@
 """Real, short training runs."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,18 @@ def test_the_same_seed_gives_the_same_weights(small_corpus: Path) -> None:
     assert names[0] == names[1] != names[2]
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(small_corpus: Path, optimizer: str) -> None:
-    config = replace(CONFIG, steps=14, dropout=0.1, optimizer=optimizer)
+@pytest.mark.parametrize(
+    ("optimizer", "dropout", "threads"), [("muon", 0.0, 2), ("muon", 0.1, 2), ("adamw", 0.1, 1)]
+)
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(
+    small_corpus: Path,
+    set_threads: Callable[[int], None],
+    optimizer: str,
+    dropout: float,
+    threads: int,
+) -> None:
+    set_threads(threads)
+    config = replace(CONFIG, steps=14, dropout=dropout, optimizer=optimizer)
     whole = run(small_corpus, config)
     first = training.Trainer(load_corpus(small_corpus), config)
     events: list[training.Event] = []
@@ -106,7 +116,7 @@ def test_plans_as_many_steps_as_fit_into_the_time(
     """A clock on which a step takes 2 s at first and 4 s later, and an evaluation 10 s."""
     now = 0.0
 
-    def learn(trainer: training.Trainer, _network: object) -> float:
+    def learn(trainer: training.Trainer, _gradients: object) -> float:
         nonlocal now
         now += 2 if trainer.step < 40 else 4
         return 1.0
