@@ -100,6 +100,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
     def begin() -> None:
         torch.set_num_threads(max(1, everyone // threads))
+        # The first operation of a thread takes over the number set last by any; have that now.
+        torch.get_num_threads()
         started.wait()
 
     pool = ThreadPoolExecutor(threads, "noskgpt-gradients", initializer=begin)

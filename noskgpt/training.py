@@ -39,7 +39,7 @@ _RECENT = 30
 class TrainingConfig:
     """One run. The defaults are the default run of ``noskgpt train``."""
 
-    steps: int = 3600
+    steps: int = 3000
     minutes: float | None = None
     """Plans as many steps as end in this time, in place of `steps`."""
     batch: int = 8

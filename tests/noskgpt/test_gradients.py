@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from noskgpt.gradients import Gradients
-from noskgpt.model import GPT, ModelConfig
+from noskgpt.model import GPT, KVCache, ModelConfig
 
 
 def gradients_of(
@@ -66,6 +66,28 @@ def test_a_failure_in_a_thread_is_raised(set_threads: Callable[[int], None]) -> 
     outside = torch.full((4, 9), 65)
     with Gradients(GPT(ModelConfig()), "fp32", 2) as gradients, pytest.raises(IndexError):
         gradients.compute(outside[:, :-1], outside[:, 1:])
+
+
+class Counting(GPT):
+    """Remembers how many threads PyTorch has where it runs."""
+
+    def forward(self, ids: torch.Tensor, cache: KVCache | None = None) -> torch.Tensor:
+        logits = super().forward(ids, cache)
+        self.numbers.append(torch.get_num_threads())
+        return logits
+
+    numbers: list[int]
+
+
+def test_threads_divide_pytorchs_own_among_them(set_threads: Callable[[int], None]) -> None:
+    set_threads(4)
+    model = Counting(ModelConfig())
+    model.numbers = []
+    batch = torch.randint(65, (4, 9))
+    for threads, each in ((1, 4), (2, 2), (3, 1), (4, 1)):
+        gradients_of(model, batch, "fp32", threads)
+        assert model.numbers == [each] * threads
+        model.numbers.clear()
 
 
 def test_leaves_pytorchs_number_of_threads_and_none_of_its_own(
