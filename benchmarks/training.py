@@ -72,7 +72,7 @@ def step_seconds(batch: int, precision: str) -> dict[str, float]:
     """Return the median seconds of a step of `batch` windows, taken in turns."""
     torch.manual_seed(1)
     original = PRESETS["original"]
-    threads = torch.get_num_threads() if hardware.best_device().type == "cpu" else 1
+    threads = torch.get_num_threads()
     steppers = {
         "the reference's structure": stepper(Reference(dropout=0.1), original, batch, "fp32"),
         "its recipe in our modules": stepper(

@@ -55,7 +55,7 @@ class Button(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"(?!)"):
 
     async def press(self, interaction: discord.Interaction["Bard"]) -> None:
         """Do what the button is for; may fail as a command may."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of button has its own
 
 
 def may_decide(interaction: discord.Interaction["Bard"], asker_id: int) -> bool:

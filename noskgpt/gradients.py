@@ -6,8 +6,6 @@ times a step. Threads that have rows of their own wait once. docs/experiments.md
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +18,14 @@ class Gradients:
     """Leaves the gradients of the mean loss over a batch in the parameters of a network.
 
     The same inputs, precision and number of threads give the same gradients bit for bit. To be
-    closed, or used as a context.
+    closed.
 
     Args:
         network: Maps (B, T) ids to (B, T, V) logits. With several threads it runs in all of them
             at once, on parameters that they share; it must not draw random numbers then.
         precision: ``fp32`` or ``bf16``.
-        threads: How many take rows; 1 leaves the threads to PyTorch.
+        threads: How many take rows; 1 leaves the threads to PyTorch, as does a network on another
+            device than the CPU.
     """
 
     def __init__(self, network: nn.Module, precision: str, threads: int = 1) -> None:
@@ -34,21 +33,8 @@ class Gradients:
         self._parameters = list(network.parameters())
         self._device = self._parameters[0].device
         self._precision = precision
-        self._threads = threads
-        self._pool = _pool(threads) if threads > 1 else None
-
-    def __enter__(self) -> Self:
-        """Return this object."""
-        return self
-
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        """Do what `close` does."""
-        self.close()
+        self._threads = threads if self._device.type == "cpu" else 1
+        self._pool = _pool(threads) if self._threads > 1 else None
 
     def close(self) -> None:
         """End the threads."""

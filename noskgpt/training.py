@@ -11,6 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -255,7 +256,8 @@ class Trainer:
         Raises:
             TrainingError: The loss is no longer a number.
         """
-        with Gradients(self.group.wrap(self.model), self.precision, self._threads()) as gradients:
+        network = self.group.wrap(self.model)
+        with closing(Gradients(network, self.precision, self._threads())) as gradients:
             yield from self._run(gradients)
 
     def _run(self, gradients: Gradients) -> Iterator[Event]:
@@ -348,7 +350,7 @@ class Trainer:
         config = self.config
         # Dropout draws from one generator, in an order that threads would leave to chance.
         random = config.dropout or config.attention_dropout
-        if random or self.group.size > 1 or self.group.device.type != "cpu":
+        if random or self.group.size > 1:
             return 1
         return min(torch.get_num_threads(), config.batch)
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ def gradients_of(
     model: GPT, batch: torch.Tensor, precision: str, threads: int
 ) -> tuple[float, list[torch.Tensor]]:
     model.zero_grad(set_to_none=True)
-    with Gradients(model, precision, threads) as gradients:
+    with closing(Gradients(model, precision, threads)) as gradients:
         loss = gradients.compute(batch[:, :-1], batch[:, 1:])
     found = [p.grad for p in model.parameters() if p.grad is not None]
     assert len(found) == len(list(model.parameters()))
@@ -64,7 +65,8 @@ def test_bfloat16_in_threads(set_threads: Callable[[int], None]) -> None:
 def test_a_failure_in_a_thread_is_raised(set_threads: Callable[[int], None]) -> None:
     set_threads(2)
     outside = torch.full((4, 9), 65)
-    with Gradients(GPT(ModelConfig()), "fp32", 2) as gradients, pytest.raises(IndexError):
+    both = Gradients(GPT(ModelConfig()), "fp32", 2)
+    with closing(both) as gradients, pytest.raises(IndexError):
         gradients.compute(outside[:, :-1], outside[:, 1:])
 
 
@@ -95,7 +97,7 @@ def test_leaves_pytorchs_number_of_threads_and_none_of_its_own(
 ) -> None:
     set_threads(4)
     before = threading.active_count()
-    with Gradients(GPT(ModelConfig()), "fp32", 2):
+    with closing(Gradients(GPT(ModelConfig()), "fp32", 2)):
         assert threading.active_count() == before + 2
         assert torch.get_num_threads() == 4
         numbers: list[int] = []
