@@ -21,7 +21,8 @@ from noskgpt import hardware
 from noskgpt.corpus import Corpus, load_corpus
 from noskgpt.gradients import Gradients
 from noskgpt.model import GPT, ModelConfig
-from noskgpt.training import PRESETS, Finished, Progress, Trainer, TrainingConfig, build_optimizers
+from noskgpt.recipe import PRESETS, TrainingConfig, build_optimizers
+from noskgpt.training import Finished, Progress, Trainer
 from tests.noskgpt.reference import Reference
 
 BATCHES = (16, 64)

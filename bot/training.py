@@ -24,8 +24,9 @@ from bot.generation import Generation, Wait, plain_wait
 from bot.guild_settings import DEFAULT_TEMPERATURE
 from bot.runs import Run, Runs, State
 from bot.succession import Succession, weights_path
+from noskgpt.recipe import PRESETS
 from noskgpt.runs import run_path
-from noskgpt.training import PRESETS, SAMPLE_CHARS, Progress
+from noskgpt.training import SAMPLE_CHARS, Progress
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from noskgpt.corpus import load_corpus
 from noskgpt.errors import NoskGPTError, TrainingError
 from noskgpt.evaluation import count_words
 from noskgpt.evaluation import evaluate as measure
+from noskgpt.recipe import PRESETS
 from noskgpt.resources import weights_path
 from noskgpt.tokenizer import Tokenizer
 
@@ -190,7 +191,7 @@ def train(
                     raise TrainingError(msg)
                 trainer, corpus = runs.resume(out, corpus_path=corpus, group=group)
             else:
-                config = replace(training.PRESETS[changes.pop("preset", "default")], **changes)
+                config = replace(PRESETS[changes.pop("preset", "default")], **changes)
                 command = shlex.join(["noskgpt", *sys.argv[1:]])
                 trainer = runs.begin(out, config, corpus_path=corpus, command=command, group=group)
             stopped_by = _stop_on_signals(trainer, with_stdin=until_stdin_ends)

@@ -12,7 +12,8 @@ from noskgpt import checkpoint as checkpoints
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CheckpointError, TrainingError
 from noskgpt.parallel import Group
-from noskgpt.training import Event, Finished, Interrupted, Progress, Trainer, TrainingConfig
+from noskgpt.recipe import TrainingConfig
+from noskgpt.training import Event, Finished, Interrupted, Progress, Trainer
 
 SAVE_SECONDS = 60.0
 FORMAT = "noskgpt-run"

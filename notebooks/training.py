@@ -32,9 +32,10 @@ from noskgpt.evaluation import count_words, evaluate
 from noskgpt.generator import Generator
 from noskgpt.model import GPT, KVCache, ModelConfig
 from noskgpt.plotting import plot_losses
+from noskgpt.recipe import TrainingConfig
 from noskgpt.resources import weights_path
 from noskgpt.tokenizer import Tokenizer
-from noskgpt.training import Finished, Progress, Trainer, TrainingConfig
+from noskgpt.training import Finished, Progress, Trainer
 
 # %% [markdown]
 # ## The text

@@ -18,6 +18,7 @@ from noskgpt import runs, training
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CheckpointError, TrainingError
 from noskgpt.parallel import Group
+from noskgpt.recipe import TrainingConfig
 from tests.noskgpt.test_cli import noskgpt
 
 STEPS = ("--steps", "20", "--batch", "4", "--dropout", "0.1", "--precision", "fp32")
@@ -163,7 +164,7 @@ def test_a_full_disk_stops_no_run_and_damages_no_file(
 ) -> None:
     """Real full disks need a superuser to make; the write that fails is simulated."""
     out = tmp_path / "new.pth"
-    config = training.TrainingConfig(steps=4, batch=2, report_every=1, evaluations=1)
+    config = TrainingConfig(steps=4, batch=2, report_every=1, evaluations=1)
     trainer = runs.begin(out, config, corpus_path=small_corpus, command="", group=CPU)
     save, events = torch.save, []
 
@@ -201,7 +202,7 @@ def test_a_file_that_continues_nothing(small_corpus: Path, tmp_path: Path) -> No
     torch.save({"format": "noskgpt-run", "format_version": 99}, path)
     with pytest.raises(CheckpointError, match="Delete it"):
         runs.resume(out, corpus_path=None, group=CPU)
-    state = training.Trainer(load_corpus(small_corpus), training.TrainingConfig(steps=2)).state()
+    state = training.Trainer(load_corpus(small_corpus), TrainingConfig(steps=2)).state()
     del state["weights"]
     whole = {"format": runs.FORMAT, "format_version": runs.FORMAT_VERSION, "corpus": None}
     torch.save(whole | state, path)

@@ -16,12 +16,13 @@ from noskgpt.errors import CorpusError, TrainingError
 from noskgpt.evaluation import Evaluation, evaluate
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.parallel import Group
+from noskgpt.recipe import PRESETS, TrainingConfig, rate_factor
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 
-CONFIG = training.TrainingConfig(steps=30, batch=4, report_every=5, evaluations=2, precision="fp32")
+CONFIG = TrainingConfig(steps=30, batch=4, report_every=5, evaluations=2, precision="fp32")
 
 
-def run(path: Path, config: training.TrainingConfig = CONFIG) -> list[training.Event]:
+def run(path: Path, config: TrainingConfig = CONFIG) -> list[training.Event]:
     """Train on a file and return every event."""
     return list(training.Trainer(load_corpus(path), config, command="noskgpt train").run())
 
@@ -163,7 +164,7 @@ def test_a_batch_must_be_shared_out_evenly(small_corpus: Path) -> None:
 )
 def test_settings_that_make_no_run(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        training.TrainingConfig(**wrong)
+        TrainingConfig(**wrong)
 
 
 def test_takes_the_alphabet_of_a_foreign_text(tmp_path: Path) -> None:
@@ -241,14 +242,14 @@ def test_a_batch_follows_from_its_step_and_is_dealt_out_by_rows() -> None:
 
 
 def test_rates_rise_stay_and_fall_to_nothing() -> None:
-    config = training.TrainingConfig(warmup_share=0.1, decay_share=0.6)
-    factors = [training.rate_factor(step, 1000, config) for step in range(1000)]
+    config = TrainingConfig(warmup_share=0.1, decay_share=0.6)
+    factors = [rate_factor(step, 1000, config) for step in range(1000)]
     assert factors[0] == pytest.approx(0.01)
     assert factors[250] == 1.0
     assert factors[700] == pytest.approx(0.5)
     assert 0 < factors[999] < 0.01
-    original = training.PRESETS["original"]
-    assert {training.rate_factor(step, 1000, original) for step in range(1000)} == {1.0}
+    original = PRESETS["original"]
+    assert {rate_factor(step, 1000, original) for step in range(1000)} == {1.0}
 
 
 @pytest.mark.parametrize(
