@@ -76,8 +76,13 @@ def messages(page: Page) -> Locator:
 
 
 async def press(message: Locator, label: str) -> None:
-    """Press a button under a message."""
-    await message.get_by_role("button", name=label, exact=True).click()
+    """Press a button under a message, and again if the page was not up to date when pressed."""
+    refused = True
+    async with asyncio.timeout(30):
+        while refused:
+            async with message.page.expect_response("**/api/action") as answered:
+                await message.get_by_role("button", name=label, exact=True).click()
+            refused = "stale-revision" in await (await answered.value).text()
 
 
 async def slash(page: Page, command: str, *first_option: str) -> None:
