@@ -45,6 +45,8 @@ async def main() -> None:
             await expect(shown).to_contain_text("Latest sample", timeout=60_000 * MINUTES)
             await expect(shown).to_contain_text("finished", timeout=60_000 * (MINUTES + 1))
             await expect(shown.get_by_role("img", name="A chart of")).to_be_visible()
+            # High enough for the whole message: what the page scrolls away is not in a picture.
+            await page.set_viewport_size({"width": 1100, "height": 1500})
             await shown.screenshot(path=DOCS / "learnt.png")
             await stage.press(shown, "Promote")
             await expect(shown).to_contain_text("Promoted", timeout=30_000)
