@@ -63,7 +63,7 @@ class TrainingConfig:
 PRESETS: Mapping[str, TrainingConfig] = {
     "quick": TrainingConfig(steps=1200),
     "default": TrainingConfig(),
-    "best": TrainingConfig(steps=12_000, batch=16, evaluations=8),
+    "best": TrainingConfig(steps=18_000, batch=16, weight_decay=0.004, evaluations=8),
     "original": TrainingConfig(
         steps=10_000,
         batch=64,
