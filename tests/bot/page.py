@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Locator, Page, async_playwright, expect
+from playwright.async_api import Locator, Page, Response, async_playwright, expect
 
 from tests.bot.process import bot_process
 
@@ -77,10 +77,17 @@ def messages(page: Page) -> Locator:
 
 async def press(message: Locator, label: str) -> None:
     """Press a button under a message, and again if the page was not up to date when pressed."""
+
+    def is_answer(response: Response) -> bool:
+        # Suggestions and the size of the window are asked for at the same address.
+        return response.url.endswith("/api/action") and '"click"' in (
+            response.request.post_data or ""
+        )
+
     refused = True
     async with asyncio.timeout(30):
         while refused:
-            async with message.page.expect_response("**/api/action") as answered:
+            async with message.page.expect_response(is_answer) as answered:
                 await message.get_by_role("button", name=label, exact=True).click()
             refused = "stale-revision" in await (await answered.value).text()
 
@@ -94,7 +101,7 @@ async def slash(page: Page, command: str, *first_option: str) -> None:
     for value in first_option:
         await page.locator("input.command-option-input").first.wait_for()
         await page.keyboard.type(value)
-    composing = page.locator(".command-row[data-command-mode=true][aria-busy=false]")
+    composing = page.locator(".command-row[data-command-mode=true]")
     async with asyncio.timeout(30):
         # A command without required options was sent by the choice. Another stays where it is
         # if the page was brought up to date under the button; a person presses it again.
