@@ -245,7 +245,12 @@ def evaluate(
         float, typer.Option(min=0, max=100, help="Of the text whose words are looked up.")
     ] = 0.8,
     seed: Annotated[
-        int, typer.Option(min=0, max=generator.MAX_SEED - WORD_SAMPLES, help="Of that text.")
+        int,
+        typer.Option(
+            min=0,
+            max=generator.MAX_SEED - WORD_SAMPLES,
+            help="Of the first of the texts; the others count up from it.",
+        ),
     ] = 1,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -95,8 +95,9 @@ def count_words(
 ) -> Words:
     """Have `bard` write freely and look its words up in the text that it was trained on.
 
-    Each sample begins with nothing and has a seed of its own, from `seed` upwards. A word that
-    the end of a sample cuts is not counted; case does not count. Words are not masked.
+    Each sample begins with nothing and has a seed of its own, from `seed` upwards: only seeds
+    that are `samples` apart have no sample in common. A word that the end of a sample cuts is not
+    counted; case does not count. Words are not masked.
     """
 
     def write(sample: int) -> str:
