@@ -198,12 +198,6 @@ class GPT(nn.Module):
         for matrix in self.hidden_matrices().values():
             matrix.copy_(matrix.to(torch.bfloat16))
 
-    @torch.no_grad()
-    def sharpen(self, factor: float) -> None:
-        """Multiply all logits by `factor`: a temperature of 1 is then what 1 / `factor` was."""
-        for p in self.head.parameters():
-            p.mul_(factor)
-
     def parameter_count(self) -> int:
         """Return the number of trained values."""
         return sum(p.numel() for p in self.parameters())

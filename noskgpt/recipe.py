@@ -36,10 +36,6 @@ class TrainingConfig:
     """Above zero it keeps PyTorch from its fused CPU attention kernel."""
     gradient_clip: float = 1.0
     """The largest norm of a gradient; infinity leaves it alone."""
-    sharpening: float = 1.0
-    """What the logits are multiplied by at the end: the weights write at a temperature of 1 as they
-    would have at one of 1 / `sharpening`. The training loss is measured before it, the held-out
-    loss of the last step after it."""
     seed: int = 1
     report_every: int = 10
     """Steps between progress events."""
@@ -56,9 +52,6 @@ class TrainingConfig:
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             msg = f"minutes must be more than 0, not {self.minutes}"
             raise ValueError(msg)
-        if not 0 < self.sharpening < math.inf:
-            msg = f"sharpening must be more than 0, not {self.sharpening}"
-            raise ValueError(msg)
         if self.optimizer not in ("muon", "adamw"):
             msg = f"optimizer must be muon or adamw, not {self.optimizer!r}"
             raise ValueError(msg)
@@ -70,7 +63,7 @@ class TrainingConfig:
 PRESETS: Mapping[str, TrainingConfig] = {
     "quick": TrainingConfig(steps=1200),
     "default": TrainingConfig(),
-    "best": TrainingConfig(steps=18_000, batch=16, weight_decay=0.004, evaluations=8),
+    "best": TrainingConfig(steps=12_000, batch=16, evaluations=8),
     "original": TrainingConfig(
         steps=10_000,
         batch=64,

@@ -353,7 +353,6 @@ class Trainer:
         held_out: float | None = None
         sample: str | None = None
         if last:
-            self.model.sharpen(self.config.sharpening)
             self.model.round_to_bfloat16()
         if measured:
             started = time.perf_counter()

@@ -69,24 +69,6 @@ def test_the_same_seed_gives_the_same_weights(small_corpus: Path) -> None:
     assert names[0] == names[1] != names[2]
 
 
-def test_the_end_of_a_run_sharpens_the_weights_that_it_measures(small_corpus: Path) -> None:
-    corpus = load_corpus(small_corpus)
-    ids = torch.tensor(Tokenizer(VOCABULARY).encode(corpus.held_out))
-    logits, trained = [], []
-    for sharpening in (1.0, 1.5):
-        config = replace(CONFIG, steps=4, report_every=1, sharpening=sharpening)
-        *progress, finished = run(small_corpus, config)
-        assert isinstance(finished, training.Finished)
-        record = finished.checkpoint.training
-        model = finished.checkpoint.build_model()
-        assert evaluate(model, ids).loss == pytest.approx(record.held_out_loss, abs=1e-6)
-        with torch.inference_mode():
-            logits.append(model(ids[None, :256]))
-        trained.append([(step, loss) for step, loss, _ in losses(progress)])
-    torch.testing.assert_close(logits[1], 1.5 * logits[0])
-    assert trained[0] == trained[1]
-
-
 @pytest.mark.parametrize(
     ("optimizer", "dropout", "threads"), [("muon", 0.0, 2), ("muon", 0.1, 2), ("adamw", 0.1, 1)]
 )
@@ -178,8 +160,6 @@ def test_a_batch_must_be_shared_out_evenly(small_corpus: Path) -> None:
         {"minutes": math.nan},
         {"precision": "fp64"},
         {"optimizer": "sgd"},
-        {"sharpening": 0.0},
-        {"sharpening": math.inf},
     ],
 )
 def test_settings_that_make_no_run(wrong: dict[str, Any]) -> None:
