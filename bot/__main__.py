@@ -12,7 +12,7 @@ import aiohttp
 import discord
 import typer
 
-from bot import Settings, StartupError, create_bot, load_settings
+from . import Settings, StartupError, create_bot, load_settings
 
 log = logging.getLogger("bot")
 
@@ -64,7 +64,7 @@ def rehearse(
         raise StartupError(
             "The rehearsal stage is not installed: pip install 'noskgpt-bard[rehearsal]'"
         )
-    from bot.rehearsal import rehearse  # noqa: PLC0415 - of an extra that may be missing
+    from .rehearsal import rehearse  # noqa: PLC0415 - of an extra that may be missing
 
     settings = load_settings()
     configure_logging(settings)

@@ -9,12 +9,12 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.errors import RefusedError
-from bot.guild_settings import Rules
-from bot.queue import Request
+from .errors import RefusedError
+from .guild_settings import Rules
+from .queue import Request
 
 if TYPE_CHECKING:
-    from bot.app import Bard
+    from .app import Bard
 
 # By person and seconds: a server's new cooldown is in force at once.
 Cooldowns = commands.DynamicCooldownMapping[tuple[int, int]]

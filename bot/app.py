@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, Any
 import discord
 from discord.ext import commands
 
-from bot.admission import Cooldowns, create_cooldowns
-from bot.cogs.about import AboutCog
-from bot.cogs.bard import BardCog
-from bot.cogs.retention import RetentionCog
-from bot.cogs.scene import SceneCog
-from bot.cogs.settings import SettingsCog
-from bot.cogs.train import TrainCog
-from bot.database import open_database
-from bot.errors import StartupError
-from bot.generation import Generation, Wait, plain_wait
-from bot.guild_settings import GuildSettingsStore
-from bot.history import History
-from bot.progress import StopButton
-from bot.queue import RequestQueue
-from bot.replies import Choose, Continue, Delete, Reroll
-from bot.runs import Runs
-from bot.scenes import Scenes
-from bot.settings import Settings, load_settings
-from bot.succession import Succession
-from bot.suggestions import Suggestions
-from bot.training import Training
-from bot.tree import BardTree
+from .admission import Cooldowns, create_cooldowns
+from .cogs.about import AboutCog
+from .cogs.bard import BardCog
+from .cogs.retention import RetentionCog
+from .cogs.scene import SceneCog
+from .cogs.settings import SettingsCog
+from .cogs.train import TrainCog
+from .database import open_database
+from .errors import StartupError
+from .generation import Generation, Wait, plain_wait
+from .guild_settings import GuildSettingsStore
+from .history import History
+from .progress import StopButton
+from .queue import RequestQueue
+from .replies import Choose, Continue, Delete, Reroll
+from .runs import Runs
+from .scenes import Scenes
+from .settings import Settings, load_settings
+from .succession import Succession
+from .suggestions import Suggestions
+from .training import Training
+from .tree import BardTree
 
 if TYPE_CHECKING:
     import aiosqlite

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import discord
 
-from bot.tree import explain
+from .tree import explain
 
 if TYPE_CHECKING:
-    from bot.app import Bard
+    from .app import Bard
 
 
 class Button(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"(?!)"):

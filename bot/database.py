@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiosqlite
 
-from bot.errors import StartupError
+from .errors import StartupError
 
 APPLICATION_ID = 0x42415244
 """`PRAGMA application_id` of the bard's databases: "BARD" in ASCII."""

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import noskgpt
-from bot.errors import StartupError
 from noskgpt.decoder import Cancellation
 from noskgpt.generator import MAX_SEED
+
+from .errors import StartupError
 
 T = TypeVar("T")
 

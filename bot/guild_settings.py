@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import aiosqlite
 
-from bot.settings import COOLDOWN_LIMIT, Settings
+from .settings import COOLDOWN_LIMIT, Settings
 
 DEFAULT_CHARS = 1000
 DEFAULT_TEMPERATURE = 0.8

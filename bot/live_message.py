@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import aiohttp
 import discord
 
-from bot.buttons import Button, view_of
-from bot.errors import RefusedError
-from bot.rendering import escape, one_line
-from bot.runs import Run
-from bot.training import Live, is_better
+from .buttons import Button, view_of
+from .errors import RefusedError
+from .rendering import escape, one_line
+from .runs import Run
+from .training import Live, is_better
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bot.app import Bard
+    from .app import Bard
 
 log = logging.getLogger(__name__)
 

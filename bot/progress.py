@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Self
 import aiohttp
 import discord
 
-from bot.buttons import Button, may_decide, view_of
-from bot.errors import StoppedError
-from bot.generation import Wait
-from bot.queue import Request
-from bot.tree import answer
+from .buttons import Button, may_decide, view_of
+from .errors import StoppedError
+from .generation import Wait
+from .queue import Request
+from .tree import answer
 
 if TYPE_CHECKING:
-    from bot.app import Bard
+    from .app import Bard
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from bot.errors import RefusedError, StoppedError
-from bot.generation import Wait, plain_wait
+from .errors import RefusedError, StoppedError
+from .generation import Wait, plain_wait
 
 PER_PERSON = 2
 """Requests of one person that may wait or run at a time."""

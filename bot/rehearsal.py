@@ -20,11 +20,11 @@ from simcord.backend.errors import SetupError
 from simcord.builders import ChannelHandle, GuildHandle
 from simcord.preview import Preview
 
-from bot.app import Bard, create_bot
-from bot.errors import StartupError
-from bot.rendering import embeds, headline
-from bot.replies import controls
-from bot.settings import Settings
+from .app import Bard, create_bot
+from .errors import StartupError
+from .rendering import embeds, headline
+from .replies import controls
+from .settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import discord
 
-from bot import script
-from bot.history import Turn
-from bot.scenes import Page
+from . import script
+from .history import Turn
+from .scenes import Page
 
 # https://discord.com/developers/docs/resources/message#embed-object-embed-limits
 TITLE_LIMIT = 256

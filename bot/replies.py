@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import discord
 
-from bot import rendering
-from bot.admission import admitted
-from bot.buttons import Button, may_decide, view_of
-from bot.errors import SceneError
-from bot.history import Ask, Turn
-from bot.progress import Progress
-from bot.scenes import Show, Spot
-from bot.tree import answer
+from . import rendering
+from .admission import admitted
+from .buttons import Button, may_decide, view_of
+from .errors import SceneError
+from .history import Ask, Turn
+from .progress import Progress
+from .scenes import Show, Spot
+from .tree import answer
 
 if TYPE_CHECKING:
-    from bot.app import Bard
+    from .app import Bard
 
 NOT_YOURS = (
     "That is for whoever asked for this speech, and for the moderators here. "

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import aiosqlite
 
-from bot.errors import RefusedError
+from .errors import RefusedError
 
 State = Literal["running", "interrupted", "cancelled", "failed", "finished", "discarded"]
 

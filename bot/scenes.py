@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from bot import script
-from bot.errors import SceneError
-from bot.generation import Generation, Wait, plain_wait
-from bot.history import Ask, History, Turn
-from bot.queue import Request
+from . import script
+from .errors import SceneError
+from .generation import Generation, Wait, plain_wait
+from .history import Ask, History, Turn
+from .queue import Request
 
 CONTEXT_CHARS = 2000
 """How much of a scene the model is given. It looks at the last 256 at most."""

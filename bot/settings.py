@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from bot.errors import StartupError
+from .errors import StartupError
 
 REPLY_LIMIT = 4000
 """Largest reply in characters: what two embeds hold with room for the prompt and the footer."""

@@ -5,9 +5,10 @@ import logging
 from pathlib import Path
 
 import noskgpt
-from bot.errors import RefusedError
-from bot.generation import Generation
-from bot.runs import Run, Runs
+
+from .errors import RefusedError
+from .generation import Generation
+from .runs import Run, Runs
 
 log = logging.getLogger(__name__)
 

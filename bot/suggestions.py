@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from bot import script
-from bot.history import History
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CorpusError
+
+from . import script
+from .history import History
 
 log = logging.getLogger(__name__)
 

@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import noskgpt
-from bot.errors import RefusedError
-from bot.generation import Generation, Wait, plain_wait
-from bot.guild_settings import DEFAULT_TEMPERATURE
-from bot.runs import Run, Runs, State
-from bot.succession import Succession, weights_path
 from noskgpt.recipe import PRESETS
 from noskgpt.runs import run_path
 from noskgpt.training import SAMPLE_CHARS, Progress
+
+from .errors import RefusedError
+from .generation import Generation, Wait, plain_wait
+from .guild_settings import DEFAULT_TEMPERATURE
+from .runs import Run, Runs, State
+from .succession import Succession, weights_path
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import discord
 from discord import app_commands
 
-from bot.errors import RefusedError, SceneError
+from .errors import RefusedError, SceneError
 
 if TYPE_CHECKING:
-    from bot.app import Bard
+    from .app import Bard
 
 log = logging.getLogger(__name__)
 

@@ -9,14 +9,15 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.history import Figures
-from bot.rendering import COLOUR, escape
 from noskgpt import Generator
 from noskgpt.checkpoint import TrainingRecord
 from noskgpt.resources import corpus_path
 
+from ..history import Figures
+from ..rendering import COLOUR, escape
+
 if TYPE_CHECKING:
-    from bot.app import Bard
+    from ..app import Bard
 
 DISTRIBUTION = "noskgpt-bard"
 UNKNOWN = "not known"

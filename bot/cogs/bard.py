@@ -6,14 +6,15 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot import rendering, script
-from bot.guild_settings import MAX_TEMPERATURE, MIN_TEMPERATURE
-from bot.replies import ask_of, perform
-from bot.tree import answer
 from noskgpt.generator import MAX_SEED
 
+from .. import rendering, script
+from ..guild_settings import MAX_TEMPERATURE, MIN_TEMPERATURE
+from ..replies import ask_of, perform
+from ..tree import answer
+
 if TYPE_CHECKING:
-    from bot.app import Bard
+    from ..app import Bard
 
 PROMPT_LIMIT = 1000
 MENU = "Continue as Shakespeare"

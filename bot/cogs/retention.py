@@ -9,7 +9,7 @@ import discord
 from discord.ext import commands, tasks
 
 if TYPE_CHECKING:
-    from bot.app import Bard
+    from ..app import Bard
 
 log = logging.getLogger(__name__)
 

@@ -9,15 +9,15 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot import rendering
-from bot.buttons import Button, moderates, view_of
-from bot.errors import SceneError
-from bot.export import files_of
-from bot.replies import ask_of, perform
-from bot.scenes import Page
+from .. import rendering
+from ..buttons import Button, moderates, view_of
+from ..errors import SceneError
+from ..export import files_of
+from ..replies import ask_of, perform
+from ..scenes import Page
 
 if TYPE_CHECKING:
-    from bot.app import Bard
+    from ..app import Bard
 
 FRESH = "The curtain falls. Whoever asks me next, with `/bard`, begins a new scene here."
 FORGET_MINE = (

@@ -7,11 +7,11 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.guild_settings import Buttons, Changes, GuildSettings, Rules, parse_limits
-from bot.tree import answer, explain
+from ..guild_settings import Buttons, Changes, GuildSettings, Rules, parse_limits
+from ..tree import answer, explain
 
 if TYPE_CHECKING:
-    from bot.app import Bard
+    from ..app import Bard
 
 BUTTONS: dict[Buttons, str] = {
     "everyone": "everyone",

@@ -7,8 +7,8 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.errors import RefusedError
-from bot.live_message import (
+from ..errors import RefusedError
+from ..live_message import (
     PROMOTED,
     Discard,
     LiveMessage,
@@ -18,12 +18,12 @@ from bot.live_message import (
     require_owner,
     speaking,
 )
-from bot.rendering import escape, one_line
-from bot.runs import UNDER_WAY, Run
-from bot.training import NOTHING_RUNS, Order
+from ..rendering import escape, one_line
+from ..runs import UNDER_WAY, Run
+from ..training import NOTHING_RUNS, Order
 
 if TYPE_CHECKING:
-    from bot.app import Bard
+    from ..app import Bard
 
 log = logging.getLogger(__name__)
 
