@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 import noskgpt
-from bot.generation import Generation
-from bot.settings import load_settings
+from bot.config import load_settings
+from bot.core.inference import Generation
 
 REPLIES, CHARACTERS = 16, 4000
 TICK = 0.001

@@ -20,14 +20,14 @@ from pathlib import Path
 import aiosqlite
 
 from benchmarks.event_loop import lags
-from bot.database import open_database
+from bot.config import Settings, load_settings
+from bot.core.inference import Generation
+from bot.core.request_queue import RequestQueue
+from bot.core.scenes import Scenes
 from bot.errors import RefusedError
-from bot.generation import Generation
-from bot.guild_settings import GuildSettingsStore
-from bot.history import Ask, History, Turn
-from bot.queue import RequestQueue
-from bot.scenes import Scenes
-from bot.settings import Settings, load_settings
+from bot.storage.database import open_database
+from bot.storage.guild_settings import GuildSettingsStore
+from bot.storage.turns import Ask, History, Turn
 
 RUNNING, CHARACTERS = 16, 4000
 SECONDS = 5.0

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from benchmarks.event_loop import lags
 from benchmarks.service import opened
-from bot.guild_settings import DEFAULT_CHARS, DEFAULT_TEMPERATURE
-from bot.history import Ask, History, Turn
-from bot.queue import RequestQueue
-from bot.runs import Runs
-from bot.scenes import Scenes
-from bot.settings import Settings
-from bot.succession import Succession
-from bot.training import Order, Training
+from bot.config import Settings
+from bot.core.promotions import Succession
+from bot.core.request_queue import RequestQueue
+from bot.core.scenes import Scenes
+from bot.core.training_runner import Order, Training
+from bot.storage.guild_settings import DEFAULT_CHARS, DEFAULT_TEMPERATURE
+from bot.storage.runs import Runs
+from bot.storage.turns import Ask, History, Turn
 
 PEOPLE = 2
 SECONDS = 20.0

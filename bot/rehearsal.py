@@ -20,11 +20,11 @@ from simcord.backend.errors import SetupError
 from simcord.builders import ChannelHandle, GuildHandle
 from simcord.preview import Preview
 
-from .app import Bard, create_bot
+from .client import Bard, create_bot
+from .config import Settings
 from .errors import StartupError
-from .rendering import embeds, headline
-from .replies import controls
-from .settings import Settings
+from .ui.embeds import embeds, headline
+from .ui.replies import controls
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from noskgpt import Generator
 from noskgpt.checkpoint import TrainingRecord
 from noskgpt.resources import corpus_path
 
-from ..history import Figures
-from ..rendering import COLOUR, escape
+from ..storage.turns import Figures
+from ..ui.embeds import COLOUR, escape
 
 if TYPE_CHECKING:
-    from ..app import Bard
+    from ..client import Bard
 
 DISTRIBUTION = "noskgpt-bard"
 UNKNOWN = "not known"

@@ -8,13 +8,14 @@ from discord.ext import commands
 
 from noskgpt.generator import MAX_SEED
 
-from .. import rendering, script
-from ..guild_settings import MAX_TEMPERATURE, MIN_TEMPERATURE
-from ..replies import ask_of, perform
-from ..tree import answer
+from ..core import transcript as script
+from ..storage.guild_settings import MAX_TEMPERATURE, MIN_TEMPERATURE
+from ..ui import embeds as rendering
+from ..ui.replies import ask_of, perform
+from ..ui.responses import answer
 
 if TYPE_CHECKING:
-    from ..app import Bard
+    from ..client import Bard
 
 PROMPT_LIMIT = 1000
 MENU = "Continue as Shakespeare"

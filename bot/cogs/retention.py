@@ -9,7 +9,7 @@ import discord
 from discord.ext import commands, tasks
 
 if TYPE_CHECKING:
-    from ..app import Bard
+    from ..client import Bard
 
 log = logging.getLogger(__name__)
 

@@ -9,15 +9,15 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from .. import rendering
-from ..buttons import Button, moderates, view_of
+from ..core.scenes import Page
 from ..errors import SceneError
-from ..export import files_of
-from ..replies import ask_of, perform
-from ..scenes import Page
+from ..ui import embeds as rendering
+from ..ui.attachments import files_of
+from ..ui.components import Button, moderates, view_of
+from ..ui.replies import ask_of, perform
 
 if TYPE_CHECKING:
-    from ..app import Bard
+    from ..client import Bard
 
 FRESH = "The curtain falls. Whoever asks me next, with `/bard`, begins a new scene here."
 FORGET_MINE = (

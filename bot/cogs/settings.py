@@ -7,11 +7,11 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from ..guild_settings import Buttons, Changes, GuildSettings, Rules, parse_limits
-from ..tree import answer, explain
+from ..storage.guild_settings import Buttons, Changes, GuildSettings, Rules, parse_limits
+from ..ui.responses import answer, explain
 
 if TYPE_CHECKING:
-    from ..app import Bard
+    from ..client import Bard
 
 BUTTONS: dict[Buttons, str] = {
     "everyone": "everyone",

@@ -7,8 +7,11 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from ..core.training_runner import NOTHING_RUNS, Order
 from ..errors import RefusedError
-from ..live_message import (
+from ..storage.runs import UNDER_WAY, Run
+from ..ui.embeds import escape, one_line
+from ..ui.training_status import (
     PROMOTED,
     Discard,
     LiveMessage,
@@ -18,12 +21,9 @@ from ..live_message import (
     require_owner,
     speaking,
 )
-from ..rendering import escape, one_line
-from ..runs import UNDER_WAY, Run
-from ..training import NOTHING_RUNS, Order
 
 if TYPE_CHECKING:
-    from ..app import Bard
+    from ..client import Bard
 
 log = logging.getLogger(__name__)
 

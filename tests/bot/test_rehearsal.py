@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 import noskgpt
-from bot import script
+from bot.core import transcript as script
 from tests.bot import page as stage
 
 # CI is never without a browser: there the test fails rather than being skipped.

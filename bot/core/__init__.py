@@ -1,0 +1,1 @@
+"""Services in plain asyncio: scenes, the request queue, inference, training runs."""

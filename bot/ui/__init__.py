@@ -1,0 +1,1 @@
+"""Messages, embeds and buttons that members see on Discord."""

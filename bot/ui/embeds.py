@@ -1,0 +1,170 @@
+"""Turns as Discord embeds: within its limits, and with nothing in them read as formatting."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+
+import discord
+
+from ..core import transcript as script
+from ..core.scenes import Page
+from ..storage.turns import Turn
+
+# https://discord.com/developers/docs/resources/message#embed-object-embed-limits
+TITLE_LIMIT = 256
+DESCRIPTION_LIMIT = 4096
+MESSAGE_LIMIT = 6000
+
+SOMEONE = "Someone"
+COLOUR = discord.Colour(0x8C1D2F)
+_PROMPT_SHOWN = 200
+_NOTE_SHOWN = 40
+_FENCE = "```"
+_SPECIAL = re.compile(r"[\\*_~|`<\[\]]|:(?=//|[\w+-]+:)")
+_LINE_START = re.compile(r"[ \t]*(?:[#>+-]|\d+(?=[.)]))")
+_MARKUP = re.compile(r"\\(.)|\*\*", re.DOTALL)
+_SILENCE = "*(silence)*"
+_BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+def headline(turn: Turn, asker: str) -> str:
+    """Return the line above a turn, which names the person who asked."""
+    name = one_line(asker, 80) or SOMEONE
+    return f"{name} asks the bard" if turn.prompt is not None else f"{name}: and then?"
+
+
+def embeds(turn: Turn, *, author: str, dropped: str = "") -> list[discord.Embed]:
+    """Return the one or two embeds that show a turn, together at most 6000 characters.
+
+    Args:
+        turn: What to show. No character of its reply is left out.
+        author: Its `headline`.
+        dropped: The characters of the prompt that the model's alphabet lacks.
+    """
+    return _embeds(turn, author, _footer(turn, dropped))
+
+
+def transcript(page: Page, names: Mapping[int, str]) -> list[discord.Embed]:
+    """Return the embeds that show a page of a scene, together at most 6000 characters."""
+    note = f"Page {page.number} of {page.count}"
+    shown = []
+    for turn in page.turns:
+        author = headline(turn, names[turn.user_id])
+        shown += _embeds(turn, author, note if turn is page.turns[-1] else None)
+    return shown
+
+
+def _embeds(turn: Turn, author: str, footer: str | None) -> list[discord.Embed]:
+    title = _title(turn.prompt) if turn.prompt is not None else "The scene goes on"
+    room = MESSAGE_LIMIT - len(author) - len(title) - len(footer or "")
+    pages = [discord.Embed(description=page, colour=COLOUR) for page in _pages(turn.reply, room)]
+    pages[0].title = title
+    pages[0].set_author(name=author)
+    if footer is not None:
+        pages[-1].set_footer(text=footer)
+    return pages
+
+
+def escape(line: str) -> str:
+    """Return one line of plain text such that Discord shows it as it is."""
+    return "".join(_escape_units(line))
+
+
+def plain(embeds: Iterable[discord.Embed]) -> str:
+    """Return the reply that embeds show, without what the setting of it added."""
+    text = ""
+    for embed in embeds:
+        page = embed.description or ""
+        if page.startswith(_FENCE):
+            text += page.removeprefix(f"{_FENCE}\n").removesuffix(_FENCE)
+        elif page != _SILENCE:
+            text += _MARKUP.sub(r"\1", page)
+    return text
+
+
+def one_line(text: str, limit: int) -> str:
+    """Return text without line breaks, control and bidirectional characters, shortened."""
+    visible = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text.translate(_BIDI))
+    words = " ".join(visible.split())
+    if len(words) <= limit:
+        return words
+    return words[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _escape_units(line: str) -> Iterator[str]:
+    """Yield a line in pieces that may be cut between: characters with their escapes."""
+    start = _LINE_START.match(line)
+    # The marker's last character is the one to disarm: for `1.` that is the dot.
+    marked = (start.end() - (0 if line[start.end() - 1].isdigit() else 1)) if start else -1
+    for place, character in enumerate(line):
+        if place == marked or _SPECIAL.match(line, place):
+            yield f"\\{character}"
+        else:
+            yield character
+
+
+def _units(text: str, *, bold: bool) -> Iterator[str]:
+    before = ""
+    for number, line in enumerate(text.split("\n")):
+        if number:
+            yield "\n"
+        if bold and script.is_speaker(line, before):
+            yield f"**{escape(line)}**"
+        else:
+            yield from _escape_units(line)
+        before = line
+
+
+def _pages(text: str, room: int) -> list[str]:
+    """Return `text` set as a script, on pages of at most 4096 and together `room` characters."""
+    if not text.strip():
+        return [_SILENCE]
+    for bold in (True, False):
+        units = list(_units(text, bold=bold))
+        if sum(map(len, units)) <= room:
+            return list(_fill(units, DESCRIPTION_LIMIT))
+    # Escapes would overflow. A code block needs none, as long as no backtick ends it.
+    width = DESCRIPTION_LIMIT - 2 * len(_FENCE) - 1
+    plain = text.replace("`", "\N{MODIFIER LETTER GRAVE ACCENT}")
+    return [f"{_FENCE}\n{page}{_FENCE}" for page in _fill(list(plain), width)]
+
+
+def _fill(units: list[str], width: int) -> Iterator[str]:
+    """Yield pages of whole units, cut after a line, else a word, in a page's second half."""
+    while units:
+        size = length = 0
+        cut = {"\n": 0, " ": 0}
+        for size, unit in enumerate(units, start=1):
+            length += len(unit)
+            if length > width:
+                size -= 1  # noqa: PLW2901 - the unit that did not fit stays
+                break
+            if unit in cut and length > width // 2:
+                cut[unit] = size
+        else:
+            cut = {}
+        size = cut.get("\n") or cut.get(" ") or size
+        yield "".join(units[:size])
+        units = units[size:]
+
+
+def _title(prompt: str) -> str:
+    for limit in (_PROMPT_SHOWN, TITLE_LIMIT // 2 - 1):
+        title = escape(one_line(prompt, limit))
+        if len(title) <= TITLE_LIMIT:
+            break
+    return title or "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _footer(turn: Turn, dropped: str) -> str:
+    count = len(turn.reply)
+    parts = [
+        f"{count:,} character{'' if count == 1 else 's'}",
+        f"{turn.seconds:.2f} s",
+        f"weights {turn.weights[:80]}",
+    ]
+    if turn.takes > 1:
+        parts.insert(0, f"Take {turn.take} of {turn.takes}")
+    line = " \N{MIDDLE DOT} ".join(parts)
+    shown = one_line(dropped, _NOTE_SHOWN)
+    return f"{line}\nNot in the bard's alphabet, so left out: {shown}" if shown else line

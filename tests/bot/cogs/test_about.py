@@ -1,0 +1,98 @@
+"""`/about`: the model's card, and what was done so far."""
+
+import importlib.metadata
+import statistics
+from dataclasses import replace
+
+import pytest
+from simcord.results import InteractionResult
+
+from bot.storage.turns import TIMED_TURNS, Ask
+from noskgpt.checkpoint import TrainingRecord
+from noskgpt.corpus import load_corpus
+from tests.bot.conftest import Stage
+
+
+def fields(result: InteractionResult) -> dict[str | None, str | None]:
+    assert result.ephemeral
+    assert result.response is not None
+    (embed,) = result.response.embeds
+    return {field.name: field.value for field in embed.fields}
+
+
+async def test_card_of_weights_whose_training_is_not_known(stage: Stage) -> None:
+    card = fields(await stage.ann.slash(stage.garden, "about"))
+    parameters = sum(p.numel() for p in stage.bot.generation.model.model.parameters())
+    name = stage.bot.generation.model.name
+    assert card["Model"] == f"{parameters:,} parameters, weights {name}"
+    assert card["Corpus"] == card["Held-out loss"] == card["Training"] == "not known"
+    assert card["So far"] == "0 scenes, 0 characters"
+    assert card["Median time per reply"] == "no reply yet"
+    assert card["Version"] == importlib.metadata.version("noskgpt-bard")
+    assert card["Running since"] == f"<t:{int(stage.bot.started_at.timestamp())}:R>"
+
+
+async def test_card_of_a_training_run(stage: Stage) -> None:
+    model = stage.bot.generation.model
+    training = TrainingRecord(
+        steps=6000,
+        held_out_loss=1.43094,
+        corpus_sha256=load_corpus().sha256,
+        command="noskgpt train --out my_*weights*.pth",
+        seconds=6247.4,
+        finished_at="2026-11-24T10:51:46+00:00",
+    )
+    model.checkpoint = replace(model.checkpoint, training=training)
+    card = fields(await stage.ann.user.slash("about"))
+    assert card["Corpus"] == f"the bundled plays, SHA-256 {load_corpus().sha256[:16]}"
+    assert card["Held-out loss"] == "1.431 nats a character"
+    assert card["Training"] == (
+        "6,000 steps\n1:44:07 h\nended on <t:1795517506:D>\n"
+        "noskgpt train --out my\\_\\*weights\\*.pth"
+    )
+    model.checkpoint = replace(model.checkpoint, training=replace(training, corpus_sha256="0" * 64))
+    card = fields(await stage.ann.slash(stage.garden, "about"))
+    assert card["Corpus"] == "another text than the bundled plays, SHA-256 " + "0" * 16
+
+
+async def test_counts_what_was_shown_and_keeps_the_count(stage: Stage) -> None:
+    for fresh in (False, False, True):
+        await stage.ann.slash(stage.garden, "bard", prompt="A", max_chars=20, fresh=fresh)
+    last = await stage.ben.slash(stage.tavern, "bard", prompt="B", max_chars=1500)
+    stage.env.inject_error("PATCH", "/webhooks/*/@original", status=403, code=50013)
+    await stage.ben.slash(stage.tavern, "bard", prompt="C", max_chars=20, fresh=True)
+    assert stage.env.errors
+    turns = [
+        *await stage.bot.history.tail(stage.garden.id, 1, chars=10_000),
+        *await stage.bot.history.tail(stage.garden.id, 2, chars=10_000),
+        *await stage.bot.history.tail(stage.tavern.id, 1, chars=10_000),
+    ]
+    assert last.response is not None
+    await stage.ann.delete(last.response)
+    await stage.restart()
+
+    card = fields(await stage.ann.slash(stage.garden, "about"))
+    written = sum(len(turn.reply) for turn in turns)
+    assert 1250 < written <= 1560
+    assert card["So far"] == f"3 scenes, {written:,} characters"
+    median = statistics.median(turn.seconds for turn in turns)
+    assert card["Median time per reply"] == f"{median:.2f} s, of the last 4"
+
+
+async def test_median_is_of_the_last_turns(stage: Stage) -> None:
+    ask = Ask(guild_id=1, channel_id=1, user_id=1, prompt="A", max_chars=1, temperature=1.0)
+    for seconds in [9.0] * TIMED_TURNS + [2.0] * (TIMED_TURNS // 2 + 1):
+        turn = await stage.bot.history.add(
+            ask, scene=1, reply="x", seed=1, weights="w", seconds=seconds
+        )
+        await stage.bot.history.show(turn, turn.id)
+    card = fields(await stage.ann.slash(stage.garden, "about"))
+    assert card["Median time per reply"] == f"2.00 s, of the last {TIMED_TURNS:,}"
+
+
+@pytest.mark.settings(weights=None)
+async def test_card_of_the_bundled_weights(stage: Stage) -> None:
+    card = fields(await stage.ann.slash(stage.garden, "about"))
+    assert card["Corpus"] is not None
+    assert card["Corpus"].startswith("the bundled plays, SHA-256 ")
+    assert card["Held-out loss"] != "not known"

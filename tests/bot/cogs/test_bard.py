@@ -1,0 +1,333 @@
+"""`/bard` as people use it."""
+
+import logging
+import re
+import sqlite3
+
+import discord
+import pytest
+import simcord
+
+from bot import Settings, StartupError, create_bot
+from bot.cogs.bard import MENU, NO_WORDS
+from bot.ui.responses import LEAVING, NOT_ALLOWED
+from tests.bot.conftest import Stage, counted, said, text_of
+
+ODD_PROMPTS = [
+    " ",
+    "😀🎭",
+    "@everyone <@1> <@&2> <#3> <t:0> <:a:1>",
+    "```py\nprint()\n``` `x` \\",
+    "**bold** __under__ ~~gone~~ ||hidden|| [link](http://example.org)",
+    "# Head\n> quote\n- item\n1. one\n-# small",
+    "\u202egnirts desrever\u202c \u05e9\u05dc\u05d5\u05dd",
+    "a\u200bb\u200d\ufeff",
+    "\x00\x07\x1b[31m",
+    "line one\r\nline two\u2028line three",
+    "“Curly” — naïve façade…",
+    "1234567890",
+    "'; DROP TABLE turns; --",
+    "\ud800",
+    "*" * 1000,
+    "word " * 200,
+]
+
+
+async def test_answers(stage: Stage) -> None:
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=50)
+
+    assert result.acknowledged
+    assert not result.ephemeral
+    assert "ann asks the bard\nROMEO:" in text_of(result)
+    weights = re.escape(stage.bot.generation.model.name)
+    assert re.search(
+        rf"^\d+ characters · [0-9.]+ s · weights {weights}$", text_of(result), re.MULTILINE
+    )
+    (turn,) = await stage.bot.history.tail(stage.garden.id, 1, chars=1)
+    assert 0 < counted(result) == len(turn.reply) <= 50
+    assert stage.contexts == ["ROMEO:\n"]
+
+
+async def test_acknowledges_before_all_else(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=5)
+    requests = [request.path for request in stage.env.http_requests]
+    (acknowledged,) = (n for n, path in enumerate(requests) if path.endswith("/callback"))
+    (answered,) = (n for n, path in enumerate(requests) if path.endswith("/@original"))
+    assert acknowledged < answered
+    assert stage.env.http_requests[acknowledged].json == {"type": 5}
+
+
+async def test_the_row_of_a_turn(stage: Stage, settings: Settings) -> None:
+    result = await stage.ann.slash(
+        stage.garden, "bard", prompt="ROMEO:", max_chars=30, temperature=1.5, seed=7
+    )
+    assert result.response is not None
+    with sqlite3.connect(settings.database) as connection:
+        connection.row_factory = sqlite3.Row
+        (row,) = map(dict, connection.execute("SELECT * FROM turns"))
+    connection.close()
+    assert row.pop("seconds") > 0
+    assert row.pop("created_at") > 1_700_000_000
+    assert 0 < len(row.pop("reply")) <= 30
+    assert row == {
+        "id": 1,
+        "guild_id": stage.guild.id,
+        "channel_id": stage.garden.id,
+        "user_id": stage.ann.id,
+        "scene": 1,
+        "prompt": "ROMEO:",
+        "max_chars": 30,
+        "temperature": 1.5,
+        "seed": 7,
+        "weights": stage.bot.generation.model.name,
+        "state": "shown",
+        "message_id": result.response.id,
+        "take": 1,
+    }
+
+
+async def test_same_seed_same_reply(stage: Stage) -> None:
+    replies = [
+        await stage.ann.slash(
+            stage.garden, "bard", prompt="ROMEO:", max_chars=60, seed=3, fresh=True
+        )
+        for _ in range(2)
+    ]
+    first, second = (reply.response.embeds[0].description for reply in replies if reply.response)
+    assert first == second
+
+
+async def test_the_next_request_reads_just_what_people_saw(stage: Stage) -> None:
+    written = "O, she doth teach the torches to burn bright.\n\nJULIET:\nWhat m"
+    stage.bot.generation.model.generate = lambda *_, **__: written  # type: ignore[method-assign]
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=60)
+    assert "bright." in text_of(result)
+    assert "JULIET" not in text_of(result)
+
+    del stage.bot.generation.model.generate
+    stage.listen()
+    await stage.ann.slash(stage.garden, "scene continue")
+    assert stage.contexts == ["ROMEO:\nO, she doth teach the torches to burn bright.\n\n"]
+
+
+async def test_second_prompt_continues_the_first(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=40)
+    (turn,) = await stage.bot.history.tail(stage.garden.id, 1, chars=1000)
+    await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=40)
+
+    assert stage.contexts[1] == f"ROMEO:\n{turn.reply}".rstrip() + "\n\nJULIET:\n"
+
+
+async def test_scene_survives_a_restart(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=40)
+    (turn,) = await stage.bot.history.tail(stage.garden.id, 1, chars=1000)
+    await stage.restart()
+    await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=40)
+
+    assert stage.contexts[1] == f"ROMEO:\n{turn.reply}".rstrip() + "\n\nJULIET:\n"
+
+
+async def test_restart_of_the_same_object(stage: Stage) -> None:
+    await stage.env.restart_bot()
+    stage.listen()
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=5)
+    assert stage.contexts == ["ROMEO:\n"]
+
+
+async def test_channels_threads_and_direct_messages_are_separate(stage: Stage) -> None:
+    garden = stage.env.bot.get_channel(stage.garden.id)
+    assert isinstance(garden, discord.TextChannel)
+    await garden.create_thread(name="maze", type=discord.ChannelType.public_thread)
+    (maze,) = stage.garden.threads
+
+    for place in (stage.garden, stage.tavern, maze):
+        await stage.ann.slash(place, "bard", prompt=f"In {place.name}", max_chars=20)
+    await stage.ann.user.slash("bard", prompt="In private", max_chars=20)
+    assert stage.contexts == ["In garden", "In tavern", "In maze", "In private"]
+
+    await stage.ann.user.slash("bard", prompt="Again", max_chars=20)
+    assert stage.contexts[-1].startswith("In private")
+    await stage.ann.slash(maze, "bard", prompt="Again", max_chars=20)
+    assert stage.contexts[-1].startswith("In maze")
+
+
+async def test_fresh_starts_a_new_scene(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.ann.slash(stage.garden, "bard", prompt="HAMLET:", max_chars=20, fresh=True)
+    assert stage.contexts[-1] == "HAMLET:\n"
+    await stage.ann.slash(stage.garden, "bard", prompt="OPHELIA:", max_chars=20)
+    assert stage.contexts[-1].startswith("HAMLET:\n")
+
+
+@pytest.mark.parametrize("prompt", ODD_PROMPTS, ids=range(len(ODD_PROMPTS)))
+async def test_odd_prompts_are_answered(stage: Stage, prompt: str) -> None:
+    result = await stage.ann.slash(stage.garden, "bard", prompt=prompt, max_chars=20)
+
+    assert result.response is not None
+    assert len(result.response.embeds) == 1
+    assert 0 < counted(result) <= 20
+    message = result.response.message
+    assert not message.mention_everyone
+    assert not message.mentions
+    assert not message.role_mentions
+    # The next one reads what this one wrote.
+    await stage.ann.slash(stage.garden, "bard", prompt=prompt, max_chars=20)
+    assert len(stage.contexts) == 2
+
+
+async def test_says_what_the_alphabet_lacks(stage: Stage) -> None:
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO 😀😀 5:", max_chars=20)
+    assert "left out: 😀5" in text_of(result)
+    assert stage.contexts == ["ROMEO  :\n"]
+
+
+async def test_longest_reply_fits_one_message(stage: Stage) -> None:
+    result = await stage.ann.slash(stage.garden, "bard", prompt="x" * 1000, max_chars=4000)
+
+    assert result.response is not None
+    assert not result.followups
+    (turn,) = await stage.bot.history.tail(stage.garden.id, 1, chars=1)
+    assert 3200 <= counted(result) == len(turn.reply) <= 4000
+
+
+@pytest.mark.settings(max_chars=100)
+async def test_the_setting_limits_the_option(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:")
+    (turn,) = await stage.bot.history.tail(stage.garden.id, 1, chars=1)
+    assert 80 <= len(turn.reply) <= 100
+    with pytest.raises(simcord.SetupError, match="≤ 100"):
+        await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=101)
+
+
+async def test_every_message_mentions_nobody(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="@everyone", max_chars=5)
+    (request,) = (r for r in stage.env.http_requests if r.path.endswith("/@original"))
+    assert isinstance(request.json, dict)
+    assert request.json["allowed_mentions"] == {"parse": []}
+
+
+async def test_failure_answers_once_with_the_id_in_the_log(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_args: object, **_options: object) -> str:
+        raise ZeroDivisionError("a bad day")
+
+    stage.bot.generation.model.generate = fail  # type: ignore[method-assign]
+    result = await stage.ann.slash(stage.garden, "bard", prompt="SECRET WORDS")
+
+    assert result.response is not None
+    assert not result.followups
+    error_id = result.response.content.split("`")[1]
+    (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
+    assert error_id in record.getMessage()
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+    assert "SECRET" not in caplog.text
+    assert "ZeroDivisionError" not in result.response.content
+    assert len(stage.env.errors) == 1
+
+    stage.listen()  # and the channel is free again
+    del stage.bot.generation.model.generate
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
+    assert 0 < counted(result) <= 9
+
+
+async def test_refused_message_is_explained_and_leaves_the_scene_as_it_was(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.env.inject_error("PATCH", "/webhooks/*/@original", status=403, code=50013)
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
+    assert NOT_ALLOWED in said(result)
+    error_id = said(result).split("`")[1]
+    assert f"Error {error_id}" in caplog.text
+    assert stage.env.errors
+
+    await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=9)
+    assert stage.contexts[-1] == "JULIET:\n"
+
+
+async def test_late_interaction_is_dropped_quietly(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.env.inject_error("POST", "/interactions/*/callback", status=404, code=10062)
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:")
+
+    assert result.response is None
+    assert "gone before its answer" in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert stage.env.errors
+    assert not stage.contexts
+
+
+async def test_prompts_and_replies_stay_out_of_the_log(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await stage.ann.slash(stage.garden, "bard", prompt="MY PRIVATE WORDS", max_chars=50)
+    (turn,) = await stage.bot.history.tail(stage.garden.id, 1, chars=1)
+    assert "PRIVATE" not in caplog.text
+    assert turn.reply not in caplog.text
+
+
+async def test_missing_weights_stop_the_start(settings: Settings) -> None:
+    missing = settings.model_copy(update={"weights": settings.database.with_name("none.pth")})
+    bot = create_bot(missing)
+    with pytest.raises(StartupError, match=r"none\.pth"):
+        async with simcord.run(bot):
+            pass
+    await bot.close()
+
+
+async def test_a_fresh_scene_that_was_never_shown_ends_no_scene(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
+    stage.env.inject_error("PATCH", "/webhooks/*/@original", status=403, code=50013)
+    await stage.ann.slash(stage.garden, "bard", prompt="HAMLET:", max_chars=9, fresh=True)
+    assert stage.env.errors
+    await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=9)
+    assert stage.contexts[-1].startswith("ROMEO:\n")
+
+
+async def test_refuses_kindly_while_it_closes(stage: Stage) -> None:
+    stage.bot.closing = True
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:")
+    assert LEAVING in said(result)
+    assert not stage.contexts
+    assert not stage.bot.answering
+
+
+async def test_menu_goes_on_from_anybodys_message(stage: Stage) -> None:
+    message = await stage.ben.send(stage.garden, f"Now, <@{stage.ann.id}>, is the winter of our")
+    result = await stage.ann.context_menu(stage.garden, MENU, message)
+    assert stage.contexts == ["Now, @ann, is the winter of our".replace("@", "")]
+    assert "ann asks the bard\nNow, @ann, is the winter" in text_of(result)
+    await stage.ann.slash(stage.garden, "scene continue")
+    assert stage.contexts[-1].startswith("Now, ann, is the winter of our")
+
+
+async def test_menu_goes_on_from_a_reply_of_the_bards_own(stage: Stage) -> None:
+    written = "I -- *I*.\n\nJULIET:\n# What?"
+    stage.bot.generation.model.generate = lambda *_, **__: written  # type: ignore[method-assign]
+    reply = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=60)
+    assert reply.response is not None
+    del stage.bot.generation.model.generate
+    await stage.restart()
+    await stage.ann.context_menu(stage.garden, MENU, reply.response)
+    folded, _ = stage.bot.generation.fold(written)
+    assert stage.contexts[-1].endswith(f"\n\n{folded}")
+
+
+async def test_menu_takes_the_last_part_of_a_long_message(stage: Stage) -> None:
+    message = await stage.ben.send(stage.garden, "antidisestablishment " * 90 + "and so")
+    await stage.ann.context_menu(stage.garden, MENU, message)
+    (context,) = stage.contexts
+    assert len(context) <= 1000
+    assert context.startswith("antidisestablishment ")
+    assert context.endswith(" and so")
+
+
+async def test_menu_refuses_a_message_without_words_in_private(stage: Stage) -> None:
+    message = await stage.ben.send(stage.garden, attachments=[("mask.txt", b"")])
+    result = await stage.ann.context_menu(stage.garden, MENU, message)
+    assert NO_WORDS in said(result)
+    assert result.ephemeral
+    assert not stage.contexts

@@ -1,0 +1,291 @@
+"""`/scene`, and replies that are deleted by hand."""
+
+import json
+from functools import partial
+from typing import Any
+
+import discord
+import pytest
+from simcord.results import InteractionResult, ResponseMessage
+
+from bot.cogs.scene import (
+    FORGET_MINE,
+    FORGOT_NOTHING,
+    FRESH,
+    KEPT,
+    MODERATORS_ONLY,
+    NOTHING_ABOUT_YOU,
+)
+from bot.core.scenes import FORGOTTEN, NO_SCENE, NOTHING_TO_READ, OVER
+from bot.ui.attachments import files_of
+from tests.bot.conftest import Stage, counted, said, text_of
+
+MINE, CHANNEL = "my words, everywhere", "all of this channel"
+SCRIPT, ABOUT_ME = "the scene, as a script", "all about me, as JSON"
+
+
+def shown(result: InteractionResult) -> ResponseMessage:
+    assert result.response is not None
+    return result.response
+
+
+async def read(result: InteractionResult) -> dict[str, str]:
+    """Return the files that an answer brought, for one person alone, by their names."""
+    messages = [message for message in (result.response, *result.followups) if message is not None]
+    assert all(message.ephemeral for message in messages)
+    attachments = [attachment for message in messages for attachment in message.attachments]
+    return {file.filename: (await file.read()).decode() for file in attachments}
+
+
+async def test_goes_on_without_a_prompt(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    (first,) = await stage.bot.history.tail(stage.garden.id, 1, chars=1)
+    result = await stage.ben.slash(stage.garden, "scene continue")
+
+    assert 800 <= counted(result) <= 1000
+    assert stage.contexts[-1] == f"ROMEO:\n{first.reply}"
+    await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
+    assert stage.contexts[-1].endswith("\n\nJULIET:\n")
+    assert len(stage.contexts[-1]) > 800
+
+
+async def test_nothing_to_continue_is_said(stage: Stage) -> None:
+    result = await stage.ann.slash(stage.garden, "scene continue")
+    assert result.acknowledged
+    assert NO_SCENE in said(result)
+    assert stage.env.errors
+
+
+async def test_deleted_reply_leaves_the_scene(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    doomed = await stage.ben.slash(stage.garden, "bard", prompt="TYBALT:", max_chars=20)
+    assert doomed.response is not None
+    await stage.ann.delete(doomed.response)
+    await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
+
+    assert stage.contexts[-1].startswith("ROMEO:\n")
+    assert "TYBALT" not in stage.contexts[-1]
+    assert stage.contexts[-1].endswith("\n\nJULIET:\n")
+
+
+async def test_bulk_deleted_replies_leave_the_scene(stage: Stage) -> None:
+    for prompt in ("ROMEO:", "TYBALT:"):
+        await stage.ann.slash(stage.garden, "bard", prompt=prompt, max_chars=20)
+    garden = stage.env.bot.get_channel(stage.garden.id)
+    assert isinstance(garden, discord.TextChannel)
+    await garden.delete_messages(stage.garden.history())
+    await stage.env.settle()
+    await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
+
+    assert stage.contexts[-1] == "JULIET:\n"
+
+
+async def test_the_last_scene_emptied_stays_the_last(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    fresh = await stage.ann.slash(stage.garden, "bard", prompt="LEAR:", max_chars=20, fresh=True)
+    assert fresh.response is not None
+    await stage.ann.delete(fresh.response)
+    await stage.ann.slash(stage.garden, "bard", prompt="FOOL:", max_chars=20)
+
+    assert stage.contexts[-1] == "FOOL:\n"
+
+
+async def test_fresh_ends_the_scene_for_good(stage: Stage) -> None:
+    reply = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    for _ in range(2):
+        result = await stage.ben.slash(stage.garden, "scene fresh")
+        assert said(result) == FRESH
+        assert not result.ephemeral
+        await stage.restart()
+
+    assert NO_SCENE in said(await stage.ann.slash(stage.garden, "scene continue"))
+    assert OVER in said(await stage.ann.click(shown(reply), label="Continue"))
+    await stage.ann.slash(stage.garden, "bard", prompt="LEAR:", max_chars=20)
+    await stage.ann.slash(stage.garden, "bard", prompt="FOOL:", max_chars=20)
+    assert stage.contexts[-2] == "LEAR:\n"
+    assert stage.contexts[-1].startswith("LEAR:\n")
+    assert await stage.bot.history.scene(stage.garden.id) == 2
+    assert stage.env.errors
+
+
+async def test_show_tells_who_asked_for_what(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="@everyone", max_chars=20)
+    await stage.ben.slash(stage.garden, "scene continue")
+    (first, _) = await stage.bot.history.tail(stage.garden.id, 1, chars=10_000)
+    result = await stage.ben.slash(stage.garden, "scene show")
+
+    assert result.ephemeral
+    told = text_of(result).replace("\\", "")  # before what Discord would take for formatting
+    assert told.startswith(f"ann asks the bard\n@everyone\n{first.reply.strip()[:3]}")
+    assert "ben: and then?\nThe scene goes on" in told
+    assert told.endswith("Page 1 of 1")
+    assert not shown(result).components
+    assert not shown(result).message.mention_everyone
+
+
+async def test_show_in_pages(stage: Stage) -> None:
+    for number in range(12):
+        await stage.ann.slash(stage.garden, "bard", prompt=f"Speech {number}", max_chars=10)
+    opened = await stage.ben.slash(stage.garden, "scene show")
+    await stage.ben.slash(stage.garden, "bard", prompt="Later", max_chars=10, fresh=True)
+
+    def prompts() -> list[str | None]:
+        return [embed.title for embed in shown(opened).embeds]
+
+    assert prompts() == ["Speech 10", "Speech 11"]
+    await stage.ben.click(shown(opened), label="◀ Previous page")
+    assert prompts() == [f"Speech {n}" for n in range(5, 10)]
+    await stage.restart()
+    await stage.ben.click(shown(opened), label="◀ Previous page")
+    assert prompts() == [f"Speech {n}" for n in range(5)]
+    assert shown(opened).embeds[-1].footer.text == "Page 1 of 3"
+    await stage.ben.click(shown(opened), label="Next page ▶")
+    assert prompts() == [f"Speech {n}" for n in range(5, 10)]
+    await stage.bot.history.forget_user(stage.ann.id)
+    assert NOTHING_TO_READ in said(await stage.ben.click(shown(opened), label="Next page ▶"))
+
+
+async def test_show_gives_a_long_speech_its_own_page(stage: Stage) -> None:
+    for _ in range(3):
+        await stage.ann.slash(stage.garden, "bard", prompt="x", max_chars=4000)
+    result = await stage.ann.slash(stage.garden, "scene show")
+    assert "Page 3 of 3" in text_of(result)
+
+
+async def test_show_names_those_who_left(stage: Stage) -> None:
+    cat = stage.guild.add_member(stage.env.create_user("cat"))
+    await cat.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=10)
+    stage.env.inject_error("GET", "/guilds/*/members/*", status=404, code=10007)
+    assert "cat asks the bard" in text_of(await stage.ann.slash(stage.garden, "scene show"))
+    stage.env.inject_error("GET", "/guilds/*/members/*", status=404, code=10007)
+    stage.env.inject_error("GET", "/users/*", status=404, code=10013)
+    assert "Someone asks the bard" in text_of(await stage.ann.slash(stage.garden, "scene show"))
+
+
+@pytest.mark.parametrize("command", ["scene show", "scene export"])
+async def test_nothing_to_read_is_said_in_private(stage: Stage, command: str) -> None:
+    options = {"what": SCRIPT} if command == "scene export" else {}
+    result = await stage.ann.slash(stage.garden, command, **options)
+    assert said(result) == NOTHING_TO_READ
+    assert result.ephemeral
+    assert stage.env.errors
+
+
+async def test_export_of_the_scene(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="Old", max_chars=20)
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMÉO:", max_chars=20, fresh=True)
+    await stage.ben.slash(stage.garden, "scene continue")
+    first, second = await stage.bot.history.tail(stage.garden.id, 2, chars=10_000)
+    result = await stage.ben.slash(stage.garden, "scene export", what=SCRIPT)
+
+    assert await read(result) == {
+        "scene.txt": "A scene in #garden, asked for by ann, ben\n\n\n"
+        + f"ROMÉO:\n{first.reply}{second.reply}".strip()
+        + "\n"
+    }
+
+
+async def test_export_of_a_person(stage: Stage) -> None:
+    reply = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.ben.click(shown(reply), label="Reroll")
+    await stage.ben.user.slash("bard", prompt="In private", max_chars=20)
+    await stage.ann.slash(stage.garden, "bard", prompt="Ann's", max_chars=20)
+    result = await stage.ben.slash(stage.tavern, "scene export", what=ABOUT_ME)
+
+    ((name, text),) = (await read(result)).items()
+    assert name == "about-me.json"
+    first, second = json.loads(text)
+    assert (first["prompt"], second["prompt"]) == ("ROMEO:", "In private")
+    assert [take["number"] for take in first["takes"]] == [1, 2]
+    assert first["message_id"] == str(shown(reply).id)
+
+    await stage.bot.history.forget_user(stage.ben.id)
+    result = await stage.ben.slash(stage.tavern, "scene export", what=ABOUT_ME)
+    assert said(result) == NOTHING_ABOUT_YOU
+    assert stage.env.errors
+
+
+async def test_export_in_several_files(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        await stage.ben.slash(stage.garden, "bard", prompt=f"Speech {number}", max_chars=20)
+    monkeypatch.setattr("bot.cogs.scene.files_of", partial(files_of, limit=600))
+    parts = await read(await stage.ben.slash(stage.garden, "scene export", what=ABOUT_ME))
+    assert list(parts) == ["about-me-1.json", "about-me-2.json", "about-me-3.json"]
+    told: list[Any] = [turn for text in parts.values() for turn in json.loads(text)]
+    assert [turn["prompt"] for turn in told] == ["Speech 0", "Speech 1", "Speech 2"]
+
+
+async def test_forget_my_words(stage: Stage) -> None:
+    reply = await stage.ben.slash(stage.garden, "bard", prompt="TYBALT:", max_chars=20)
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.ben.slash(stage.tavern, "bard", prompt="MERCUTIO:", max_chars=20)
+    asked = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
+    assert asked.ephemeral
+    assert said(asked) == FORGET_MINE
+    await stage.restart()
+    await stage.ben.click(shown(asked), label="Forget my words")
+
+    assert said(asked) == "Forgotten, word for word: 2 speeches."
+    assert not shown(asked).components
+    await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
+    assert stage.contexts[-1].startswith("ROMEO:\n")
+    await stage.ann.slash(stage.tavern, "bard", prompt="JULIET:", max_chars=20)
+    assert stage.contexts[-1] == "JULIET:\n"
+    assert FORGOTTEN in said(await stage.ben.click(shown(reply), label="Continue"))
+    assert len(stage.garden.history()) == 3
+
+
+async def test_a_moderator_has_the_channel_forgotten(stage: Stage) -> None:
+    for number, who in enumerate((stage.ann, stage.ben)):
+        fresh = bool(number)
+        await who.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20, fresh=fresh)
+    await stage.ben.slash(stage.tavern, "bard", prompt="MERCUTIO:", max_chars=20)
+    asked = await stage.ann.slash(stage.garden, "scene forget", what=CHANNEL)
+    await stage.ann.click(shown(asked), label="Forget this channel")
+
+    assert said(asked) == "Forgotten, word for word: 2 speeches."
+    await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
+    assert stage.contexts[-1] == "JULIET:\n"
+    await stage.ann.slash(stage.tavern, "bard", prompt="JULIET:", max_chars=20)
+    assert stage.contexts[-1].startswith("MERCUTIO:\n")
+
+
+async def test_others_may_not_have_the_channel_forgotten(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    result = await stage.ben.slash(stage.garden, "scene forget", what=CHANNEL)
+    assert said(result) == MODERATORS_ONLY
+    assert result.ephemeral
+    assert not shown(result).components
+    assert stage.env.errors
+
+
+async def test_a_moderator_no_more_is_refused_at_the_button(stage: Stage) -> None:
+    mods = stage.guild.create_role("Mods", permissions=discord.Permissions(manage_messages=True))
+    dee = stage.guild.add_member(stage.env.create_user("dee"), roles=[mods])
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    asked = await dee.slash(stage.garden, "scene forget", what=CHANNEL)
+    stage.env.backend.get_guild(stage.guild.id).members[dee.id].role_ids.clear()
+    refused = await dee.click(shown(asked), label="Forget this channel")
+    assert said(refused) == MODERATORS_ONLY
+    assert len(await stage.bot.history.tail(stage.garden.id, 1, chars=100)) == 1
+
+
+async def test_nothing_is_forgotten_by_the_other_button_or_where_nothing_is(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    asked = await stage.ann.slash(stage.garden, "scene forget", what=MINE)
+    await stage.ann.click(shown(asked), label="Keep everything")
+    assert said(asked) == KEPT
+    assert len(await stage.bot.history.tail(stage.garden.id, 1, chars=100)) == 1
+
+    asked = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
+    await stage.ben.click(shown(asked), label="Forget my words")
+    assert said(asked) == FORGOT_NOTHING
+
+
+async def test_alone_with_the_bard_a_person_decides(stage: Stage) -> None:
+    ben = stage.ben.user
+    await ben.slash("bard", prompt="ROMEO:", max_chars=20)
+    assert "ben asks the bard" in text_of(await ben.slash("scene show"))
+    asked = await ben.slash("scene forget", what=CHANNEL)
+    await ben.click(shown(asked), label="Forget this channel")
+    assert said(asked) == "Forgotten, word for word: 1 speech."

@@ -1,0 +1,130 @@
+"""How prompts and replies become a scene."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.core import transcript as script
+from noskgpt.tokenizer import VOCABULARY
+
+
+@pytest.mark.parametrize(
+    ("line", "before"),
+    [
+        ("ROMEO:", ""),
+        ("ROMEO:", "as I was saying"),
+        ("DUKE OF YORK:", ""),
+        ("First Citizen:", ""),
+        ("Duke of York:", ""),
+        ("Second Lord's Servant:", " "),
+        ("KING HENRY V:", ""),
+        ("OCTAVIUS CAESAR, MARK ANTONY and LEPIDUS:", ""),
+    ],
+)
+def test_speakers(line: str, before: str) -> None:
+    assert script.is_speaker(line, before)
+
+
+@pytest.mark.parametrize(
+    ("line", "before"),
+    [
+        ("And thus he said:", ""),
+        ("First Citizen:", "as I was saying"),
+        ("ROMEO", ""),
+        ("ROMEO: O", ""),
+        ("romeo:", ""),
+        (":", ""),
+        ("", ""),
+        ("  ROMEO:", ""),
+    ],
+)
+def test_other_lines(line: str, before: str) -> None:
+    assert not script.is_speaker(line, before)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "lead"),
+    [
+        ("ROMEO:", "ROMEO:\n"),
+        ("  ROMEO: \n", "ROMEO:\n"),
+        ("Shall I compare thee", "Shall I compare thee"),
+        ("ROMEO:\nO, she doth", "ROMEO:\nO, she doth"),
+        ("", ""),
+    ],
+)
+def test_lead(prompt: str, lead: str) -> None:
+    assert script.lead(prompt) == lead
+
+
+def test_scene_of_several_turns() -> None:
+    text = script.compose([("ROMEO:\n", "O, she "), (None, "doth teach.\n"), ("Speak", " again.")])
+    assert text == "ROMEO:\nO, she doth teach.\n\nSpeak again."
+    assert script.join(text, "JULIET:\n") == f"{text}\n\nJULIET:\n"
+    assert script.join(text, None) == text
+    assert script.join("", "JULIET:\n") == "JULIET:\n"
+    assert script.join(text, "") == f"{text}\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        # A finished sentence, else a finished line.
+        ("O, she doth teach the torches. To b", "O, she doth teach the torches. "),
+        ("She doth teach\nthe torches to burn bright!\nIt se", None),
+        ("And so to bed, good night. Come now,\nto be", "And so to bed, good night. Come now,\n"),
+        (
+            "Night's candles are burnt out, and jocund day is here. So\nsay",
+            "Night's candles are burnt out, and jocund day is here. ",
+        ),
+        ("I said, and say again, 'Good night.' Th", "I said, and say again, 'Good night.' "),
+        ("Every word of it is here, to the end.", "Every word of it is here, to the end."),
+        # Not in the last fifth: the last whole word.
+        (
+            "Yes. It seems she hangs upon the cheek of ni",
+            "Yes. It seems she hangs upon the cheek of ",
+        ),
+        ("Yes. It seems she hangs upon the cheek,", "Yes. It seems she hangs upon the cheek,"),
+        ("Yes. It seems she hangs upon the well-a-d", "Yes. It seems she hangs upon the "),
+        ("Yes. It seems she hangs upon the o'", "Yes. It seems she hangs upon the "),
+        ("Yes. It seems she hangs upon what--an", "Yes. It seems she hangs upon what--"),
+        # A speaker without a speech.
+        ("It was the lark, the herald of the morn.\n\nROMEO:\n", None),
+        ("It was the lark, the herald.\n\nFirst Citizen:\n\nROMEO:\n", None),
+        ("It was the lark, the herald of the morn.\n\nROM", None),
+        ("It was the lark, the herald of the morn.\n\nROMEO:\nIt w", None),
+        # Nothing to cut at.
+        ("Honorificabilitudinitatibus", "Honorificabilitudinitatibus"),
+        ("ROMEO:\n", "ROMEO:\n"),
+        ("a", "a"),
+        ("", ""),
+        ("\n\n", "\n\n"),
+    ],
+)
+def test_finish(text: str, told: str | None) -> None:
+    if told is None:  # where the last lines of it are to go
+        told = re.split(r"It se\Z|(?:First Citizen:\s+)?ROM.*\Z", text, flags=re.DOTALL)[0]
+    assert script.finish(text) == told
+
+
+@given(st.text(VOCABULARY, max_size=200))
+def test_finish_only_ever_shortens(text: str) -> None:
+    told = script.finish(text)
+    assert text.startswith(told)
+    assert bool(told.strip()) == bool(text.strip())
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "ending"),
+    [
+        ("To be, or not", 20, "To be, or not"),
+        ("To be, or not", 13, "To be, or not"),
+        ("To be, or not", 12, "be, or not"),
+        ("To be,\nor not", 9, "or not"),
+        ("Honorificabilitudinitatibus", 4, "ibus"),
+        ("To be ", 4, "be "),
+    ],
+)
+def test_ending(text: str, limit: int, ending: str) -> None:
+    assert script.ending(text, limit) == ending

@@ -1,0 +1,177 @@
+"""The database file: made, migrated, or refused and left as it was."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bot.errors import StartupError
+from bot.storage.database import APPLICATION_ID, migrations_path, open_database
+
+SECOND = "ALTER TABLE turns ADD COLUMN mood TEXT;"
+BROKEN = "CREATE TABLE half_done (x); INSERT INTO no_such_table VALUES (1);"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "bard.sqlite3"
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    """A folder with a copy of the bot's first migration."""
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (first,) = migrations_path().glob("0001_*.sql")
+    (folder / first.name).write_text(first.read_text(encoding="utf-8"), encoding="utf-8")
+    return folder
+
+
+def pragma(path: Path, name: str) -> object:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def tables(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
+
+
+def open_and_close(path: Path, migrations: Path | None = None) -> None:
+    async def work() -> None:
+        await (await open_database(path, migrations)).close()
+
+    asyncio.run(work())
+
+
+def refused(path: Path, match: str, migrations: Path | None = None) -> None:
+    """Check that opening fails with a line that says `match`, and changes no byte."""
+    before = {file: file.read_bytes() for file in path.parent.glob(f"{path.name}*")}
+    with pytest.raises(StartupError, match=match) as caught:
+        open_and_close(path, migrations)
+    assert "\n" not in str(caught.value)
+    assert {file: file.read_bytes() for file in path.parent.glob(f"{path.name}*")} == before
+
+
+async def test_enforces_foreign_keys(path: Path) -> None:
+    connection = await open_database(path)
+    async with connection.execute("PRAGMA foreign_keys") as cursor:
+        assert await cursor.fetchone() == (1,)
+    await connection.close()
+
+
+def test_made_with_its_folder(path: Path) -> None:
+    open_and_close(path)
+    assert pragma(path, "journal_mode") == "wal"
+    assert pragma(path, "application_id") == APPLICATION_ID
+    assert pragma(path, "user_version") == len(list(migrations_path().glob("*.sql")))
+    assert "turns" in tables(path)
+
+
+def test_every_migration_says_what_it_is_for() -> None:
+    for number, file in enumerate(sorted(migrations_path().glob("*.sql")), start=1):
+        header = file.read_text(encoding="utf-8").splitlines()[:2]
+        assert header[0].startswith(f"-- {number:04}: ")
+        assert header[1].startswith("-- Why: ")
+
+
+def test_totals_begin_with_what_was_shown_before(path: Path, migrations: Path) -> None:
+    open_and_close(path, migrations)
+    turns = [
+        (1, 1, "abc", "shown"),
+        (1, 1, "d", "shown"),
+        (1, 2, "e", "pending"),
+        (2, 1, "", "deleted"),
+    ]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO turns (channel_id, scene, reply, state, user_id, max_chars, temperature,"
+            " seed, weights, seconds, created_at) VALUES (?, ?, ?, ?, 1, 1, 1, 1, 'w', 1, 1)",
+            turns,
+        )
+    open_and_close(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT scenes, characters FROM totals").fetchall() == [(2, 4)]
+
+
+def test_migrates_only_what_is_pending(path: Path, migrations: Path) -> None:
+    open_and_close(path, migrations)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO turns (channel_id, user_id, scene, reply, max_chars, temperature, seed,"
+            " weights, seconds, created_at) VALUES (1, 1, 1, 'Words', 1, 1, 1, '', 1, 1)"
+        )
+    (migrations / "0002_mood.sql").write_text(SECOND)
+    open_and_close(path, migrations)
+
+    assert pragma(path, "user_version") == 2
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT reply, mood FROM turns").fetchall() == [("Words", None)]
+
+
+def test_failed_migration_leaves_an_old_file(path: Path, migrations: Path) -> None:
+    open_and_close(path, migrations)
+    (migrations / "0002_mood.sql").write_text(SECOND)
+    (migrations / "0003_broken.sql").write_text(BROKEN)
+    refused(path, r"0003_broken\.sql.*no_such_table", migrations)
+    assert pragma(path, "user_version") == 1
+    assert "half_done" not in tables(path)
+
+
+def test_failed_migration_leaves_no_new_file(path: Path, migrations: Path) -> None:
+    (migrations / "0002_broken.sql").write_text(BROKEN)
+    refused(path, r"0002_broken\.sql", migrations)
+    assert not path.exists()
+
+
+def test_failure_on_the_file_itself_is_undone(path: Path, migrations: Path) -> None:
+    """A migration can fail on the file although it passed on the copy, here for its name."""
+    open_and_close(path, migrations)
+    (migrations / "0002_picky.sql").write_text(
+        "CREATE TABLE half_done (x CHECK (x != ''));\n"
+        "INSERT INTO half_done SELECT file FROM pragma_database_list WHERE name = 'main';"
+    )
+    with closing(sqlite3.connect(":memory:")) as memory:
+        assert memory.execute("SELECT file FROM pragma_database_list").fetchone() == ("",)
+    refused(path, r"0002_picky\.sql", migrations)
+    assert "half_done" not in tables(path)
+
+
+def test_newer_than_the_code(path: Path) -> None:
+    open_and_close(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 999")
+    refused(path, "newer than this bot")
+
+
+def test_not_a_database(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"To be, or not to be, that is the question. " * 100)
+    refused(path, "not a database")
+
+
+def test_another_programs_database(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE accounts (id)")
+    refused(path, "another program")
+
+
+def test_folder_in_its_place(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(StartupError, match="BARD_DATABASE"):
+        open_and_close(path)
+
+
+def test_empty_file_is_an_empty_database(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch()
+    open_and_close(path)
+    assert "turns" in tables(path)
+
+
+def test_gap_in_the_numbers(path: Path, migrations: Path) -> None:
+    (migrations / "0003_late.sql").write_text(SECOND)
+    refused(path, "without a gap", migrations)

@@ -1,0 +1,187 @@
+"""Whatever a turn holds, its embeds keep Discord's limits and show its text as it is."""
+
+import string
+from dataclasses import replace
+
+import discord
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.core.scenes import PAGE_CHARS, PAGE_TURNS, Page
+from bot.storage.turns import Turn
+from bot.ui import embeds as rendering
+from noskgpt.tokenizer import VOCABULARY
+
+LINES = st.lists(
+    st.one_of(
+        st.sampled_from(["ROMEO:", "First Citizen:", "", "- item", "# head", "> quote", "1. one"]),
+        st.text(VOCABULARY.replace("\n", ""), max_size=80),
+        st.text(string.punctuation + "ab \t", max_size=40),
+    ),
+    max_size=60,
+)
+REPLIES = st.one_of(
+    LINES.map("\n".join),
+    st.text(max_size=300),
+    st.builds(
+        lambda piece, n: piece * n, st.text(VOCABULARY + "`*_", min_size=1), st.integers(1, 4000)
+    ),
+).map(lambda text: text[:4000])
+
+
+GRAVE = "\N{MODIFIER LETTER GRAVE ACCENT}"
+
+
+def turn(reply: str, prompt: str | None = "ROMEO:") -> Turn:
+    return Turn(
+        id=1,
+        guild_id=1,
+        channel_id=1,
+        user_id=1,
+        scene=1,
+        prompt=prompt,
+        reply=reply,
+        max_chars=4000,
+        temperature=0.8,
+        seed=1,
+        weights="noskgpt-12345678",
+        seconds=1.25,
+    )
+
+
+def plain(markdown: str) -> str:
+    """Return what a reader of Discord sees: escapes and bold marks taken away."""
+    seen, rest = [], markdown
+    while rest:
+        if rest[0] == "\\" and rest[1:2] in set(string.punctuation):
+            seen.append(rest[1])
+            rest = rest[2:]
+        elif rest.startswith("**"):
+            rest = rest[2:]
+        else:
+            seen.append(rest[0])
+            rest = rest[1:]
+    return "".join(seen)
+
+
+def check_limits(embeds: list[discord.Embed]) -> None:
+    assert 1 <= len(embeds) <= 2
+    assert sum(map(len, embeds)) <= 6000
+    for embed in embeds:
+        assert 1 <= len(embed.description or "") <= 4096
+        assert len(embed.title or "") <= 256
+        assert len(embed.author.name or "") <= 256
+        assert len(embed.footer.text or "") <= 2048
+
+
+@given(reply=REPLIES, prompt=st.one_of(st.none(), st.text(max_size=1000)), dropped=st.text())
+def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -> None:
+    embeds = rendering.embeds(turn(reply, prompt), author="ann asks the bard", dropped=dropped)
+    check_limits(embeds)
+    shown = "".join(embed.description or "" for embed in embeds)
+    if not reply.strip():
+        assert shown == "*(silence)*"
+        assert rendering.plain(embeds) == ""
+    elif shown.startswith("```\n"):
+        assert shown.replace("```\n", "").replace("```", "") == reply.replace("`", GRAVE)
+        assert rendering.plain(embeds) == reply.replace("`", GRAVE)
+    else:
+        assert plain(shown) == rendering.plain(embeds) == reply
+
+
+@given(replies=st.lists(REPLIES, min_size=2, max_size=PAGE_TURNS), prompt=st.text(max_size=1000))
+def test_page_of_a_scene_keeps_the_limits(replies: list[str], prompt: str) -> None:
+    room = PAGE_CHARS // len(replies)
+    turns = [turn(reply[: room - len(prompt)], prompt) for reply in replies if len(prompt) < room]
+    page = Page(scene=1, turns=turns, number=1, count=2)
+    embeds = rendering.transcript(page, {1: "*" * 100})
+    assert len(embeds) == len(turns)
+    check_page(embeds)
+
+
+def test_longest_page_of_a_scene() -> None:
+    speech = turn(("A:\n" * PAGE_CHARS)[: PAGE_CHARS // PAGE_TURNS - 40], "*" * 40)
+    page = Page(scene=1, turns=[speech] * PAGE_TURNS, number=1, count=2)
+    check_page(rendering.transcript(page, {1: "*" * 100}))
+
+
+def check_page(embeds: list[discord.Embed]) -> None:
+    assert sum(map(len, embeds)) <= 6000
+    assert len(embeds) <= 10
+    assert all(1 <= len(embed.description or "") <= 4096 for embed in embeds)
+
+
+@pytest.mark.parametrize(
+    "piece", ["`", "*", "\\", "_|", "A:\n\n", "ab", "a\n", "**A:**\n\n", "- \n"]
+)
+def test_full_length_of_one_piece(piece: str) -> None:
+    reply = (piece * 4000)[:4000]
+    embeds = rendering.embeds(turn(reply, "*" * 1000), author="`" * 96, dropped="😀" * 300)
+    check_limits(embeds)
+
+
+def test_speakers_are_bold_and_only_they() -> None:
+    reply = "O, speak again.\nI say:\n\nFirst Citizen:\nBefore we\nMENENIUS:\nWhat?"
+    (embed,) = rendering.embeds(turn(reply), author="ann asks the bard")
+    assert embed.description == (
+        "O, speak again.\nI say:\n\n**First Citizen:**\nBefore we\n**MENENIUS:**\nWhat?"
+    )
+
+
+def test_two_embeds_when_the_bold_speakers_need_them() -> None:
+    reply = ("ROMEO:\nO, she doth teach the torches to burn bright.\n\n" * 100)[:4000]
+    first, second = rendering.embeds(turn(reply), author="ann asks the bard")
+    assert first.title == "ROMEO:"
+    assert first.author.name == "ann asks the bard"
+    assert first.footer.text is None
+    assert second.title is None
+    assert second.footer.text == "4,000 characters · 1.25 s · weights noskgpt-12345678"
+    assert (first.description or "").endswith("\n")
+    assert plain((first.description or "") + (second.description or "")) == reply
+
+
+@pytest.mark.parametrize(
+    ("line", "escaped"),
+    [
+        ("# head", "\\# head"),
+        ("  - item", "  \\- item"),
+        ("well-a-day -- no", "well-a-day -- no"),
+        ("> quote", "\\> quote"),
+        ("12. twelve", "12\\. twelve"),
+        ("1) one", "1\\) one"),
+        ("12 angry men", "12 angry men"),
+        ("*a* _b_ ~~c~~ ||d|| `e`", "\\*a\\* \\_b\\_ \\~\\~c\\~\\~ \\|\\|d\\|\\| \\`e\\`"),
+        ("<@1> [a](http://b)", "\\<@1> \\[a\\](http\\://b)"),
+        ("back\\slash", "back\\\\slash"),
+        ("a :skull: at 10:30: so", "a \\:skull: at 10\\:30: so"),
+    ],
+)
+def test_escape(line: str, escaped: str) -> None:
+    assert rendering.escape(line) == escaped
+
+
+def test_long_prompt_is_shortened() -> None:
+    (embed,) = rendering.embeds(turn("x", "word " * 200), author="ann asks the bard")
+    assert embed.title is not None
+    assert embed.title.endswith("word…")
+    assert len(embed.title) <= 200
+
+
+def test_prompt_of_nothing_visible_has_a_title() -> None:
+    (embed,) = rendering.embeds(turn("x", "\x00 \u202e"), author="ann asks the bard")
+    assert embed.title == "…"
+
+
+def test_footer_tells_the_take() -> None:
+    taken = replace(turn("x"), take=2, takes=3)
+    (embed,) = rendering.embeds(taken, author="ann asks the bard")
+    assert (embed.footer.text or "").startswith("Take 2 of 3 \u00b7 1 character \u00b7 ")
+
+
+def test_footer_counts_one_character() -> None:
+    (embed,) = rendering.embeds(turn("x"), author="ann asks the bard", dropped="😀")
+    assert embed.footer.text == (
+        "1 character · 1.25 s · weights noskgpt-12345678\n"
+        "Not in the bard's alphabet, so left out: 😀"
+    )
