@@ -1,6 +1,6 @@
 """How late the event loop is beside 16 generations: `python -m benchmarks.event_loop`.
 
-A coroutine asks to be woken every millisecond while the bot's own `Generation`, as it is
+A coroutine asks to be woken every millisecond while the bot's own `Inference`, as it is
 configured by default, writes 16 replies of 4,000 characters; then the same with PyTorch's
 decoder. Ends in one line of JSON, in milliseconds.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import noskgpt
 from bot.config import load_settings
-from bot.core.inference import Generation
+from bot.core.inference import Inference
 
 REPLIES, CHARACTERS = 16, 4000
 TICK = 0.001
@@ -32,7 +32,7 @@ async def lags(work: asyncio.Future[Any]) -> list[float]:
 
 async def measure(*, fast: bool, characters: int) -> dict[str, float]:
     """Return the median, 99th percentile and largest lag, and the seconds it all took."""
-    generation = Generation(None, load_settings().workers)
+    generation = Inference(None, load_settings().workers)
     await generation.load()
     if not fast:
         generation._model = noskgpt.load(fast=False)

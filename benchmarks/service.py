@@ -1,10 +1,10 @@
-"""How soon a request is taken on or refused beside 16 others: `python -m benchmarks.service`.
+"""Measure how soon a request is accepted or rejected beside 16 others.
 
-The bot's own services on an SQLite file, configured as by default and without Discord: 16 people
-ask for replies of 4,000 characters, one after the other. Meanwhile requests of others arrive, at
-first into an open queue and then into a full one, and a coroutine asks to be woken every
-millisecond. Ends in one line of JSON, in milliseconds; exits with 1 if a decision took more than
-50 ms or the event loop was more than 10 ms late at the 99th percentile.
+Run `python -m benchmarks.service`. It opens the services with default settings on an SQLite file,
+without Discord. 16 people request replies of 4,000 characters, one after another. Meanwhile other
+requests arrive, first at an open queue and then at a full one, and a coroutine wakes up every
+millisecond. The last line is JSON, in milliseconds. The exit code is 1 if a decision took more
+than 50 ms, or if the event loop was more than 10 ms late at the 99th percentile.
 """
 
 import asyncio
@@ -17,17 +17,11 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiosqlite
-
 from benchmarks.event_loop import lags
-from bot.config import Settings, load_settings
-from bot.core.inference import Generation
-from bot.core.request_queue import RequestQueue
-from bot.core.scenes import Scenes
-from bot.errors import RefusedError
-from bot.storage.database import open_database
-from bot.storage.guild_settings import GuildSettingsStore
-from bot.storage.turns import Ask, History, Turn
+from bot.bard import Bard
+from bot.config import load_settings
+from bot.errors import RejectedError
+from bot.storage.turns import Turn, TurnRequest
 
 RUNNING, CHARACTERS = 16, 4000
 SECONDS = 5.0
@@ -36,51 +30,48 @@ GUILD, STRANGER = 1, 10_000
 DECISION_BOUND, LAG_BOUND = 50.0, 10.0
 
 
-class Service:
-    """The services that answer requests, as `bot.app` puts them together."""
+class Load:
+    """Requests to the services of a bard."""
 
-    def __init__(self, settings: Settings, store: GuildSettingsStore, scenes: Scenes) -> None:
-        self.settings = settings
-        self.store = store
-        self.scenes = scenes
-        self.queue = RequestQueue(settings.workers, settings.queue)
+    def __init__(self, bard: Bard) -> None:
+        self.bard = bard
         self.ids = itertools.count(1)
         self.replies = 0
 
     async def ask(self, user: int) -> None:
-        """Ask for one reply after the other, in a channel of one's own."""
+        """Request one reply after another, in a channel of one's own."""
 
         async def show(turn: Turn, _dropped: str) -> int:
             self.replies += 1
             return turn.id
 
         while True:
-            rules = self.store.rules(GUILD)
-            ask = Ask(
+            rules = self.bard.guild_settings.rules(GUILD)
+            ask = TurnRequest(
                 guild_id=GUILD,
                 channel_id=user,
                 user_id=user,
                 prompt="ROMEO:",
-                max_chars=min(CHARACTERS, rules.max_chars),
+                max_chars=rules.reply_chars(CHARACTERS),
                 temperature=rules.temperature,
             )
-            with self.queue.admit(next(self.ids), user, GUILD) as request:
-                await self.scenes.play(ask, show, request)
+            with self.bard.queue.admit(next(self.ids), user, GUILD) as request:
+                await self.bard.scenes.play(ask, show, request)
 
     async def decide(self, seconds: float, *, accepted: bool) -> list[float]:
-        """Let requests arrive for a while; return after how many ms each was decided on."""
+        """Send requests for a while; return the milliseconds until each was decided."""
         found = []
         end = time.perf_counter() + seconds
         while (arrival := time.perf_counter() + PAUSE) < end:
             await asyncio.sleep(PAUSE)
-            self.store.rules(GUILD)
+            self.bard.guild_settings.rules(GUILD)
             try:
-                with self.queue.admit(next(self.ids), STRANGER, GUILD):
-                    took = accepted
-            except RefusedError:
-                took = not accepted
+                with self.bard.queue.admit(next(self.ids), STRANGER, GUILD):
+                    as_expected = accepted
+            except RejectedError:
+                as_expected = not accepted
             found.append((time.perf_counter() - arrival) * 1000)
-            assert took, "decided otherwise than it should be"
+            assert as_expected, "a request was accepted or rejected against expectation"
         return found
 
 
@@ -95,33 +86,29 @@ def summarize(figures: list[float]) -> dict[str, float]:
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[tuple[Settings, aiosqlite.Connection, Generation]]:
-    """Open a database in a folder and the model, as the settings of this machine have it."""
-    settings = load_settings().model_copy(update={"database": folder / "bard.sqlite3"})
-    async with contextlib.AsyncExitStack() as stack:
-        database = await open_database(settings.database)
-        stack.push_async_callback(database.close)
-        generation = Generation(settings.weights, settings.workers)
-        stack.push_async_callback(generation.close)
-        await generation.load()
-        yield settings, database, generation
+async def opened(folder: Path) -> AsyncIterator[Bard]:
+    """Open the services with this machine's settings and a database in a folder."""
+    files = {"database": folder / "bard.sqlite3", "runs_dir": folder / "runs"}
+    bard = await Bard.open(load_settings().model_copy(update=files))
+    try:
+        yield bard
+    finally:
+        await bard.close()
 
 
 async def measure(folder: Path) -> dict[str, dict[str, float]]:
-    """Return how late decisions and the event loop were."""
+    """Return the delays of decisions and of the event loop."""
     report = {}
-    async with opened(folder) as (settings, database, generation):
-        store = GuildSettingsStore(database, settings)
-        await store.load()
-        service = Service(settings, store, Scenes(History(database), generation))
+    async with opened(folder) as bard:
+        service, settings = Load(bard), bard.settings
         people = asyncio.gather(*(service.ask(user) for user in range(RUNNING)))
         await asyncio.sleep(1)  # all of them at work
         started = time.perf_counter()
-        for name, accepted in (("accepted", True), ("refused", False)):
+        for name, accepted in (("accepted", True), ("rejected", False)):
             with contextlib.ExitStack() as places:
                 if not accepted:
                     for user in range(RUNNING, settings.workers + settings.queue):
-                        places.enter_context(service.queue.admit(next(service.ids), user, GUILD))
+                        places.enter_context(bard.queue.admit(next(service.ids), user, GUILD))
                 decisions = asyncio.create_task(service.decide(SECONDS, accepted=accepted))
                 late = await lags(decisions)
             report[name] = summarize(decisions.result())
@@ -144,7 +131,7 @@ def main() -> None:
     held = all(
         report[name]["maximum"] <= DECISION_BOUND
         and report[f"loop while {name}"]["p99"] <= LAG_BOUND
-        for name in ("accepted", "refused")
+        for name in ("accepted", "rejected")
     )
     print(json.dumps(report | {"held": held}))
     raise SystemExit(0 if held else 1)

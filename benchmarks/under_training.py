@@ -1,14 +1,13 @@
-"""How much a training run slows replies: `python -m benchmarks.under_training`.
+"""Measure how much a training run slows down replies.
 
-The bot's own services on an SQLite file, configured as by default and without Discord: two people
-ask for replies of 1,000 characters, one after the other, at first alone and then beside a run that
-`/train start` would begin. Meanwhile a coroutine asks to be woken every millisecond. Ends in one
-line of JSON, in milliseconds; exits with 1 if the 95th percentile of the replies' times beside the
-run is more than twice that without one.
+Run `python -m benchmarks.under_training`. It opens the services with default settings on an
+SQLite file, without Discord. Two people request replies of 1,000 characters, one after another,
+first alone and then beside a run as `/train start` starts it. Meanwhile a coroutine wakes up every
+millisecond. The last line is JSON, in milliseconds. The exit code is 1 if the 95th percentile of
+the reply times beside the run is more than twice that without one.
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
 import statistics
@@ -18,52 +17,47 @@ from pathlib import Path
 
 from benchmarks.event_loop import lags
 from benchmarks.service import opened
-from bot.config import Settings
-from bot.core.promotions import Succession
-from bot.core.request_queue import RequestQueue
-from bot.core.scenes import Scenes
-from bot.core.training_runner import Order, Training
-from bot.storage.guild_settings import DEFAULT_CHARS, DEFAULT_TEMPERATURE
-from bot.storage.runs import Runs
-from bot.storage.turns import Ask, History, Turn
+from bot.bard import Bard
+from bot.config import DEFAULT_REPLY_CHARS, DEFAULT_TEMPERATURE
+from bot.core.training_runner import TrainingRequest
+from bot.storage.turns import Turn, TurnRequest
 
 PEOPLE = 2
 SECONDS = 20.0
 BOUND = 2.0
 
 
-class Service:
-    """The services that answer requests."""
+class Load:
+    """Requests to the services of a bard."""
 
-    def __init__(self, settings: Settings, scenes: Scenes) -> None:
-        self.scenes = scenes
-        self.queue = RequestQueue(settings.workers, settings.queue)
+    def __init__(self, bard: Bard) -> None:
+        self.bard = bard
         self.ids = itertools.count(1)
 
     async def ask(self, user: int, seconds: float) -> list[float]:
-        """Ask for one reply after the other; return how many ms each took."""
+        """Request one reply after another; return the milliseconds that each took."""
 
         async def show(turn: Turn, _dropped: str) -> int:
             return turn.id
 
-        ask = Ask(
+        ask = TurnRequest(
             guild_id=None,
             channel_id=user,
             user_id=user,
             prompt="ROMEO:",
-            max_chars=DEFAULT_CHARS,
+            max_chars=DEFAULT_REPLY_CHARS,
             temperature=DEFAULT_TEMPERATURE,
         )
         found = []
         end = time.perf_counter() + seconds
         while (asked := time.perf_counter()) < end:
-            with self.queue.admit(next(self.ids), user, None) as request:
-                await self.scenes.play(ask, show, request)
+            with self.bard.queue.admit(next(self.ids), user, None) as request:
+                await self.bard.scenes.play(ask, show, request)
             found.append((time.perf_counter() - asked) * 1000)
         return found
 
     async def measure(self) -> dict[str, float]:
-        """Return how long replies take, and how late the event loop is beside them."""
+        """Return the durations of replies, and the delay of the event loop beside them."""
         people = asyncio.gather(*(self.ask(user, SECONDS) for user in range(PEOPLE)))
         late = sorted(await lags(people))
         replies = sorted(itertools.chain(*people.result()))
@@ -77,38 +71,26 @@ class Service:
 
 async def measure(folder: Path) -> dict[str, dict[str, float]]:
     """Return what `Service.measure` does, without and with a run beside it."""
-    async with (
-        opened(folder) as (settings, database, generation),
-        contextlib.AsyncExitStack() as stack,
-    ):
-        runs = Runs(database)
-        training = Training(
-            runs,
-            Succession(runs, generation, folder),
-            generation,
-            folder=folder,
-            corpus=settings.corpus,
-            keep=0,
-            auto_promote=False,
-        )
-        stack.push_async_callback(training.close)
-        service = Service(settings, Scenes(History(database), generation))
+    async with opened(folder) as bard:
+        service, training = Load(bard), bard.training
         report = {"alone": await service.measure()}
-        order = Order(user_id=0, guild_id=None, channel_id=0, preset="default", minutes=60)
-        live = await training.start(order)
-        while live.progress is None:
-            assert not live.ended.done(), "the run ended before its first step"
+        request = TrainingRequest(
+            user_id=0, guild_id=None, channel_id=0, preset="default", minutes=60
+        )
+        active = await training.start(request)
+        while active.progress is None:
+            assert not active.ended.done(), "the run ended before its first step"
             await asyncio.sleep(0.1)
-        begun = live.progress.step
+        begun = active.progress.step
         report["beside a run"] = await service.measure()
-        assert not live.ended.done(), "the run ended early"
-        report["beside a run"]["steps"] = live.progress.step - begun
-        assert live.progress.step > begun, "other work on this machine kept the run from any step"
+        assert not active.ended.done(), "the run ended early"
+        report["beside a run"]["steps"] = active.progress.step - begun
+        assert active.progress.step > begun, "other work on this machine kept the run from any step"
     return report
 
 
 def main() -> None:
-    """Measure, print, and say by the exit status whether the bound holds."""
+    """Measure, print, and exit with 1 if the bound does not hold."""
     with tempfile.TemporaryDirectory() as folder:
         report = asyncio.run(measure(Path(folder)))
     for name, figures in report.items():

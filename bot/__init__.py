@@ -1,7 +1,88 @@
-"""The Discord bot: `create_bot` builds it, `python -m bot` runs it."""
+"""The bard as a discord.py extension: `setup` adds it to a host, `teardown` removes it.
 
-from .client import Bard, create_bot
-from .config import Settings, load_settings
+A host loads it with `await bot.load_extension("noskgpt_bard")`. `create_bot` builds a bot of its
+own that loads the same extension.
+"""
+
+import weakref
+
+from discord import AppCommandType, app_commands
+from discord.ext import commands
+from pydantic_settings import BaseSettings
+
+from .bard import Bard
+from .client import BardClient, create_bot
+from .cogs import BUTTONS, COGS, COMMANDS
+from .concurrency import plain_wait
+from .config import Settings, load_settings, load_standalone_settings
 from .errors import StartupError
 
-__all__ = ["Bard", "Settings", "StartupError", "create_bot", "load_settings"]
+__all__ = [
+    "Bard",
+    "BardClient",
+    "Settings",
+    "StartupError",
+    "create_bot",
+    "load_settings",
+    "load_standalone_settings",
+    "setup",
+    "teardown",
+]
+
+_bards: weakref.WeakKeyDictionary[commands.Bot, Bard] = weakref.WeakKeyDictionary()
+
+
+async def setup(bot: commands.Bot) -> None:
+    """Add the bard to a host. Called by `load_extension`.
+
+    Settings come from the host's attribute `bard_settings`, else from the environment.
+
+    Raises:
+        StartupError: The host has a command of one of the bard's names, a setting is not
+            allowed, or the database or the weights cannot be used. The host is unchanged then.
+    """
+    for name, kind in COMMANDS:
+        if bot.tree.get_command(name, type=kind) is not None:
+            label = f"/{name}" if kind is AppCommandType.chat_input else name
+            raise StartupError(
+                f"The bot already has the command {label}, which noskgpt_bard adds: "
+                "rename or remove it, then load the extension again."
+            )
+    bard = await Bard.open(_settings(bot), getattr(bot, "bard_wait", plain_wait))
+    _bards[bot] = bard
+    try:
+        for cog in COGS:
+            await bot.add_cog(cog(bot, bard))
+        bot.add_dynamic_items(*BUTTONS)
+    except BaseException as error:
+        await teardown(bot)
+        if isinstance(error, app_commands.CommandLimitReached):
+            raise StartupError(
+                f"The bot has too many commands for those of noskgpt_bard: {error}"
+            ) from error
+        raise
+
+
+async def teardown(bot: commands.Bot) -> None:
+    """Remove the bard from a host, after the requests in progress. Called by `unload_extension`."""
+    for cog in COGS:
+        await bot.remove_cog(cog.__cog_name__)
+    bard = _bards.pop(bot, None)
+    if bard is not None:
+        await bard.close()
+    bot.remove_dynamic_items(*BUTTONS)
+
+
+def _settings(bot: commands.Bot) -> Settings:
+    """Return the settings that the host has set, else those of the environment.
+
+    Raises:
+        StartupError: They are not allowed.
+    """
+    given = getattr(bot, "bard_settings", None)
+    if given is None:
+        return load_settings()
+    if not isinstance(given, BaseSettings):
+        raise StartupError("bot.bard_settings must be an instance of noskgpt_bard.Settings")
+    # Not the object itself: after a reload its class is that of the unloaded module.
+    return Settings(**given.model_dump(exclude_unset=True))

@@ -1,4 +1,4 @@
-"""`python -m bot`: join Discord; `python -m bot rehearse`: play on a simulated one."""
+"""The command line of the stand-alone bot: join Discord, or a simulated one."""
 
 import asyncio
 import importlib.util
@@ -11,10 +11,13 @@ from typing import Annotated, Any
 import aiohttp
 import discord
 import typer
+from discord.ext import commands
 
-from . import Settings, StartupError, create_bot, load_settings
+from .client import EXTENSION, create_bot
+from .config import Settings, load_standalone_settings
+from .errors import StartupError
 
-log = logging.getLogger("bot")
+log = logging.getLogger(EXTENSION)
 
 TOKENLESS = (
     "No DISCORD_TOKEN: put one into .env to join Discord, or run `python -m bot rehearse` "
@@ -39,7 +42,7 @@ def join(
     """Join Discord with the token in DISCORD_TOKEN."""
     if context.invoked_subcommand is not None:
         return
-    settings = load_settings()
+    settings = load_standalone_settings()
     if or_rehearse and not settings.token:
         rehearse()
         return
@@ -59,14 +62,14 @@ def rehearse(
         str | None, typer.Option(help="Channel to open; without it, the first.")
     ] = None,
 ) -> None:
-    """Play on a simulated Discord, shown as a page on this machine. Needs no token."""
+    """Run the bot on a simulated Discord, shown as a page on this machine. Needs no token."""
     if importlib.util.find_spec("simcord") is None:
         raise StartupError(
-            "The rehearsal stage is not installed: pip install 'noskgpt-bard[rehearsal]'"
+            "The rehearsal stage is not installed: run `make run` in a checkout, or install simcord"
         )
-    from .rehearsal import rehearse  # noqa: PLC0415 - of an extra that may be missing
+    from .rehearsal import rehearse  # noqa: PLC0415 - needs an optional dependency
 
-    settings = load_settings()
+    settings = load_standalone_settings()
     configure_logging(settings)
     run(rehearse(settings, port=port, channel=channel, say=typer.echo))
 
@@ -76,10 +79,15 @@ async def _join(settings: Settings) -> None:
         raise StartupError(TOKENLESS, exit_code=2)
     async with create_bot(settings) as bot:
         try:
+            # Before the login: a bot without a voice need not join Discord.
+            await bot.load_extension(EXTENSION)
+        except commands.ExtensionFailed as error:
+            raise error.original from error
+        try:
             await bot.login(settings.token.get_secret_value())
         except discord.LoginFailure as error:
             raise StartupError(
-                "Discord refused the token in DISCORD_TOKEN: copy it anew from "
+                "Discord rejected the token in DISCORD_TOKEN: copy it again from "
                 "https://discord.com/developers/applications, Bot, Reset Token"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -87,33 +95,33 @@ async def _join(settings: Settings) -> None:
                 f"Cannot reach Discord ({error}): check this machine's network"
             ) from error
         except discord.HTTPException as error:
-            raise StartupError(f"Discord would not let the bot in: {error}") from error
+            raise StartupError(f"Discord rejected the login: {error}") from error
         try:
-            # From here on the library reconnects by itself.
+            # After the first connection the library reconnects by itself.
             await bot.connect()
         except discord.ConnectionClosed as error:
             raise StartupError(f"Discord closed the connection for good: {error}") from error
 
 
 def configure_logging(settings: Settings) -> None:
-    """Log to stderr; below INFO only the bot and Discord's library, others are too talkative."""
+    """Log to stderr; below INFO only the bot, the model and Discord's library."""
     level = logging.getLevelNamesMapping()[settings.log_level]
     logging.basicConfig(
         level=max(level, logging.INFO), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
-    for name in ("bot", "noskgpt", "discord"):
+    for name in (EXTENSION, "noskgpt", "discord"):
         logging.getLogger(name).setLevel(level)
-    # The bard speaks in writing: voice libraries are not missed.
+    # The bot sends text only, so it needs no voice libraries.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run until done or told to stop by SIGTERM or Ctrl-C, which is a clean end."""
+    """Run until done, or until SIGTERM or Ctrl-C cancels it, which is a clean end."""
 
     async def supervise() -> None:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
-        # Where a loop cannot take signals (Windows), Ctrl-C still raises KeyboardInterrupt.
+        # Where a loop has no signal handlers (Windows), Ctrl-C raises KeyboardInterrupt.
         with suppress(NotImplementedError):
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, task.cancel)
@@ -127,9 +135,9 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def main() -> None:
-    """Run the command line; what keeps the bot from starting becomes one line."""
+    """Run the command line; a startup error becomes one line and an exit code."""
     try:
-        cli(prog_name="python -m bot")
+        cli(prog_name=f"python -m {EXTENSION}")
     except StartupError as error:
         typer.echo(f"bard: {' '.join(str(error).split())}", err=True)
         raise SystemExit(error.exit_code) from None

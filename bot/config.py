@@ -1,34 +1,40 @@
-"""The bot's settings, read from the environment and from `.env` in the working directory."""
+"""Settings: their fields, defaults and limits, read from the environment."""
 
 import logging
 import os
 from pathlib import Path
 from typing import Annotated, Literal
 
+from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import StartupError
 
-REPLY_LIMIT = 4000
-"""Largest reply in characters: what two embeds hold with room for the prompt and the footer."""
+DISTRIBUTION = "noskgpt-bard"
+"""Name of the installed distribution, and of its folder among the user's data."""
 
-COOLDOWN_LIMIT = 3600
+PACKAGE_FOLDER = Path(__file__).resolve().parent
+
+MAX_REPLY_CHARS = 4000
+"""Longest reply in characters: two embeds hold it beside the prompt and the footer."""
+DEFAULT_REPLY_CHARS = 1000
+MIN_TEMPERATURE, DEFAULT_TEMPERATURE, MAX_TEMPERATURE = 0.1, 0.8, 2.0
+MAX_COOLDOWN = 3600
 """Longest cooldown in seconds."""
 
-SNOWFLAKE = "a Discord id: a whole number such as 80351110224678912"
+_DISCORD_ID = "a Discord id: a whole number such as 80351110224678912"
 
 
 class Settings(BaseSettings):
-    """Every setting. Each field's description says what is allowed.
+    """Every setting. Each field's description states the allowed values.
 
-    A field `x` is read from `BARD_X`, except the token, which has Discord's customary name.
-    An empty value means the default.
+    A field `x` is read from the environment variable `BARD_X`; the token has its customary name,
+    `DISCORD_TOKEN`. An empty value means the default. Keyword arguments take precedence.
     """
 
     model_config = SettingsConfigDict(
         env_prefix="BARD_",
-        env_file=".env",
         env_file_encoding="utf-8",
         env_ignore_empty=True,
         extra="ignore",
@@ -39,26 +45,26 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(
         default=None,
         validation_alias="DISCORD_TOKEN",
-        description="the bot token from Discord's portal",
+        description="the bot token from Discord's developer portal",
     )
-    database: Path = Field(default=Path("var/bard.sqlite3"), description="a path of a file")
+    database: Path | None = Field(default=None, description="path of a file")
     weights: Path | None = Field(
-        default=None, description="a path of a file; empty: the bundled weights"
+        default=None, description="path of a file; empty: the bundled weights"
     )
     corpus: Path | None = Field(
-        default=None, description="a path of a file; empty: the bundled plays"
+        default=None, description="path of a file; empty: the bundled plays"
     )
-    runs_dir: Path = Field(default=Path("var/runs"), description="a path of a folder")
+    runs_dir: Path | None = Field(default=None, description="path of a folder")
     keep_runs: int = Field(default=5, ge=0, le=1000, description="a whole number from 0 to 1000")
     auto_promote: bool = Field(default=False, description="true or false")
     owner_ids: Annotated[frozenset[Annotated[int, Field(gt=0)]], NoDecode] = Field(
         default=frozenset(), description="Discord user ids, separated by commas"
     )
     max_chars: int = Field(
-        default=REPLY_LIMIT,
+        default=MAX_REPLY_CHARS,
         ge=1,
-        le=REPLY_LIMIT,
-        description=f"a whole number from 1 to {REPLY_LIMIT}",
+        le=MAX_REPLY_CHARS,
+        description=f"a whole number from 1 to {MAX_REPLY_CHARS}",
     )
     workers: int = Field(
         default_factory=lambda: min(64, os.cpu_count() or 1),
@@ -70,13 +76,13 @@ class Settings(BaseSettings):
     cooldown: int = Field(
         default=3,
         ge=0,
-        le=COOLDOWN_LIMIT,
-        description=f"whole seconds from 0 to {COOLDOWN_LIMIT}",
+        le=MAX_COOLDOWN,
+        description=f"a whole number of seconds from 0 to {MAX_COOLDOWN}",
     )
     retention_days: int | None = Field(
-        default=None, ge=1, le=36500, description="a whole number of days from 1; empty: for ever"
+        default=None, ge=1, le=36500, description="a whole number of days from 1; empty: forever"
     )
-    dev_guild_id: int | None = Field(default=None, gt=0, description=SNOWFLAKE)
+    dev_guild_id: int | None = Field(default=None, gt=0, description=_DISCORD_ID)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL"
     )
@@ -99,23 +105,57 @@ class Settings(BaseSettings):
         known = logging.getLevelNamesMapping()
         return value.upper() if isinstance(value, str) and value.upper() in known else value
 
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file that is set, else one in the user's data folder."""
+        return self.database or user_data_path(DISTRIBUTION, appauthor=False) / "bard.sqlite3"
 
-def load_settings() -> Settings:
-    """Read the settings.
+    @property
+    def runs_path(self) -> Path:
+        """The folder of training runs that is set, else one in the user's data folder."""
+        return self.runs_dir or user_data_path(DISTRIBUTION, appauthor=False) / "runs"
+
+
+def load_standalone_settings() -> Settings:
+    """Return the settings of a bot of its own: the environment, then `.env`.
+
+    In a checkout, files whose path is not set are kept in `var/` under the working directory.
 
     Raises:
-        StartupError: A value is not allowed; names the variable, the value (never the token's)
-            and what is allowed. Exit code 2, as for a wrong command line.
+        StartupError: As `load_settings`.
+    """
+    settings = load_settings(Path(".env"))
+    if (PACKAGE_FOLDER / "migrations").is_dir():  # only an installed package has it inside
+        return settings
+    return settings.model_copy(
+        update={
+            "database": settings.database or Path("var/bard.sqlite3"),
+            "runs_dir": settings.runs_dir or Path("var/runs"),
+        }
+    )
+
+
+def load_settings(env_file: Path | None = None) -> Settings:
+    """Return the settings of the environment and, below them, of a file.
+
+    Args:
+        env_file: The file. An extension passes none: a `.env` in the working directory is its
+            host's.
+
+    Raises:
+        StartupError: A value is not allowed; the message has the variable, its value (never the
+            token) and the allowed values. The exit code is 2, as for a wrong command line.
     """
     try:
-        return Settings()
+        return Settings(_env_file=env_file)  # type: ignore[call-arg]  # no pydantic plugin
     except ValidationError as error:
-        wrong: dict[str, object] = {}
-        for item in error.errors():  # a list has one for each of its bad items
-            wrong.setdefault(str(item["loc"][0]), item["input"])
-        raise StartupError("; ".join(map(_explain, wrong, wrong.values())), exit_code=2) from error
+        invalid: dict[str, object] = {}
+        for item in error.errors():  # a list has one entry per invalid item
+            invalid.setdefault(str(item["loc"][0]), item["input"])
+        message = "; ".join(map(_explain, invalid, invalid.values()))
+        raise StartupError(message, exit_code=2) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise StartupError(f"Cannot read .env: {error}", exit_code=2) from error
+        raise StartupError(f"Cannot read {env_file}: {error}", exit_code=2) from error
 
 
 def _explain(name: str, value: object) -> str:

@@ -1,21 +1,71 @@
-"""What can go wrong that a person should read as one line."""
+"""Exceptions that cross the rooms of the package."""
+
+from enum import Enum, auto
 
 
 class StartupError(Exception):
-    """The bot cannot start; the message is one line that says why and what to do."""
+    """The bard cannot start; the message is one line that names the cause and the remedy."""
 
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
 
-class RefusedError(Exception):
-    """A request that is not taken on; the message is shown to the user as it is."""
+class Reason(Enum):
+    """Why a request is rejected; `ui.responses` has the text of each."""
+
+    # Requests to the bard.
+    CLOSING = auto()
+    WRONG_CHANNEL = auto()
+    """Details: `channels`, the ids of the channels in which the bard may reply."""
+    COOLDOWN = auto()
+    """Details: `seconds` until the next request is accepted."""
+    TOO_MANY_REQUESTS = auto()
+    QUEUE_FULL = auto()
+    NO_TEXT = auto()
+    NO_SCENE = auto()
+    SCENE_OVER = auto()
+    TURN_FORGOTTEN = auto()
+    NOTHING_TO_READ = auto()
+    NOTHING_STORED = auto()
+    # Permissions.
+    NOT_REQUESTER = auto()
+    BUTTONS_RESTRICTED = auto()
+    NOT_MODERATOR = auto()
+    NOT_MANAGER = auto()
+    NOT_OWNER = auto()
+    # Training.
+    RUN_ACTIVE = auto()
+    NO_ACTIVE_RUN = auto()
+    NOTHING_TO_RESUME = auto()
+    RUN_NOT_STARTED = auto()
+    """Details: `problem`."""
+    UNKNOWN_RUN = auto()
+    """Details: `run_id`; so have those below."""
+    RUN_NOT_FINISHED = auto()
+    """Details: `state` and `action` as well."""
+    RUN_IN_USE = auto()
+    RUN_PROMOTED_ALREADY = auto()
+    RUN_DAMAGED = auto()
+    NOTHING_TO_ROLL_BACK = auto()
+    NO_EARLIER_WEIGHTS = auto()
+    NOT_A_TEXT_FILE = auto()
+    CORPUS_WITH_RESUME = auto()
+
+
+class RejectedError(Exception):
+    """A request that is not carried out, for a reason that its sender can understand.
+
+    Args:
+        reason: Selects the text of the response.
+        details: Values that the text names; `Reason` lists them.
+    """
+
+    def __init__(self, reason: Reason, **details: object) -> None:
+        super().__init__(reason.name)
+        self.reason = reason
+        self.details = details
 
 
 class StoppedError(Exception):
-    """A request that somebody stopped: nothing of it is kept."""
-
-
-class SceneError(Exception):
-    """A request that a scene cannot fulfil; the message is shown to the user as it is."""
+    """A request that somebody stopped before its reply was stored."""

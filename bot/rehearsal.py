@@ -1,7 +1,7 @@
-"""The rehearsal stage: the very same bot on SimCord's simulated Discord, shown as a page.
+"""Run the bot on SimCord's simulated Discord, shown as a page: the rehearsal stage.
 
-Real are the bot, its model and its database; simulated are Discord and its clock, which this
-module keeps running.
+The bot, its model and its database are real. Discord and its clock are simulated; this module
+keeps the clock running.
 """
 
 import asyncio
@@ -20,25 +20,25 @@ from simcord.backend.errors import SetupError
 from simcord.builders import ChannelHandle, GuildHandle
 from simcord.preview import Preview
 
-from .client import Bard, create_bot
+from .client import BardClient, create_bot
 from .config import Settings
 from .errors import StartupError
 from .ui.embeds import embeds, headline
-from .ui.replies import controls
+from .ui.replies import reply_view
 
 log = logging.getLogger(__name__)
 
 CHANNELS = ("stage", "tavern")
 BEAT_SECONDS = 0.5
 RECALLED_CHARS = 4000
-"""How much of the last scene the page opens on."""
+"""Characters of the last scene that the page shows first."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The simulated server. Its ids follow the order of creation, so they never change."""
+    """The simulated server. Ids follow the order of creation, so they are the same in each run."""
 
     guild: GuildHandle
     channels: dict[str, ChannelHandle]
@@ -54,9 +54,9 @@ async def rehearse(
 
     Args:
         settings: The bot's; the token and the development server are not used.
-        port: Where to serve; 0 takes a free port.
-        channel: The channel to show; None is the first.
-        say: Tells the person at the terminal something.
+        port: The page's port; 0 selects a free one.
+        channel: The channel to show; None selects the first.
+        say: Prints a text on the terminal.
 
     Raises:
         StartupError: There is no such channel, the port is taken, or the bot cannot start.
@@ -68,30 +68,29 @@ async def rehearse(
         )
     env = simcord.Env(create_bot(settings), check_errors=False)
     world = build_world(env)
-    # Only the settings make a simulated person the owner, and their id is known only now.
+    # Only the settings can make a simulated person the owner, and the id is not known earlier.
     owners = settings.owner_ids | {world.owner.id}
-    bot = create_bot(settings.model_copy(update={"owner_ids": owners, "dev_guild_id": None}))
-    bot.wait = DeclaredWait(env)
+    settings = settings.model_copy(update={"owner_ids": owners, "dev_guild_id": None})
+    bot = BardClient(settings, DeclaredWait(env))
     env.bot = bot
     env.backend.advance_clock(max(0.0, (datetime.now(UTC) - env.now()).total_seconds()))
     try:
         await env.start()
         with env.time_context():
-            await _play(env, bot, world, world.channels[channel or CHANNELS[0]], port, say)
+            await recall(bot, world, world.channels[channel or CHANNELS[0]])
+            await _serve(env, world, world.channels[channel or CHANNELS[0]], port, say)
     finally:
         await bot.close()
         await env.shutdown()
 
 
-async def _play(
+async def _serve(
     env: simcord.Env,
-    bot: Bard,
     world: World,
     channel: ChannelHandle,
     port: int,
     say: Callable[[str], None],
 ) -> None:
-    await recall(bot, world, channel)
     viewers = [world.owner, world.guest]
     async with AsyncExitStack() as stack:
         try:
@@ -104,7 +103,7 @@ async def _play(
             "This is a rehearsal: a simulated Discord on this machine, with the real bot and "
             f"model.\nOpen {page.url}\nand type /bard in #{channel.name}. You are "
             f"{world.owner.name}, who owns the bot; {world.guest.name} is an ordinary member.\n"
-            "To go live, put DISCORD_TOKEN=... into .env and run `python -m bot`. "
+            "To join Discord, put DISCORD_TOKEN=... into .env and run this command again. "
             "Ctrl-C ends this."
         )
         clock = asyncio.create_task(_run_clock(env, page, _take_turns(page)))
@@ -136,35 +135,36 @@ def build_world(env: simcord.Env) -> World:
     )
 
 
-async def recall(bot: Bard, world: World, channel: ChannelHandle) -> None:
-    """Post the last turns of the channel's scene again: a new simulation starts empty.
+async def recall(client: BardClient, world: World, channel: ChannelHandle) -> None:
+    """Post the last turns of the channel's scene again, because a new simulation has no messages.
 
-    Messages get new ids, and old ids may come up again for other messages, so the history
-    forgets the old ones first.
+    Messages get new ids, and a new message may get the id of an old one, so the old ids are
+    cleared first.
     """
+    store = client.bard.turns
     names = {member.id: member.name for member in (world.owner, world.guest)}
-    scene = await bot.history.scene(channel.id)
-    turns = await bot.history.tail(channel.id, scene, chars=RECALLED_CHARS)
-    await bot.history.unlink(world.guild.id)
-    stage = bot.get_channel(channel.id)
+    scene = await store.scene(channel.id)
+    turns = await store.tail(channel.id, scene, chars=RECALLED_CHARS)
+    await store.unlink(world.guild.id)
+    stage = client.get_channel(channel.id)
     assert isinstance(stage, discord.TextChannel)  # noqa: S101 - as created
     for turn in turns:
         message = await stage.send(
             embeds=embeds(turn, author=headline(turn, names.get(turn.user_id, ""))),
-            view=controls(turn),
+            view=reply_view(turn),
             allowed_mentions=discord.AllowedMentions.none(),
         )
-        await bot.history.show(turn, message.id)
+        await store.show(turn, message.id)
 
 
 class DeclaredWait:
-    """Tells the simulation what the bot waits for, or it would take the bot for stuck."""
+    """Declare the bot's waits to the simulation, which would otherwise report a hanging bot."""
 
     def __init__(self, env: simcord.Env) -> None:
         self._env = env
 
     async def __call__(self, awaitable: Awaitable[T], /) -> T:
-        """Await inside a declaration; only the bot's own tasks may do so."""
+        """Await inside a declaration. Only the bot's own tasks may do so."""
         result: T = await self._env.external_wait(awaitable, reason="the model, or an earlier turn")
         return result
 
@@ -172,11 +172,11 @@ class DeclaredWait:
 def _take_turns(page: Preview) -> asyncio.Lock:
     """Return a lock that each action of the page holds from now on.
 
-    The simulation does one thing at a time and turns an action away that falls into a beat of
-    the clock; the page then takes itself for broken. It offers no public way to queue them.
+    The simulation rejects an action that starts during a step of the clock, and the page then
+    reports an error. It has no public way to queue actions.
     """
     lock = asyncio.Lock()
-    act = page._action  # noqa: SLF001 - see above; the browser test notices if it goes
+    act = page._action  # noqa: SLF001 - see above; the browser test covers it
 
     async def act_in_turn(context_id: str | None, body: Mapping[str, Any]) -> dict[str, Any]:
         async with lock:
@@ -187,7 +187,7 @@ def _take_turns(page: Preview) -> asyncio.Lock:
 
 
 async def _run_clock(env: simcord.Env, page: Preview, lock: asyncio.Lock) -> None:
-    """Let simulated time pass as real time does, and show what the bot did in it."""
+    """Advance the simulated clock at the speed of the real one, and refresh the page."""
     shown = len(env.http_requests)
     last = time.perf_counter()
     while True:

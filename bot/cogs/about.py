@@ -1,48 +1,41 @@
-"""`/about`: the model's card, and what the bard has done so far."""
+"""`/bard-about`: show the model, its training, and the statistics of this bot."""
 
 import importlib.metadata
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Any
 
 import discord
-from discord import app_commands
-from discord.ext import commands
 
 from noskgpt import Generator
 from noskgpt.checkpoint import TrainingRecord
 from noskgpt.resources import corpus_path
 
-from ..storage.turns import Figures
+from ..config import DISTRIBUTION
+from ..storage.turns import Statistics
+from ..ui.commands import command
 from ..ui.embeds import COLOUR, escape
+from .base import BardCog
 
-if TYPE_CHECKING:
-    from ..client import Bard
-
-DISTRIBUTION = "noskgpt-bard"
 UNKNOWN = "not known"
 
 
-class AboutCog(commands.Cog):
-    """The command `/about`."""
+class AboutCog(BardCog, name="noskgpt_bard.about"):
+    """The command `/bard-about`."""
 
-    def __init__(self, bot: "Bard") -> None:
-        self.bot = bot
-
-    @app_commands.command(name="about", description="Who the bard is, and what it has done.")
-    async def about(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Tell the person alone."""
+    @command(name="bard-about", description="Show the bard's model and statistics.")
+    async def about(self, interaction: discord.Interaction[Any]) -> None:
+        """Respond with the card, visible to the sender alone."""
         await interaction.response.defer(ephemeral=True)
-        card = embed(
-            self.bot.generation.model, await self.bot.history.figures(), self.bot.started_at
-        )
+        bard = self.bard
+        card = about_embed(bard.inference.model, await bard.turns.statistics(), bard.opened_at)
         await interaction.edit_original_response(
             embed=card, allowed_mentions=discord.AllowedMentions.none()
         )
 
 
-def embed(model: Generator, figures: Figures, started_at: datetime) -> discord.Embed:
-    """Return the card of a model, what was done so far, and since when this process runs."""
+def about_embed(model: Generator, statistics: Statistics, opened_at: datetime) -> discord.Embed:
+    """Return the card of a model with the statistics of a bot that started at `opened_at`."""
     training = model.checkpoint.training
     parameters = sum(parameter.numel() for parameter in model.model.parameters())
     fields = {
@@ -50,9 +43,9 @@ def embed(model: Generator, figures: Figures, started_at: datetime) -> discord.E
         "Corpus": _corpus(training.corpus_sha256),
         "Held-out loss": _loss(training.held_out_loss),
         "Training": _training(training),
-        "So far": f"{_scenes(figures.scenes)}, {figures.characters:,} characters",
-        "Median time per reply": _median(figures),
-        "Running since": discord.utils.format_dt(started_at, "R"),
+        "So far": f"{_scenes(statistics.scenes)}, {statistics.characters:,} characters",
+        "Median time per reply": _median(statistics),
+        "Running since": discord.utils.format_dt(opened_at, "R"),
         "Version": importlib.metadata.version(DISTRIBUTION),
     }
     card = discord.Embed(
@@ -75,7 +68,7 @@ def _corpus(sha256: str | None) -> str:
 
 
 def _loss(nats: float | None) -> str:
-    return UNKNOWN if nats is None else f"{nats:.3f} nats a character"
+    return UNKNOWN if nats is None else f"{nats:.3f} nats per character"
 
 
 def _training(training: TrainingRecord) -> str:
@@ -86,7 +79,7 @@ def _training(training: TrainingRecord) -> str:
         parts.append(f"{timedelta(seconds=round(training.seconds))} h")
     if training.finished_at is not None:
         finished_at = datetime.fromisoformat(training.finished_at)
-        parts.append(f"ended on {discord.utils.format_dt(finished_at, 'D')}")
+        parts.append(f"finished on {discord.utils.format_dt(finished_at, 'D')}")
     if training.command is not None:
         parts.append(escape(training.command[:200]))
     return "\n".join(parts) or UNKNOWN
@@ -96,7 +89,7 @@ def _scenes(count: int) -> str:
     return "1 scene" if count == 1 else f"{count:,} scenes"
 
 
-def _median(figures: Figures) -> str:
-    if figures.median_seconds is None:
+def _median(statistics: Statistics) -> str:
+    if statistics.median_seconds is None:
         return "no reply yet"
-    return f"{figures.median_seconds:.2f} s, of the last {figures.timed:,}"
+    return f"{statistics.median_seconds:.2f} s over the last {statistics.timed:,}"

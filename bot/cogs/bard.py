@@ -1,82 +1,99 @@
-"""Asking the bard: `/bard`, and the entry in a message's menu."""
+"""`/bard`: ask the bard for a reply; the same from the menu of a message."""
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import Any
 
 import discord
 from discord import app_commands
-from discord.ext import commands
 
 from noskgpt.generator import MAX_SEED
 
-from ..core import transcript as script
-from ..storage.guild_settings import MAX_TEMPERATURE, MIN_TEMPERATURE
-from ..ui import embeds as rendering
-from ..ui.replies import ask_of, perform
-from ..ui.responses import answer
+from ..bard import Bard
+from ..config import MAX_TEMPERATURE, MIN_TEMPERATURE
+from ..core import transcript
+from ..errors import Reason, RejectedError
+from ..ui.commands import EVERYWHERE, FOR_ALL, Command, command, handled
+from ..ui.components import COG_NAME, bard_of
+from ..ui.embeds import one_line, reply_text
+from ..ui.replies import reply_to
+from .base import BardCog
 
-if TYPE_CHECKING:
-    from ..client import Bard
+log = logging.getLogger(__name__)
 
 PROMPT_LIMIT = 1000
 MENU = "Continue as Shakespeare"
-NO_WORDS = (
-    "I find no words in that message for me to go on from. "
-    "Choose one with text in it, or begin with `/bard`."
-)
 
 # https://discord.com/developers/docs/interactions/application-commands#application-command-object
 _CHOICES = 25
 _CHOICE_LIMIT = 100
 
 
-class BardCog(commands.Cog):
-    """The command `/bard`, whose largest length is a setting, and its like in messages' menus."""
+class AskCog(BardCog, name=COG_NAME):
+    """The command `/bard`, whose largest length is a setting, and the entry in message menus."""
 
-    def __init__(self, bot: "Bard") -> None:
-        self.bot = bot
-        self.command = _make_command(bot.settings.max_chars)
-        self.menu = app_commands.ContextMenu(name=MENU, callback=_go_on_from)
+    def __init__(self, client: Any, bard: Bard) -> None:  # noqa: ANN401 - see BardCog
+        super().__init__(client, bard)
+        self.commands = (
+            _bard_command(bard.settings.max_chars),
+            app_commands.ContextMenu(
+                name=MENU,
+                callback=handled(_continue_message),
+                allowed_contexts=EVERYWHERE,
+                allowed_installs=FOR_ALL,
+            ),
+        )
 
     async def cog_load(self) -> None:
-        """Add the commands to the bot's tree."""
-        self.bot.tree.add_command(self.command, override=True)
-        self.bot.tree.add_command(self.menu, override=True)
+        """Add the commands to the client's tree."""
+        for made in self.commands:
+            self.client.tree.add_command(made)
 
     async def cog_unload(self) -> None:
-        """Take the commands out again."""
-        self.bot.tree.remove_command(self.command.name)
-        self.bot.tree.remove_command(self.menu.name, type=self.menu.type)
+        """Remove the commands from the client's tree."""
+        for made in self.commands:
+            kind = made.type if isinstance(made, app_commands.ContextMenu) else None
+            self.client.tree.remove_command(
+                made.name, type=kind or discord.AppCommandType.chat_input
+            )
 
 
-async def _go_on_from(interaction: discord.Interaction["Bard"], message: discord.Message) -> None:
+async def _continue_message(
+    interaction: discord.Interaction[Any], message: discord.Message
+) -> None:
     text = message.clean_content
     if not text and message.author == interaction.client.user:
-        text = rendering.plain(message.embeds)
+        text = reply_text(message.embeds)
     if not text.strip():
-        await answer(interaction, NO_WORDS)
-        return
-    await perform(interaction, ask_of(interaction, script.ending(text, PROMPT_LIMIT)))
+        raise RejectedError(Reason.NO_TEXT)
+    await reply_to(interaction, transcript.ending(text, PROMPT_LIMIT))
 
 
-async def _suggest(
-    interaction: discord.Interaction["Bard"], typed: str
+async def _suggest_prompts(
+    interaction: discord.Interaction[Any], typed: str
 ) -> list[app_commands.Choice[str]]:
-    found = await interaction.client.suggestions.find(interaction.channel_id or 0, typed, _CHOICES)
+    try:
+        suggestions = bard_of(interaction).suggestions
+        found = await suggestions.find(interaction.channel_id or 0, typed, _CHOICES)
+    except RejectedError:
+        return []  # the bard shuts down
+    except Exception:
+        log.exception("Could not suggest prompts")
+        return []
     choices = []
     for suggestion in found:
         count = {0: "", 1: " (1 speech)"}.get(
             suggestion.speeches, f" ({suggestion.speeches:,} speeches)"
         )
-        name = rendering.one_line(suggestion.prompt, _CHOICE_LIMIT - len(count))
+        name = one_line(suggestion.prompt, _CHOICE_LIMIT - len(count))
         value = suggestion.prompt[:_CHOICE_LIMIT]
         if name and value.strip():
             choices.append(app_commands.Choice(name=name + count, value=value))
     return choices
 
 
-def _make_command(limit: int) -> app_commands.Command[Any, ..., None]:
-    @app_commands.command(name="bard", description="Ask the bard to go on from your words.")
-    @app_commands.autocomplete(prompt=_suggest)
+def _bard_command(max_reply_chars: int) -> Command:
+    @command(name="bard", description="Ask the bard to go on from your words.")
+    @app_commands.autocomplete(prompt=_suggest_prompts)
     @app_commands.describe(
         prompt="A speaker, such as ROMEO:, or the beginning of a speech",
         max_chars="How long the reply may be, in characters",
@@ -85,14 +102,14 @@ def _make_command(limit: int) -> app_commands.Command[Any, ..., None]:
         fresh="Start a new scene instead of continuing the last",
     )
     async def bard(
-        interaction: discord.Interaction["Bard"],
+        interaction: discord.Interaction[Any],
         prompt: app_commands.Range[str, 1, PROMPT_LIMIT],
-        max_chars: app_commands.Range[int, 1, limit] | None = None,
+        max_chars: app_commands.Range[int, 1, max_reply_chars] | None = None,
         temperature: app_commands.Range[float, MIN_TEMPERATURE, MAX_TEMPERATURE] | None = None,
         seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
         fresh: bool = False,  # noqa: FBT001, FBT002 - an option of the command
     ) -> None:
-        ask = ask_of(
+        await reply_to(
             interaction,
             prompt,
             max_chars=max_chars,
@@ -100,6 +117,5 @@ def _make_command(limit: int) -> app_commands.Command[Any, ..., None]:
             seed=seed,
             fresh=fresh,
         )
-        await perform(interaction, ask)
 
     return bard

@@ -1,57 +1,56 @@
-"""What is removed by itself: a server's data when the bot leaves it, and turns past their days."""
+"""Delete data by itself: of servers that the bot leaves, and of turns past their retention."""
 
 import logging
 import sqlite3
 import time
-from typing import TYPE_CHECKING
 
 import discord
 from discord.ext import commands, tasks
 
-if TYPE_CHECKING:
-    from ..client import Bard
+from .base import BardCog
 
 log = logging.getLogger(__name__)
 
 DAY_SECONDS = 86_400
 
 
-class RetentionCog(commands.Cog):
-    """Removes data when it is due, at the start and once a day."""
-
-    def __init__(self, bot: "Bard") -> None:
-        self.bot = bot
+class RetentionCog(BardCog, name="noskgpt_bard.retention"):
+    """Delete old turns at startup and once a day, and the data of servers that the bot leaves."""
 
     async def cog_load(self) -> None:
-        """Begin, if the bot's owner has set how long turns are kept."""
-        if self.bot.settings.retention_days is not None:
+        """Start the daily deletion, if a retention is set; log what the host does not allow."""
+        if self.bard.settings.retention_days is not None:
             self.sweep.start()
+        if not self.client.intents.guilds:
+            log.warning(
+                "The bot lacks the intent `guilds`: data of servers that it leaves is not deleted"
+            )
 
     async def cog_unload(self) -> None:
-        """End."""
+        """Stop the daily deletion."""
         self.sweep.cancel()
 
     @tasks.loop(hours=24)
     async def sweep(self) -> None:
-        """Remove turns that are older than the days set."""
-        days = self.bot.settings.retention_days
-        assert days is not None  # noqa: S101 - as cog_load saw it
+        """Delete turns that are older than the retention."""
+        days = self.bard.settings.retention_days
+        assert days is not None  # noqa: S101 - cog_load has checked it
         try:
-            removed = await self.bot.history.forget_before(time.time() - days * DAY_SECONDS)
+            deleted = await self.bard.turns.delete_before(time.time() - days * DAY_SECONDS)
         except sqlite3.Error:
-            # A full disk or a lock must not end the loop: tomorrow is another day.
-            log.exception("Could not remove turns older than %d days", days)
+            # A full disk or a lock must not end the loop: the next day tries again.
+            log.exception("Could not delete turns older than %d days", days)
         else:
-            log.info("Removed %d turns older than %d days", removed, days)
+            log.info("Deleted %d turns older than %d days", deleted, days)
 
     @commands.Cog.listener()
     async def on_guild_remove(self, guild: discord.Guild) -> None:
-        """Remove all that is kept of a server that the bot has left or that is no more.
+        """Delete all data of a server that the bot has left or that was deleted.
 
-        Discord tells outages from this, and the library passes on only this.
+        The library does not call this for an outage.
         """
-        self.bot.queue.stop_guild(guild.id)
-        await self.bot.guild_settings.forget(guild.id)
-        await self.bot.runs.forget_guild(guild.id)
-        removed = await self.bot.history.forget_guild(guild.id)
-        log.info("Left server %d: removed its settings and %d turns", guild.id, removed)
+        self.bard.queue.stop_guild(guild.id)
+        await self.bard.guild_settings.delete(guild.id)
+        await self.bard.runs.delete_guild(guild.id)
+        deleted = await self.bard.turns.delete_guild(guild.id)
+        log.info("Left server %d: deleted its settings and %d turns", guild.id, deleted)

@@ -1,23 +1,26 @@
-"""`/scene`: what can be done with a channel's scene, and replies deleted by hand."""
+"""`/scene`: continue, end, read, forget or export a scene; delete replies deleted by hand."""
 
 import io
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import discord
 from discord import app_commands
 from discord.ext import commands
 
+from ..bard import Bard
 from ..core.scenes import Page
-from ..errors import SceneError
-from ..ui import embeds as rendering
+from ..errors import Reason, RejectedError
 from ..ui.attachments import files_of
+from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.components import Button, moderates, view_of
-from ..ui.replies import ask_of, perform
+from ..ui.embeds import SOMEONE, scene_page
+from ..ui.replies import reply_to
+from .base import BardCog
 
-if TYPE_CHECKING:
-    from ..client import Bard
+log = logging.getLogger(__name__)
 
 FRESH = "The curtain falls. Whoever asks me next, with `/bard`, begins a new scene here."
 FORGET_MINE = (
@@ -30,45 +33,40 @@ FORGET_CHANNEL = (
 )
 FORGOT_NOTHING = "I had nothing there to forget."
 KEPT = "Nothing is forgotten."
-MODERATORS_ONLY = (
-    "To forget a whole channel is for its moderators, who may manage messages in it. "
-    "You may have your own words forgotten: choose them in `/scene forget`."
-)
-NOTHING_ABOUT_YOU = "I remember nothing of you."
 
-Forgotten = Literal["my words, everywhere", "all of this channel"]
-Exported = Literal["the scene, as a script", "all about me, as JSON"]
+ForgetChoice = Literal["my words, everywhere", "all of this channel"]
+ExportChoice = Literal["the scene, as a script", "all about me, as JSON"]
 
 
-class Leaf(Button, template=r"bard:page:(?P<scene>[0-9]+):(?P<page>[0-9]+)"):
-    """Turns to another page of a scene."""
+class TurnPage(Button, template=r"bard:page:(?P<scene>[0-9]+):(?P<page>[0-9]+)"):
+    """Show another page of a scene."""
 
-    async def press(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Show the page in place of the one that is open."""
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
+        """Replace the page that is shown."""
         await interaction.response.defer()
-        page = await interaction.client.scenes.page(
+        page = await bard.scenes.page(
             interaction.channel_id or 0, scene=int(self["scene"]), number=int(self["page"])
         )
-        await _open(interaction, page)
+        await _show_page(interaction, page)
 
 
-class Forget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing)"):
-    """Answers whether to forget. Only who was asked sees it."""
+class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing)"):
+    """Confirm or decline a deletion, in a message that only the sender sees."""
 
-    async def press(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Forget, and say how much that was."""
-        bot, what = interaction.client, self["what"]
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
+        """Delete, and respond with the number of deleted turns."""
+        what = self["what"]
         if what == "channel":
             _require_moderator(interaction)
         await interaction.response.defer()
         text = KEPT
         if what == "mine":
-            await bot.runs.forget_user(interaction.user.id)
+            await bard.runs.delete_user(interaction.user.id)
         if what != "nothing":
             count = await (
-                bot.history.forget_user(interaction.user.id)
+                bard.turns.delete_user(interaction.user.id)
                 if what == "mine"
-                else bot.scenes.forget(interaction.channel_id or 0)
+                else bard.scenes.delete_channel(interaction.channel_id or 0)
             )
             text = f"Forgotten, word for word: {count:,} speech{'' if count == 1 else 'es'}."
             text = text if count else FORGOT_NOTHING
@@ -77,73 +75,86 @@ class Forget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing)"):
         )
 
 
-class SceneCog(commands.Cog):
-    """The commands of a scene."""
+class SceneCog(BardCog, name="noskgpt_bard.scene"):
+    """The commands `/scene`."""
 
-    scene = app_commands.Group(name="scene", description="The scene played in this channel.")
-
-    def __init__(self, bot: "Bard") -> None:
-        self.bot = bot
+    scene = Group(
+        name="scene",
+        description="The scene played in this channel.",
+        allowed_contexts=EVERYWHERE,
+        allowed_installs=FOR_ALL,
+    )
 
     async def cog_load(self) -> None:
-        """Listen to the buttons of the commands."""
-        self.bot.add_dynamic_items(Leaf, Forget)
+        """Log which deletions on Discord the host's intents hide."""
+        missing = [
+            name
+            for name in ("guild_messages", "dm_messages")
+            if not getattr(self.client.intents, name)
+        ]
+        if missing:
+            log.warning(
+                "The bot lacks the intent %s: replies that members delete by hand there stay in "
+                "their scene",
+                " and ".join(f"`{name}`" for name in missing),
+            )
 
     @scene.command(name="continue", description="Let the scene go on by itself.")
-    async def go_on(self, interaction: discord.Interaction["Bard"]) -> None:
+    async def continue_scene(self, interaction: discord.Interaction[Any]) -> None:
         """Play a turn without a prompt."""
-        await perform(interaction, ask_of(interaction, None))
+        await reply_to(interaction, None)
 
     @scene.command(name="fresh", description="End the scene; the next request begins a new one.")
-    async def fresh(self, interaction: discord.Interaction["Bard"]) -> None:
-        """End the scene, for everyone to see."""
+    async def fresh(self, interaction: discord.Interaction[Any]) -> None:
+        """End the scene with a public response."""
         await interaction.response.defer()
-        await self.bot.scenes.end(interaction.guild_id, interaction.channel_id or 0)
+        await self.bard.scenes.end(interaction.guild_id, interaction.channel_id or 0)
         await interaction.edit_original_response(
             content=FRESH, allowed_mentions=discord.AllowedMentions.none()
         )
 
-    @scene.command(name="show", description="Read the scene, and who asked for what.")
-    async def show(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Open the scene at its end, for this reader alone."""
+    @scene.command(name="show", description="Read the scene, and see who asked for each part.")
+    async def show(self, interaction: discord.Interaction[Any]) -> None:
+        """Show the last page of the scene to the sender alone."""
         await interaction.response.defer(ephemeral=True)
-        await _open(interaction, await self.bot.scenes.page(interaction.channel_id or 0))
+        await _show_page(interaction, await self.bard.scenes.page(interaction.channel_id or 0))
 
-    @scene.command(name="forget", description="Have me forget what was played.")
+    @scene.command(name="forget", description="Delete what I remember of you or of this channel.")
     @app_commands.describe(what="Your own words, or all of this channel if you moderate it")
-    async def forget(self, interaction: discord.Interaction["Bard"], what: Forgotten) -> None:
-        """Ask whether it is meant."""
+    async def forget(self, interaction: discord.Interaction[Any], what: ForgetChoice) -> None:
+        """Ask for a confirmation."""
         style = discord.ButtonStyle
         if what == "my words, everywhere":
-            text, button = FORGET_MINE, Forget("Forget my words", "bard:forget:mine", style.danger)
+            text = FORGET_MINE
+            confirm = ConfirmForget("Forget my words", "bard:forget:mine", style.danger)
         else:
             _require_moderator(interaction)
             text = FORGET_CHANNEL
-            button = Forget("Forget this channel", "bard:forget:channel", style.danger)
+            confirm = ConfirmForget("Forget this channel", "bard:forget:channel", style.danger)
         await interaction.response.send_message(
             text,
-            view=view_of(button, Forget("Keep everything", "bard:forget:nothing")),
+            view=view_of(confirm, ConfirmForget("Keep everything", "bard:forget:nothing")),
             ephemeral=True,
             allowed_mentions=discord.AllowedMentions.none(),
         )
 
-    @scene.command(name="export", description="Take words away, in a file for you alone.")
+    @scene.command(name="export", description="Export this scene or your data, for you alone.")
     @app_commands.describe(what="The scene played here, or all that I remember of you")
-    async def export(self, interaction: discord.Interaction["Bard"], what: Exported) -> None:
-        """Send a text of the current scene, or all that is stored of this person."""
+    async def export(self, interaction: discord.Interaction[Any], what: ExportChoice) -> None:
+        """Send the current scene as a text, or all turns of the sender as JSON."""
         await interaction.response.defer(ephemeral=True)
         if what == "the scene, as a script":
-            await _send(interaction, "scene.txt", await self._script(interaction))
+            await _send_files(interaction, "scene.txt", await self._script(interaction))
             return
-        turns = [turn async for turn in self.bot.history.export(interaction.user.id)]
+        turns = [turn async for turn in self.bard.turns.export(interaction.user.id)]
         if not turns:
-            raise SceneError(NOTHING_ABOUT_YOU)
+            raise RejectedError(Reason.NOTHING_STORED)
         files = files_of(turns, opening="[\n", between=",\n", closing="\n]\n")
-        await _send(interaction, "about-me.json", files)
+        await _send_files(interaction, "about-me.json", files)
 
-    async def _script(self, interaction: discord.Interaction["Bard"]) -> list[bytes]:
-        text, askers = await self.bot.scenes.script(interaction.channel_id or 0)
-        names = await _names(interaction, askers)
+    async def _script(self, interaction: discord.Interaction[Any]) -> list[bytes]:
+        text, requesters = await self.bard.scenes.script(interaction.channel_id or 0)
+        names = await _names(interaction, requesters)
         place = getattr(interaction.channel, "name", None)
         title = f"A scene in #{place}" if place else "A scene"
         title += f", asked for by {', '.join(names.values())}"
@@ -151,58 +162,59 @@ class SceneCog(commands.Cog):
 
     @commands.Cog.listener()
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
-        """Take a deleted reply out of its scene."""
-        await self.bot.scenes.strike(payload.channel_id, {payload.message_id})
+        """Delete the turn of a deleted reply."""
+        await self.bard.scenes.delete_messages(payload.channel_id, {payload.message_id})
 
     @commands.Cog.listener()
     async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
-        """Take deleted replies out of their scene."""
-        await self.bot.scenes.strike(payload.channel_id, payload.message_ids)
+        """Delete the turns of deleted replies."""
+        await self.bard.scenes.delete_messages(payload.channel_id, payload.message_ids)
 
 
-def _require_moderator(interaction: discord.Interaction["Bard"]) -> None:
+def _require_moderator(interaction: discord.Interaction[Any]) -> None:
     if not moderates(interaction):
-        raise SceneError(MODERATORS_ONLY)
+        raise RejectedError(Reason.NOT_MODERATOR)
 
 
-async def _open(interaction: discord.Interaction["Bard"], page: Page) -> None:
-    """Show a page of a scene in the message that an acknowledged interaction is about."""
+async def _show_page(interaction: discord.Interaction[Any], page: Page) -> None:
+    """Edit the response of an acknowledged interaction to show a page of a scene."""
     names = await _names(interaction, (turn.user_id for turn in page.turns))
-    leaf = f"bard:page:{page.scene}:"
+    prefix = f"bard:page:{page.scene}:"
     last = page.number == page.count
     buttons = (
-        Leaf("◀ Previous page", f"{leaf}{page.number - 1}", disabled=page.number == 1),
-        Leaf("Next page ▶", f"{leaf}{page.number + 1}", disabled=last),
+        TurnPage("◀ Previous page", f"{prefix}{page.number - 1}", disabled=page.number == 1),
+        TurnPage("Next page ▶", f"{prefix}{page.number + 1}", disabled=last),
     )
     await interaction.edit_original_response(
-        embeds=rendering.transcript(page, names),
+        embeds=scene_page(page, names),
         view=view_of(*buttons) if page.count > 1 else None,
         allowed_mentions=discord.AllowedMentions.none(),
     )
 
 
-async def _names(interaction: discord.Interaction["Bard"], ids: Iterable[int]) -> dict[int, str]:
-    """Return the names of people: the server's where they are in it, else their own."""
+async def _names(interaction: discord.Interaction[Any], ids: Iterable[int]) -> dict[int, str]:
+    """Return display names by user id: the server's for its members, else the user's own."""
     names = {}
     for user_id in dict.fromkeys(ids):
         names[user_id] = await _name(interaction, user_id)
     return names
 
 
-async def _name(interaction: discord.Interaction["Bard"], user_id: int) -> str:
+async def _name(interaction: discord.Interaction[Any], user_id: int) -> str:
     if user_id == interaction.user.id:
         return interaction.user.display_name
-    # Either may be refused: the person has left, the bot is no member, the account is gone.
+    # Each request may fail: the person has left, the bot is no member, the account is deleted.
     with suppress(discord.HTTPException):
         if interaction.guild is not None:
             return (await interaction.guild.fetch_member(user_id)).display_name
     with suppress(discord.HTTPException):
-        return (await interaction.client.fetch_user(user_id)).display_name
-    return rendering.SOMEONE
+        user: discord.User = await interaction.client.fetch_user(user_id)
+        return user.display_name
+    return SOMEONE
 
 
-async def _send(interaction: discord.Interaction["Bard"], name: str, files: list[bytes]) -> None:
-    """Send files, each in a message of its own, to the person of a deferred interaction alone."""
+async def _send_files(interaction: discord.Interaction[Any], name: str, files: list[bytes]) -> None:
+    """Send each file in an ephemeral follow-up of its own."""
     stem, _, suffix = name.partition(".")
     for number, data in enumerate(files, start=1):
         part = f"{stem}-{number}.{suffix}" if len(files) > 1 else name

@@ -1,23 +1,29 @@
-"""`/settings`: what a server's managers decide, in one private message with controls."""
+"""`/bard-settings`: let a server's managers change its settings, in a message with controls."""
 
+import asyncio
+import math
+import weakref
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import Any, Unpack, cast
 
 import discord
 from discord import app_commands
-from discord.ext import commands
 
-from ..storage.guild_settings import Buttons, Changes, GuildSettings, Rules, parse_limits
-from ..ui.responses import answer, explain
+from ..bard import Bard
+from ..config import MAX_COOLDOWN, MAX_TEMPERATURE, MIN_TEMPERATURE
+from ..errors import Reason, RejectedError
+from ..storage.guild_settings import ButtonAccess, Changes, GuildSettings, Rules
+from ..ui.commands import FOR_SERVERS, SERVERS, command
+from ..ui.components import bard_of
+from ..ui.responses import respond, respond_to_error
+from .base import BardCog
 
-if TYPE_CHECKING:
-    from ..client import Bard
-
-BUTTONS: dict[Buttons, str] = {
+BUTTONS: dict[ButtonAccess, str] = {
     "everyone": "everyone",
-    "asker": "who asked for the reply, and moderators",
+    "asker": "the person who asked for the reply, and moderators",
 }
-SPOKEN_IN = [
+CHANNEL_TYPES = [
     discord.ChannelType.text,
     discord.ChannelType.news,
     discord.ChannelType.forum,
@@ -26,34 +32,44 @@ SPOKEN_IN = [
     discord.ChannelType.stage_voice,
 ]
 MODAL_SECONDS = 900.0
-NOTHING_CHANGED = "Nothing was changed, for not all of it can be:"
+NOTHING_CHANGED = "Nothing was changed, because some values are not allowed:"
 
 
-class SettingsCog(commands.Cog):
-    """The command `/settings`."""
+class SettingsCog(BardCog, name="noskgpt_bard.settings"):
+    """The command `/bard-settings`."""
 
-    def __init__(self, bot: "Bard") -> None:
-        self.bot = bot
+    def __init__(self, client: Any, bard: Bard) -> None:  # noqa: ANN401 - see BardCog
+        super().__init__(client, bard)
+        self.view = SettingsView(GuildSettings())
+        self.modals: weakref.WeakSet[LimitsModal] = weakref.WeakSet()
 
     async def cog_load(self) -> None:
-        """Answer the controls of every settings message, also of those sent before a restart."""
-        self.bot.add_view(SettingsView(GuildSettings()))
+        """Handle the controls of every settings message, also of those sent before a restart."""
+        self.client.add_view(self.view)
 
-    @app_commands.command(name="settings", description="How the bard behaves in this server.")
-    @app_commands.allowed_contexts(guilds=True, dms=False, private_channels=False)
-    @app_commands.allowed_installs(guilds=True, users=False)
+    async def cog_unload(self) -> None:
+        """Stop handling the controls and the open forms."""
+        for listener in (self.view, *self.modals):
+            listener.stop()
+
+    @command(
+        name="bard-settings",
+        description="Show and change the bard's settings in this server.",
+        contexts=SERVERS,
+        installs=FOR_SERVERS,
+    )
     @app_commands.default_permissions(manage_guild=True)
-    @app_commands.checks.has_permissions(manage_guild=True)
-    async def settings(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Show the settings of the server to the person alone."""
-        content, view = _message(interaction)
+    async def settings(self, interaction: discord.Interaction[Any]) -> None:
+        """Show the settings to the sender alone."""
+        _require_manager(interaction)
+        content, view = _message(interaction, self.bard)
         await interaction.response.send_message(
             content, view=view, ephemeral=True, allowed_mentions=discord.AllowedMentions.none()
         )
 
 
 class SettingsView(discord.ui.View):
-    """The controls, set to the settings given. One instance answers for all messages."""
+    """The controls, set to the given settings. One instance handles those of all messages."""
 
     def __init__(self, settings: GuildSettings) -> None:
         super().__init__(timeout=None)
@@ -63,14 +79,15 @@ class SettingsView(discord.ui.View):
         ]
         self.buttons.options = [
             discord.SelectOption(
-                label=f"Continue is for {who}", value=value, default=value == settings.buttons
+                label=f"Continue is for {people}", value=value, default=value == settings.buttons
             )
-            for value, who in BUTTONS.items()
+            for value, people in BUTTONS.items()
         ]
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
-        """Take no change from who may not manage the server, or no longer."""
-        _check_manager(interaction)
+        """Reject people who may not, or no longer, manage the server; track the task."""
+        _require_manager(interaction)
+        _track(bard_of(interaction))
         return True
 
     async def on_error(
@@ -80,57 +97,67 @@ class SettingsView(discord.ui.View):
         _item: discord.ui.Item[Any],
         /,
     ) -> None:
-        """Tell the person what went wrong."""
-        await explain(interaction, error)
+        """Respond to an error."""
+        await respond_to_error(interaction, error)
 
     @discord.ui.select(
         cls=discord.ui.ChannelSelect,
         custom_id="bard:settings:channels",
-        placeholder="Where I may speak: everywhere",
-        channel_types=SPOKEN_IN,
+        placeholder="The bard may reply everywhere",
+        channel_types=CHANNEL_TYPES,
         min_values=0,
         max_values=25,
     )
     async def channels(
         self,
-        interaction: discord.Interaction["Bard"],
+        interaction: discord.Interaction[Any],
         select: discord.ui.ChannelSelect["SettingsView"],
     ) -> None:
-        """Choose where the bard may speak."""
+        """Change the channels in which the bard may reply."""
         await _change(interaction, channels=frozenset(channel.id for channel in select.values))
 
     @discord.ui.select(cls=discord.ui.Select[Any], custom_id="bard:settings:buttons")
     async def buttons(
-        self, interaction: discord.Interaction["Bard"], select: discord.ui.Select[Any]
+        self, interaction: discord.Interaction[Any], select: discord.ui.Select[Any]
     ) -> None:
-        """Choose who may use the buttons under replies."""
-        await _change(interaction, buttons=cast("Buttons", select.values[0]))
+        """Change the access to *Continue*."""
+        await _change(interaction, buttons=cast("ButtonAccess", select.values[0]))
 
     @discord.ui.button(
         label="Length, cooldown, temperature", custom_id="bard:settings:limits", row=2
     )
     async def limits(
-        self, interaction: discord.Interaction["Bard"], _: discord.ui.Button["SettingsView"]
+        self, interaction: discord.Interaction[Any], _: discord.ui.Button["SettingsView"]
     ) -> None:
-        """Ask for the numbers."""
-        await interaction.response.send_modal(LimitsModal(interaction))
+        """Open the form with the numbers."""
+        bard = bard_of(interaction)
+        overrides, _rules = _settings_of(interaction, bard)
+        modal = LimitsModal(overrides, defaults=bard.guild_settings.rules(None))
+        cog = cast("SettingsCog", interaction.client.get_cog(SettingsCog.__cog_name__))
+        cog.modals.add(modal)
+        await interaction.response.send_modal(modal)
 
 
 class LimitsModal(discord.ui.Modal):
-    """Asks for the numbers among the settings."""
+    """A form with the settings that are numbers."""
 
-    def __init__(self, interaction: discord.Interaction["Bard"]) -> None:
+    def __init__(self, overrides: GuildSettings, *, defaults: Rules) -> None:
         super().__init__(title="Length, cooldown, temperature", timeout=MODAL_SECONDS)
-        own, _ = _settings_of(interaction)
-        usual = interaction.client.guild_settings.rules(None)
         self._inputs = [
-            self._ask("Longest reply", "Characters", own.max_chars, usual.max_chars),
-            self._ask("Cooldown", "Seconds between requests", own.cooldown, usual.cooldown),
-            self._ask("Temperature", "When none is given", own.temperature, usual.temperature),
+            self._add("Longest reply", "Characters", overrides.max_chars, defaults.max_chars),
+            self._add(
+                "Cooldown", "Seconds between requests", overrides.cooldown, defaults.cooldown
+            ),
+            self._add(
+                "Temperature",
+                "For requests without one",
+                overrides.temperature,
+                defaults.temperature,
+            ),
         ]
 
-    def _ask(
-        self, name: str, what: str, value: float | None, usual: float
+    def _add(
+        self, name: str, unit: str, value: float | None, default: float
     ) -> discord.ui.TextInput["LimitsModal"]:
         text: discord.ui.TextInput[LimitsModal] = discord.ui.TextInput(
             custom_id=name,
@@ -138,74 +165,126 @@ class LimitsModal(discord.ui.Modal):
             required=False,
             max_length=10,
         )
-        hint = f"{what}. Empty: {usual:g}, the bot's own."
+        hint = f"{unit}. Empty: {default:g}, the bot's default."
         self.add_item(discord.ui.Label(text=name, description=hint, component=text))
         return text
 
-    async def on_submit(self, interaction: discord.Interaction["Bard"], /) -> None:  # type: ignore[override]
-        """Store the numbers, or say which are not allowed."""
-        _check_manager(interaction)
+    async def on_submit(self, interaction: discord.Interaction[Any], /) -> None:
+        """Store the numbers, or respond with those that are not allowed."""
+        _require_manager(interaction)
+        bard = bard_of(interaction)
+        _track(bard)
         try:
             changes = parse_limits(
-                *(text.value for text in self._inputs), limit=interaction.client.settings.max_chars
+                *(text.value for text in self._inputs), limit=bard.settings.max_chars
             )
         except ValueError as error:
-            await answer(interaction, f"{NOTHING_CHANGED}\n{error}")
+            await respond(interaction, f"{NOTHING_CHANGED}\n{error}")
             return
         await _change(interaction, **changes)
 
-    async def on_error(  # type: ignore[override]
+    async def on_error(  # type: ignore[override]  # as the library calls it for a form
         self, interaction: discord.Interaction[Any], error: Exception, /
     ) -> None:
-        """Tell the person what went wrong."""
-        await explain(interaction, error)
+        """Respond to an error."""
+        await respond_to_error(interaction, error)
 
 
-def _check_manager(interaction: discord.Interaction[Any]) -> None:
+def parse_limits(max_chars: str, cooldown: str, temperature: str, *, limit: int) -> Changes:
+    """Parse the numbers of the form; an empty text selects the bot's default.
+
+    Args:
+        max_chars: A whole number from 1 to `limit`.
+        cooldown: Whole seconds from 0.
+        temperature: A number, with a point or a comma.
+        limit: The longest reply that the bot itself allows.
+
+    Raises:
+        ValueError: The message has a line for each value that is not allowed.
+    """
+    problems: list[str] = []
+
+    def parse(
+        name: str, text: str, low: float, high: float, *, whole: bool = False
+    ) -> float | None:
+        if not text.strip():
+            return None
+        try:
+            value = float(text.replace(",", "."))
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or (whole and not value.is_integer()):
+            kind = "a whole number" if whole else "a number"
+            problems.append(f"{name}: {kind} from {low:g} to {high:g}, or nothing; not {text!r}.")
+        return value
+
+    chars = parse("Longest reply", max_chars, 1, limit, whole=True)
+    seconds = parse("Cooldown", cooldown, 0, MAX_COOLDOWN, whole=True)
+    default_temperature = parse("Temperature", temperature, MIN_TEMPERATURE, MAX_TEMPERATURE)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return Changes(
+        max_chars=None if chars is None else int(chars),
+        cooldown=None if seconds is None else int(seconds),
+        temperature=default_temperature,
+    )
+
+
+def _require_manager(interaction: discord.Interaction[Any]) -> None:
     if not interaction.permissions.manage_guild:
-        raise app_commands.MissingPermissions(["manage_guild"])
+        raise RejectedError(Reason.NOT_MANAGER)
 
 
-async def _change(interaction: discord.Interaction["Bard"], **changes: Unpack[Changes]) -> None:
-    """Store changes and show the settings as they are now."""
-    await interaction.client.guild_settings.change(_guild_id(interaction), **changes)
-    content, view = _message(interaction)
+def _track(bard: Bard) -> None:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+    bard.track(task)
+
+
+async def _change(interaction: discord.Interaction[Any], **changes: Unpack[Changes]) -> None:
+    """Store changes and show the settings that are in force now."""
+    bard = bard_of(interaction)
+    await bard.guild_settings.change(_guild_id(interaction), **changes)
+    content, view = _message(interaction, bard)
     await interaction.response.edit_message(
         content=content, view=view, allowed_mentions=discord.AllowedMentions.none()
     )
 
 
-def _message(interaction: discord.Interaction["Bard"]) -> tuple[str, SettingsView]:
-    own, rules = _settings_of(interaction)
-    guild = interaction.guild
-    known = frozenset(c for c in own.channels if guild is not None and guild.get_channel(c))
-    view = SettingsView(replace(own, channels=known))
-    # The view that was added at the start answers for it; the library need not keep this one.
+def _message(interaction: discord.Interaction[Any], bard: Bard) -> tuple[str, SettingsView]:
+    overrides, rules = _settings_of(interaction, bard)
+    view = SettingsView(replace(overrides, channels=_existing(interaction, overrides.channels)))
+    # The view of the cog handles the controls, so the library need not keep this one.
     view.stop()
     return describe(rules), view
+
+
+def _existing(interaction: discord.Interaction[Any], channels: Iterable[int]) -> frozenset[int]:
+    """Return the channels that still exist: Discord rejects others as default values."""
+    guild = interaction.guild
+    return frozenset(c for c in channels if guild is not None and guild.get_channel(c))
 
 
 def describe(rules: Rules) -> str:
     """Return the settings as text."""
     places = ", ".join(f"<#{channel_id}>" for channel_id in sorted(rules.channels))
     lines = [
-        "**How I behave in this server**",
-        f"I may speak: {f'in {places} and their threads' if places else 'everywhere'}",
+        "**The bard's settings in this server**",
+        f"Channels: {f'{places} and their threads' if places else 'all'}",
         f"Longest reply: {rules.max_chars:,} characters",
-        f"Cooldown: {rules.cooldown} s before a person may ask again",
-        f"Temperature, when none is given: {rules.temperature:g}",
+        f"Cooldown: {rules.cooldown} s between a person's requests",
+        f"Temperature of requests without one: {rules.temperature:g}",
         f"The button *Continue* is for {BUTTONS[rules.buttons]}, the others for {BUTTONS['asker']}",
-        "A change is in force at once.",
+        "Changes take effect immediately.",
     ]
     return "\n".join(lines)
 
 
-def _settings_of(interaction: discord.Interaction["Bard"]) -> tuple[GuildSettings, Rules]:
-    store, guild_id = interaction.client.guild_settings, _guild_id(interaction)
+def _settings_of(interaction: discord.Interaction[Any], bard: Bard) -> tuple[GuildSettings, Rules]:
+    store, guild_id = bard.guild_settings, _guild_id(interaction)
     return store.get(guild_id), store.rules(guild_id)
 
 
 def _guild_id(interaction: discord.Interaction[Any]) -> int:
-    if interaction.guild_id is None:
-        raise app_commands.NoPrivateMessage
+    assert interaction.guild_id is not None  # noqa: S101 - managers exist in servers alone
     return interaction.guild_id

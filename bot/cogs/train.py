@@ -1,101 +1,123 @@
-"""`/train`: the bot's owner has it learn, and decides which weights speak."""
+"""`/train`: let the bot's owner train the model and choose the active weights."""
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
+import aiohttp
 import discord
 from discord import app_commands
 from discord.ext import commands
 
-from ..core.training_runner import NOTHING_RUNS, Order
-from ..errors import RefusedError
-from ..storage.runs import UNDER_WAY, Run
+from ..bard import Bard
+from ..core.training_runner import TrainingRequest
+from ..errors import Reason, RejectedError
+from ..storage.runs import Run
+from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.embeds import escape, one_line
+from ..ui.responses import REJECTIONS
 from ..ui.training_status import (
     PROMOTED,
-    Discard,
-    LiveMessage,
-    Promote,
-    conclude,
-    describe,
+    TrainingStatus,
+    describe_end,
+    describe_progress,
     require_owner,
-    speaking,
 )
-
-if TYPE_CHECKING:
-    from ..client import Bard
+from .base import BardCog
 
 log = logging.getLogger(__name__)
 
 CORPUS_BYTES = 8 * 2**20
 MAX_MINUTES = 7 * 24 * 60.0
-LISTED = 8
+LISTED_RUNS = 8
 
-NOT_A_TEXT = "A corpus is a text file, .txt in UTF-8, of at most 8 MB. This one is not."
-RESUME_ALONE = "A run is resumed with the text that it began with: leave `corpus` out."
-NO_RUNS = "I was never schooled yet. `/train start` begins it."
-BACK = "I speak as before: with the weights of {whose}, {weights}."
+NO_RUNS = "No training runs yet. `/train start` starts one."
+ROLLED_BACK = "Rolled back: the weights {weights} of {source} are active."
 
 Preset = Literal["quick", "default", "best", "original"]
 
 
-class TrainCog(commands.Cog):
-    """The commands of training, for the bot's owner alone."""
+class TrainCog(BardCog, name="noskgpt_bard.train"):
+    """The commands `/train`, for the bot's owner alone."""
 
-    train = app_commands.Group(
+    train = Group(
         name="train",
-        description="Have the bard learn. For the bot's owner.",
-        # Hidden from all but administrators; each command looks for itself who asks.
+        description="Train the bard. For the bot's owner.",
+        # Hidden from all but administrators; each command checks the owner itself.
         default_permissions=discord.Permissions.none(),
+        allowed_contexts=EVERYWHERE,
+        allowed_installs=FOR_ALL,
     )
 
-    def __init__(self, bot: "Bard") -> None:
-        self.bot = bot
+    def __init__(self, client: Any, bard: Bard) -> None:  # noqa: ANN401 - see BardCog
+        super().__init__(client, bard)
+        self._interrupted: Run | None = None
+        self._showing: asyncio.Task[None] | None = None
 
     async def cog_load(self) -> None:
-        """Listen to the buttons, and tell of a run that the last end of the bot interrupted."""
-        self.bot.add_dynamic_items(Promote, Discard)
-        run = await self.bot.training.recover()
-        if run is None or run.channel_id is None or run.message_id is None:
+        """Record the end of a run that the last shutdown interrupted; show it when connected."""
+        self._interrupted = await self.bard.training.recover()
+        if self.client.is_ready():
+            self._show_interrupted()
+
+    async def cog_unload(self) -> None:
+        """Stop showing an interrupted run."""
+        if self._showing is not None:
+            self._showing.cancel()
+
+    @commands.Cog.listener()
+    async def on_ready(self) -> None:
+        """Show an interrupted run, on the first connection."""
+        self._show_interrupted()
+
+    def _show_interrupted(self) -> None:
+        if self._interrupted is not None:
+            self._showing = asyncio.create_task(self._edit_message(self._interrupted))
+            self._interrupted = None
+
+    async def _edit_message(self, run: Run) -> None:
+        if run.channel_id is None or run.message_id is None:
             return
-        channel = self.bot.get_partial_messageable(run.channel_id, guild_id=run.guild_id)
+        channel = self.client.get_partial_messageable(run.channel_id, guild_id=run.guild_id)
         try:
             await channel.get_partial_message(run.message_id).edit(
-                content=conclude(run), view=None, allowed_mentions=discord.AllowedMentions.none()
+                content=describe_end(run),
+                view=None,
+                allowed_mentions=discord.AllowedMentions.none(),
             )
-        except discord.HTTPException as error:
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             log.warning("Could not show that run %d was interrupted: %s", run.id, error)
 
-    @train.command(name="start", description="Begin to learn, or go on where I was interrupted.")
+    @train.command(name="start", description="Start a training run, or resume the last one.")
     @app_commands.describe(
-        minutes="How long to learn",
+        minutes="Duration of the run in minutes",
         preset="The kind of run; default if not given",
-        resume="Go on with the last unfinished run, as it was planned",
+        resume="Resume the last unfinished run, with its own plan",
         corpus="A text of your own, .txt in UTF-8, up to 8 MB",
     )
     async def start(
         self,
-        interaction: discord.Interaction["Bard"],
+        interaction: discord.Interaction[Any],
         minutes: app_commands.Range[float, 0.1, MAX_MINUTES],
         preset: Preset = "default",
         resume: bool = False,  # noqa: FBT001, FBT002 - an option of the command
         corpus: discord.Attachment | None = None,
     ) -> None:
-        """Start a run, and show it as long as it lasts."""
-        await require_owner(interaction)
-        training = self.bot.training
-        if training.live is not None:
-            raise RefusedError(UNDER_WAY)
+        """Start a run, and show its status until it ends."""
+        await require_owner(interaction, self.bard)
+        training = self.bard.training
+        if training.active is not None:
+            raise RejectedError(Reason.RUN_ACTIVE)
         if corpus is not None:
-            _check(corpus, resume=resume)
+            _check_corpus(corpus, resume=resume)
         await interaction.response.defer(thinking=True)
         channel_id = interaction.channel_id or 0
         if resume:
-            live = await training.resume(
+            active = await training.resume(
                 user_id=interaction.user.id, guild_id=interaction.guild_id, channel_id=channel_id
             )
         else:
-            order = Order(
+            request = TrainingRequest(
                 user_id=interaction.user.id,
                 guild_id=interaction.guild_id,
                 channel_id=channel_id,
@@ -103,65 +125,67 @@ class TrainCog(commands.Cog):
                 minutes=minutes,
                 corpus=(corpus.filename, await corpus.read()) if corpus else None,
             )
-            live = await training.start(order)
-        LiveMessage(interaction, live).begin()
+            active = await training.start(request)
+        TrainingStatus(interaction, self.bard, active).start()
 
-    @train.command(name="status", description="How the run stands, or how the last one ended.")
-    async def status(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Tell the person alone."""
-        await require_owner(interaction)
-        live = self.bot.training.live
-        if live is not None:
-            await _answer(interaction, describe(live))
+    @train.command(name="status", description="Show the active training run, or the last one.")
+    async def status(self, interaction: discord.Interaction[Any]) -> None:
+        """Show it to the sender alone."""
+        await require_owner(interaction, self.bard)
+        active = self.bard.training.active
+        if active is not None:
+            await _answer(interaction, describe_progress(active))
             return
-        runs = await self.bot.runs.newest(1)
-        await _answer(interaction, f"{NOTHING_RUNS}\n{conclude(runs[0])}" if runs else NO_RUNS)
+        runs = await self.bard.runs.newest(1)
+        none_active = REJECTIONS[Reason.NO_ACTIVE_RUN]
+        await _answer(interaction, f"{none_active}\n{describe_end(runs[0])}" if runs else NO_RUNS)
 
-    @train.command(name="cancel", description="Stop the run; `resume` can go on with it later.")
-    async def cancel(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Stop the run, and say how far it came."""
-        await require_owner(interaction)
+    @train.command(name="cancel", description="Stop the active run; `resume` can continue it.")
+    async def cancel(self, interaction: discord.Interaction[Any]) -> None:
+        """Stop the run with a checkpoint, and show its last step."""
+        await require_owner(interaction, self.bard)
         await interaction.response.defer(ephemeral=True)
-        await _answer(interaction, conclude(await self.bot.training.cancel()))
+        await _answer(interaction, describe_end(await self.bard.training.cancel()))
 
-    @train.command(name="history", description="The last runs, and which of them speaks.")
-    async def history(self, interaction: discord.Interaction["Bard"]) -> None:
-        """List them to the person alone."""
-        await require_owner(interaction)
-        runs = await self.bot.runs.newest(LISTED)
-        speaks = await speaking(self.bot)
-        lines = [_line(run, speaks=run.id == speaks) for run in runs]
+    @train.command(name="history", description="List the last runs; mark the active weights.")
+    async def history(self, interaction: discord.Interaction[Any]) -> None:
+        """List them for the sender alone."""
+        await require_owner(interaction, self.bard)
+        runs = await self.bard.runs.newest(LISTED_RUNS)
+        active = await self.bard.promotions.active()
+        lines = [_line(run, active=run.id == active) for run in runs]
         await _answer(interaction, "\n".join(lines) or NO_RUNS)
 
-    @train.command(name="promote", description="Let the weights of a run speak.")
+    @train.command(name="promote", description="Activate the weights of a finished run.")
     @app_commands.describe(run="Its number in /train history")
     async def promote(
-        self, interaction: discord.Interaction["Bard"], run: app_commands.Range[int, 1]
+        self, interaction: discord.Interaction[Any], run: app_commands.Range[int, 1]
     ) -> None:
-        """Load the weights and speak with them."""
-        await require_owner(interaction)
+        """Load the weights and use them from the next request on."""
+        await require_owner(interaction, self.bard)
         await interaction.response.defer(ephemeral=True)
-        promoted = await self.bot.succession.promote(run, interaction.user.id)
+        promoted = await self.bard.promotions.promote(run, interaction.user.id)
         await _answer(interaction, PROMOTED.format(weights=promoted.weights))
 
-    @train.command(name="rollback", description="Speak with what spoke before the last promotion.")
-    async def rollback(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Go back one step."""
-        await require_owner(interaction)
+    @train.command(name="rollback", description="Undo the last promotion.")
+    async def rollback(self, interaction: discord.Interaction[Any]) -> None:
+        """Activate the weights from before the last promotion."""
+        await require_owner(interaction, self.bard)
         await interaction.response.defer(ephemeral=True)
-        run = await self.bot.succession.roll_back(interaction.user.id)
-        whose = f"run {run.id}" if run else "the settings"
-        await _answer(interaction, BACK.format(whose=whose, weights=self.bot.generation.model.name))
+        run = await self.bard.promotions.roll_back(interaction.user.id)
+        source = f"run {run.id}" if run else "the settings"
+        weights = self.bard.inference.model.name
+        await _answer(interaction, ROLLED_BACK.format(source=source, weights=weights))
 
 
-def _check(corpus: discord.Attachment, *, resume: bool) -> None:
+def _check_corpus(corpus: discord.Attachment, *, resume: bool) -> None:
     if resume:
-        raise RefusedError(RESUME_ALONE)
+        raise RejectedError(Reason.CORPUS_WITH_RESUME)
     if not corpus.filename.lower().endswith(".txt") or corpus.size > CORPUS_BYTES:
-        raise RefusedError(NOT_A_TEXT)
+        raise RejectedError(Reason.NOT_A_TEXT_FILE)
 
 
-def _line(run: Run, *, speaks: bool) -> str:
+def _line(run: Run, *, active: bool) -> str:
     parts = [f"**Run {run.id}**: {run.state}", f"<t:{run.started_at:.0f}:f>"]
     parts.append(f"preset {run.preset}, {run.minutes:g} min")
     if run.corpus is not None:
@@ -169,14 +193,14 @@ def _line(run: Run, *, speaks: bool) -> str:
     if run.loss is not None:
         parts.append(f"held-out loss {run.loss:.3f}, weights {run.weights}")
     if run.user_id:
-        parts.append(f"asked for by <@{run.user_id}>")
-    if speaks:
-        parts.append("**speaks now**")
+        parts.append(f"started by <@{run.user_id}>")
+    if active:
+        parts.append("**active**")
     return ", ".join(parts)
 
 
-async def _answer(interaction: discord.Interaction["Bard"], text: str) -> None:
-    """Answer the person alone, or complete the answer that was deferred."""
+async def _answer(interaction: discord.Interaction[Any], text: str) -> None:
+    """Respond to the sender alone, or edit the deferred response."""
     nobody = discord.AllowedMentions.none()
     if interaction.response.is_done():
         await interaction.edit_original_response(content=text, allowed_mentions=nobody)

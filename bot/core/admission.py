@@ -1,55 +1,63 @@
-"""Whether a request is taken on: decided before it is acknowledged, so that a no is private."""
+"""Accept or reject requests to the bard: by channel, by cooldown, by the request queue."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-import discord
-from discord import app_commands
-from discord.ext import commands
-
-from ..errors import RefusedError
+from ..errors import Reason, RejectedError
 from ..storage.guild_settings import Rules
-from .request_queue import Request
+from .request_queue import Request, RequestQueue
 
-if TYPE_CHECKING:
-    from ..client import Bard
-
-# By person and seconds: a server's new cooldown is in force at once.
-Cooldowns = commands.DynamicCooldownMapping[tuple[int, int]]
+_PRUNE_AT = 1000
+"""Number of remembered cooldowns at which expired ones are dropped."""
 
 
-def create_cooldowns() -> Cooldowns:
-    """Return the cooldowns of all people, for any number of seconds; none for 0."""
-    return commands.DynamicCooldownMapping(
-        lambda key: app_commands.Cooldown(1, key[1]) if key[1] else None, lambda key: key
-    )
+class Admission:
+    """Decide which requests enter the queue.
 
-
-@contextmanager
-def admitted(interaction: discord.Interaction["Bard"], rules: Rules) -> Iterator[Request]:
-    """Hold a place in the queue for an interaction.
-
-    Raises:
-        RefusedError: The bard may not speak here, or the queue has no place.
-        CommandOnCooldown: The person asked a moment ago.
+    Args:
+        queue: The queue of accepted requests.
     """
-    client = interaction.client
-    _check_place(interaction, rules)
-    # The library's own choice, the time of day, may be set back.
-    now = time.monotonic()
-    cooldown = client.cooldowns.get_bucket((interaction.user.id, rules.cooldown), now)
-    if cooldown is not None and (seconds := cooldown.get_retry_after(now)) > 0:
-        raise app_commands.CommandOnCooldown(cooldown, seconds)
-    with client.queue.admit(interaction.id, interaction.user.id, interaction.guild_id) as request:
-        if cooldown is not None:
-            cooldown.update_rate_limit(now)
-        yield request
 
+    def __init__(self, queue: RequestQueue) -> None:
+        self._queue = queue
+        # End of each cooldown, by user and length: a server's new length takes effect at once.
+        self._cooldowns: dict[tuple[int, int], float] = {}
 
-def _check_place(interaction: discord.Interaction["Bard"], rules: Rules) -> None:
-    parent_id = getattr(interaction.channel, "parent_id", None)
-    if rules.channels and rules.channels.isdisjoint((interaction.channel_id, parent_id)):
-        places = ", ".join(f"<#{channel_id}>" for channel_id in sorted(rules.channels))
-        raise RefusedError(f"This is no stage of mine. In this server I play in: {places}")
+    @contextmanager
+    def accept(
+        self,
+        request_id: int,
+        *,
+        user_id: int,
+        guild_id: int | None,
+        channels: set[int],
+        rules: Rules,
+    ) -> Iterator[Request]:
+        """Hold a place in the queue while the context lasts, and start the user's cooldown.
+
+        Args:
+            request_id: Unique among all requests.
+            user_id: The person.
+            guild_id: The server; None outside servers.
+            channels: The channel and, for a thread, the channel that it belongs to.
+            rules: The settings in force there.
+
+        Raises:
+            RejectedError: The channel is not allowed, the cooldown lasts, or there is no place.
+        """
+        if rules.channels and rules.channels.isdisjoint(channels):
+            raise RejectedError(Reason.WRONG_CHANNEL, channels=rules.channels)
+        now = time.monotonic()  # the time of day may be set back
+        key = (user_id, rules.cooldown)
+        if (seconds := self._cooldowns.get(key, now) - now) > 0:
+            raise RejectedError(Reason.COOLDOWN, seconds=seconds)
+        with self._queue.admit(request_id, user_id, guild_id) as request:
+            if rules.cooldown:
+                self._start_cooldown(key, now)
+            yield request
+
+    def _start_cooldown(self, key: tuple[int, int], now: float) -> None:
+        if len(self._cooldowns) >= _PRUNE_AT:
+            self._cooldowns = {k: end for k, end in self._cooldowns.items() if end > now}
+        self._cooldowns[key] = now + key[1]

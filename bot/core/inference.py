@@ -1,100 +1,77 @@
-"""The model at work: loads the weights and generates in threads, off the event loop."""
+"""Run the model off the event loop: load weights and generate text in threads."""
 
-import asyncio
 import os
 import secrets
 import sys
 import threading
 import time
-from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import noskgpt
 from noskgpt.decoder import Cancellation
 from noskgpt.generator import MAX_SEED
 
+from ..concurrency import Threads, Wait, plain_wait
 from ..errors import StartupError
 
-T = TypeVar("T")
-
 NICENESS = 10
-"""By how much the model's threads stand back for the event loop's; see `man 7 sched`."""
-
-
-class Wait(Protocol):
-    """How the services await a thread or another request.
-
-    The one seam where a simulated Discord, which must know such waits, puts its own.
-    """
-
-    def __call__(self, awaitable: Awaitable[T], /) -> Awaitable[T]:
-        """Return an awaitable with the same result."""
-        ...
-
-
-def plain_wait(awaitable: Awaitable[T], /) -> Awaitable[T]:
-    """Wait without telling anyone."""
-    return awaitable
+"""Added to the niceness of the model's threads, below the event loop's; see `man 7 sched`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What the model wrote and how."""
+class Completion:
+    """A generated text and how it was generated."""
 
     text: str
     seconds: float
     seed: int
     weights: str
-    """The short name of the weights."""
+    """Short name of the weights."""
 
 
-def _yield_to_the_loop() -> None:
-    """Lower this thread's priority, where threads have their own: the event loop goes first."""
-    if sys.platform == "linux":
+def _lower_priority() -> None:
+    """Lower the priority of the current thread, so that the event loop runs first."""
+    if sys.platform == "linux":  # the only platform where threads have a niceness of their own
         thread = threading.get_native_id()
-        # A sandbox may forbid it, and then it is only slower.
+        # A sandbox may forbid it; replies to other requests are then slower, nothing else.
         with suppress(OSError):
             niceness = os.getpriority(os.PRIO_PROCESS, thread) + NICENESS
             os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
-class Generation:
-    """Owns the model that speaks and the threads that it runs in.
+class Inference:
+    """Own the active model and the threads that run it.
 
     Args:
-        path: The weights of the settings; None is the bundled ones.
-        workers: How many requests run at once.
-        wait: See `Wait`.
+        path: The configured weights; None selects the bundled ones.
+        workers: Number of generations that run at once.
+        wait: See `bot.concurrency.Wait`.
     """
 
     def __init__(self, path: Path | None, workers: int, wait: Wait = plain_wait) -> None:
         self._path = path
         self._wait = wait
-        self._executor = ThreadPoolExecutor(
-            workers, thread_name_prefix="bard", initializer=_yield_to_the_loop
-        )
+        self._threads = Threads(workers, "noskgpt_bard-inference", _lower_priority)
         self._model: noskgpt.Generator | None = None
 
     async def load(self) -> None:
-        """Speak with the weights of the settings.
+        """Activate the configured weights.
 
         Raises:
             StartupError: They are missing or damaged.
         """
         try:
-            self.speak_with(await self.read())
+            self.activate(await self.read())
         except (noskgpt.NoskGPTError, OSError) as error:
             raise StartupError(f"Cannot load the weights: {error}") from error
 
     async def read(self, path: Path | None = None) -> noskgpt.Generator:
-        """Return a model that has shown, in a thread, that it can write; it does not speak yet.
+        """Load weights in a thread, generate with them once, and return the model.
 
         Args:
-            path: The weights; None is those of the settings.
+            path: The weights; None selects the configured ones.
 
         Raises:
             CheckpointError: They are missing or damaged.
@@ -103,25 +80,25 @@ class Generation:
 
         def work() -> noskgpt.Generator:
             model = noskgpt.load(self._path if path is None else path)
-            # The first text may have to wait for a compiler; nobody who asks should.
+            # The first generation may have to compile the decoder; no request should wait for it.
             model.generate("", 2, real_words=True)
             return model
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await self._threads.run(work)
 
-    def speak_with(self, model: noskgpt.Generator) -> None:
-        """Let a model speak from the next request on; those under way end on theirs."""
+    def activate(self, model: noskgpt.Generator) -> None:
+        """Use a model from the next request on; running generations keep theirs."""
         self._model = model
 
     @property
     def model(self) -> noskgpt.Generator:
-        """The model that speaks."""
+        """The active model."""
         if self._model is None:
             raise RuntimeError("load() has not finished")
         return self._model
 
     def fold(self, text: str) -> tuple[str, str]:
-        """Return `text` in the model's alphabet, and the characters that had no place in it."""
+        """Return `text` in the model's alphabet, and the characters that were dropped."""
         folded = self.model.tokenizer.fold(text)
         return folded.text, folded.dropped
 
@@ -133,16 +110,21 @@ class Generation:
         temperature: float,
         seed: int | None = None,
         model: noskgpt.Generator | None = None,
-    ) -> Result:
-        """Continue `context`; without a seed one is drawn, so that every result has one.
+    ) -> Completion:
+        """Continue `context`. Cancellation stops the generation in its thread too.
 
-        Cancelled, it ends the work in its thread as well. A `model` of None is the one that speaks.
+        Args:
+            context: Text in the model's alphabet.
+            max_chars: Length of the completion in characters.
+            temperature: See `noskgpt.Generator.generate`.
+            seed: None draws a random one.
+            model: None selects the active one.
         """
         model = model or self.model
         drawn = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
         cancellation = Cancellation()
 
-        def work() -> Result:
+        def work() -> Completion:
             start = time.perf_counter()
             text = model.generate(
                 context,
@@ -152,7 +134,7 @@ class Generation:
                 real_words=True,
                 cancellation=cancellation,
             )
-            return Result(
+            return Completion(
                 text=text,
                 seconds=time.perf_counter() - start,
                 seed=drawn,
@@ -160,10 +142,10 @@ class Generation:
             )
 
         try:
-            return await self._wait(asyncio.wrap_future(self._executor.submit(work)))
+            return await self._wait(self._threads.run(work))
         finally:
             cancellation.cancel()
 
     async def close(self) -> None:
-        """Let running requests finish, drop waiting ones, and end the threads."""
-        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+        """Finish running generations, drop waiting ones, and end the threads."""
+        await self._threads.close()

@@ -1,7 +1,6 @@
-"""Requests for the model: whom it takes on, who waits, and how a wait or a work is ended.
+"""Queue requests for the model: accept or reject at once, run in order of arrival, stop.
 
-Every request is admitted or refused at once. An admitted one waits for the turns before it and
-for a worker, in the order of arrival, and can be stopped until its reply is written.
+An accepted request waits for a worker. It can be stopped until its reply is stored.
 """
 
 import asyncio
@@ -9,26 +8,20 @@ import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from ..errors import RefusedError, StoppedError
-from .inference import Wait, plain_wait
+from ..concurrency import Wait, plain_wait
+from ..errors import Reason, RejectedError, StoppedError
 
-PER_PERSON = 2
+PER_USER = 2
 """Requests of one person that may wait or run at a time."""
-
-TOO_MANY = (
-    "Two of your requests are with me already, good friend: "
-    "let me finish one of them, or stop it, before the next."
-)
-FULL = "The whole house calls for me at once, and my list is full. Ask me again in a minute."
 
 
 class Request:
-    """One admitted request.
+    """An accepted request.
 
     Attributes:
-        id: Unique among requests of all times.
-        user_id: Who asked.
-        guild_id: The server where; None outside servers.
+        id: Unique among all requests.
+        user_id: The person.
+        guild_id: The server; None outside servers.
         waiting: Whether it has not had a worker yet.
         stopped: Whether somebody stopped it.
     """
@@ -47,20 +40,20 @@ class Request:
 
     @property
     def position(self) -> int:
-        """The place among those who wait, from 1; 0 once a worker is at it."""
+        """The position among waiting requests, from 1; 0 once it has a worker."""
         return self._queue.position(self)
 
     @asynccontextmanager
     async def stoppable(self) -> AsyncIterator[None]:
-        """Hold what `stop` may end, up to the `commit` within.
+        """Run a block that `stop` can cancel, until the `commit` within it.
 
         Raises:
-            StoppedError: It was ended.
+            StoppedError: `stop` was called.
         """
         if self.stopped:
             raise StoppedError
-        # The standard library's one cancel scope: it ends this block and leaves alone a
-        # cancellation from elsewhere, such as that of a closing bot.
+        # The standard library's cancel scope: it ends this block and leaves alone a cancellation
+        # from elsewhere, such as that of a bot that shuts down.
         scope = asyncio.timeout(None)
         try:
             async with scope:
@@ -75,23 +68,23 @@ class Request:
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[None]:
-        """Hold one of the workers, after those who waited for one before."""
+        """Hold a worker, after the requests that waited for one before."""
         async with self._queue.worker():
             self.waiting = False
             yield
 
     def commit(self) -> None:
-        """From here on stopping comes too late: what follows is stored and shown.
+        """Make the request impossible to stop: its reply is about to be stored and shown.
 
         Raises:
-            StoppedError: It came before.
+            StoppedError: `stop` was called before.
         """
         if self.stopped:
             raise StoppedError
         self._committed = True
 
     def stop(self) -> bool:
-        """End the wait or the work; return whether that did not come too late."""
+        """Cancel the request; return False if it is too late for that."""
         if self._committed:
             return False
         if self._scope is not None and not self.stopped:
@@ -101,33 +94,33 @@ class Request:
 
 
 class RequestQueue:
-    """Admits requests and gives them workers.
+    """Accept requests and give them workers.
 
     Args:
-        workers: How many run at once.
-        waiting: How many more may wait.
-        wait: See `Wait`.
+        workers: Number of requests that run at once.
+        waiting: Number of further requests that may wait.
+        wait: See `bot.concurrency.Wait`.
     """
 
     def __init__(self, workers: int, waiting: int, wait: Wait = plain_wait) -> None:
         self._capacity = workers + waiting
         self._workers = asyncio.Semaphore(workers)
         self._wait = wait
-        # In the order of arrival.
+        # In order of arrival.
         self._requests: dict[int, Request] = {}
 
     @contextmanager
     def admit(self, request_id: int, user_id: int, guild_id: int | None) -> Iterator[Request]:
-        """Hold a place for a request until it is answered.
+        """Hold a place for a request while the context lasts.
 
         Raises:
-            RefusedError: This person has too many, or there is no place left.
+            RejectedError: The person has too many requests, or the queue is full.
         """
-        theirs = sum(request.user_id == user_id for request in self._requests.values())
-        if theirs >= PER_PERSON:
-            raise RefusedError(TOO_MANY)
+        active = sum(request.user_id == user_id for request in self._requests.values())
+        if active >= PER_USER:
+            raise RejectedError(Reason.TOO_MANY_REQUESTS)
         if len(self._requests) >= self._capacity:
-            raise RefusedError(FULL)
+            raise RejectedError(Reason.QUEUE_FULL)
         request = self._requests[request_id] = Request(self, request_id, user_id, guild_id)
         try:
             yield request
@@ -137,7 +130,7 @@ class RequestQueue:
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[None]:
-        """Hold a worker, in the order of asking."""
+        """Hold a worker; requests get one in the order of their calls."""
         await self._wait(self._workers.acquire())
         try:
             yield
@@ -145,14 +138,14 @@ class RequestQueue:
             self._workers.release()
 
     def position(self, request: Request) -> int:
-        """Return a request's place among those who wait, from 1; 0 for one that does not."""
+        """Return the position of a waiting request, from 1; 0 for one that does not wait."""
         if not request.waiting:
             return 0
         waiting = [other for other in self._requests.values() if other.waiting]
         return waiting.index(request) + 1
 
     def find(self, request_id: int) -> Request | None:
-        """Return a request that is not answered yet."""
+        """Return an accepted request that has not ended."""
         return self._requests.get(request_id)
 
     def stop_guild(self, guild_id: int) -> None:

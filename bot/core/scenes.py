@@ -1,39 +1,32 @@
-"""A turn from request to shown reply: the order of things, and one turn at a time per scene."""
+"""Play turns: from a request to a stored and shown reply, one turn at a time per channel."""
 
-import asyncio
 import weakref
+from asyncio import Lock
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import SceneError
-from ..storage.turns import Ask, History, Turn
-from . import transcript as script
-from .inference import Generation, Wait, plain_wait
+from ..concurrency import Threads, Wait, plain_wait
+from ..errors import Reason, RejectedError
+from ..storage.turns import Turn, TurnRequest, TurnStore
+from . import transcript
+from .inference import Completion, Inference
 from .request_queue import Request
 
 CONTEXT_CHARS = 2000
-"""How much of a scene the model is given. It looks at the last 256 at most."""
+"""Characters of a scene that the model is given. It reads the last 256 at most."""
 PAGE_CHARS = 1500
 PAGE_TURNS = 5
-"""What a page of a scene holds at most; a longer turn has a page to itself."""
-
-NO_SCENE = "There is no scene here yet for me to continue. Begin one with `/bard`."
-NOTHING_TO_READ = "There is no scene here to read. Begin one with `/bard`."
-FORGOTTEN = "That speech has left my memory: it was deleted or forgotten. Begin anew with `/bard`."
-OVER = (
-    "That scene is over. Go on with the one now played here by `/scene continue`, "
-    "or begin another with `/bard`."
-)
+"""Limits of a page of a scene; a longer turn has a page to itself."""
 
 Show = Callable[[Turn, str], Awaitable[int]]
-"""Sends a turn, given what its prompt lost in folding; returns the id of the message."""
+"""Sends a turn, given the characters of its prompt that were dropped; returns the message's id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
-    """A message that shows a turn. It may be gone, or show nothing that is remembered."""
+class MessageRef:
+    """A message that is supposed to show a turn. The turn may have been deleted."""
 
     turn_id: int
     channel_id: int
@@ -42,182 +35,218 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some turns of a scene, oldest first."""
+    """A page of a scene with its turns, oldest first."""
 
     scene: int
     turns: list[Turn]
     number: int
     """From 1."""
     count: int
-    """Of all pages."""
+    """Number of pages."""
 
 
 class Scenes:
-    """Plays turns. Requests in one channel follow each other, those in others do not wait."""
+    """Play, change and read turns. Turns of one channel follow each other; channels do not wait.
 
-    def __init__(self, history: History, generation: Generation, wait: Wait = plain_wait) -> None:
-        self._history = history
-        self._generation = generation
+    Args:
+        turns: The stored turns.
+        inference: Generates replies.
+        threads: Runs the composition of long scripts.
+        wait: See `bot.concurrency.Wait`.
+    """
+
+    def __init__(
+        self,
+        turns: TurnStore,
+        inference: Inference,
+        threads: Threads,
+        wait: Wait = plain_wait,
+    ) -> None:
+        self._turns = turns
+        self._inference = inference
+        self._threads = threads
         self._wait = wait
-        # Of channels, and of messages. A lock lives as long as somebody holds or awaits it.
-        self._locks: weakref.WeakValueDictionary[tuple[str, int], asyncio.Lock]
+        # Of channels and of messages. A lock lives as long as somebody holds or awaits it.
+        self._locks: weakref.WeakValueDictionary[tuple[str, int], Lock]
         self._locks = weakref.WeakValueDictionary()
 
     @asynccontextmanager
-    async def _hold(
+    async def _lock(
         self, kind: Literal["channel", "message"], snowflake: int
     ) -> AsyncIterator[None]:
-        """Hold a channel while a turn is played in it, or a message while it changes.
+        """Hold the lock of a channel to play a turn in it, or of a message to change it.
 
-        Who holds both took the channel first. A thread has the id of the message it hangs on.
+        Code that holds both acquires the channel's first. The kind is part of the key because a
+        thread has the id of the message that it belongs to.
         """
-        lock = self._locks.setdefault((kind, snowflake), asyncio.Lock())
+        lock = self._locks.setdefault((kind, snowflake), Lock())
         await self._wait(lock.acquire())
         try:
             yield
         finally:
             lock.release()
 
-    async def play(self, ask: Ask, show: Show, request: Request) -> Turn:
-        """Generate a reply to `ask`, store it, have it shown, and return its turn.
+    async def play(self, turn_request: TurnRequest, show: Show, request: Request) -> Turn:
+        """Generate a reply, store it, show it, and return its turn.
 
-        The channel is held from reading its scene until the reply is shown, so that the next
+        Holds the channel's lock from reading the scene until the reply is shown, so that the next
         request continues this one.
 
         Raises:
-            SceneError: There is no scene to continue.
-            StoppedError: `request` was stopped before its reply was written; nothing is stored.
+            RejectedError: There is no scene to continue.
+            StoppedError: `request` was stopped before the reply was stored; nothing is stored.
         """
-        async with request.stoppable(), self._hold("channel", ask.channel_id):
-            return await self._play(ask, show, request)
+        async with request.stoppable(), self._lock("channel", turn_request.channel_id):
+            scene = await self._turns.scene(turn_request.channel_id)
+            past: list[Turn] = []
+            if not turn_request.fresh:
+                past = await self._turns.tail(turn_request.channel_id, scene, chars=CONTEXT_CHARS)
+            if turn_request.prompt is None and not past:
+                raise RejectedError(Reason.NO_SCENE)
+            completion, dropped = await self._complete(
+                past,
+                turn_request.prompt,
+                turn_request.max_chars,
+                turn_request.temperature,
+                turn_request.seed,
+                request,
+            )
+            turn = await self._turns.add(
+                turn_request,
+                scene=scene + 1 if turn_request.fresh or not scene else scene,
+                reply=transcript.finish(completion.text),
+                seed=completion.seed,
+                weights=completion.weights,
+                seconds=completion.seconds,
+            )
+            await self._turns.show(turn, await show(turn, dropped))
+            return turn
 
-    async def _play(self, ask: Ask, show: Show, request: Request) -> Turn:
-        scene = await self._history.scene(ask.channel_id)
-        past: list[Turn] = []
-        if not ask.fresh:
-            past = await self._history.tail(ask.channel_id, scene, chars=CONTEXT_CHARS)
-        if ask.prompt is None and not past:
-            raise SceneError(NO_SCENE)
-        context, dropped = self._context(past, ask.prompt)
+    async def _complete(
+        self,
+        past: list[Turn],
+        prompt: str | None,
+        max_chars: int,
+        temperature: float,
+        seed: int | None,
+        request: Request,
+    ) -> tuple[Completion, str]:
+        """Generate what follows turns and a prompt, and commit the request.
+
+        Returns:
+            The completion, and the characters of the prompt that were dropped.
+        """
+        lead, dropped = self._lead(prompt)
+        text = transcript.compose((self._lead(turn.prompt)[0], turn.reply) for turn in past)
+        context = transcript.join(text, lead)[-CONTEXT_CHARS:]
         async with request.worker():
-            result = await self._generation.generate(
-                context, max_chars=ask.max_chars, temperature=ask.temperature, seed=ask.seed
+            completion = await self._inference.generate(
+                context, max_chars=max_chars, temperature=temperature, seed=seed
             )
         request.commit()
-        turn = await self._history.add(
-            ask,
-            scene=scene + 1 if ask.fresh or not scene else scene,
-            reply=script.finish(result.text),
-            seed=result.seed,
-            weights=result.weights,
-            seconds=result.seconds,
-        )
-        await self._history.show(turn, await show(turn, dropped))
-        return turn
+        return completion, dropped
 
-    def _context(self, past: list[Turn], prompt: str | None) -> tuple[str, str]:
-        """Return what the model reads before it answers, and what of the prompt that left out."""
-        opening, dropped = self._open(prompt)
-        told = script.compose((self._open(turn.prompt)[0], turn.reply) for turn in past)
-        return script.join(told, opening)[-CONTEXT_CHARS:], dropped
-
-    def _open(self, prompt: str | None) -> tuple[str | None, str]:
-        """Return the lead of a prompt in the model's alphabet, and what that left out."""
+    def _lead(self, prompt: str | None) -> tuple[str | None, str]:
+        """Return the lead of a prompt in the model's alphabet, and the dropped characters."""
         if prompt is None:
             return None, ""
-        folded, dropped = self._generation.fold(prompt)
-        return script.lead(folded), dropped
+        folded, dropped = self._inference.fold(prompt)
+        return transcript.lead(folded), dropped
 
-    async def find(self, spot: Spot) -> Turn:
+    async def find(self, ref: MessageRef) -> Turn:
         """Return the turn that a message shows.
 
         Raises:
-            SceneError: It is no longer remembered.
+            RejectedError: It was deleted.
         """
-        turn = await self._history.find(
-            spot.turn_id, channel_id=spot.channel_id, message_id=spot.message_id
+        turn = await self._turns.find(
+            ref.turn_id, channel_id=ref.channel_id, message_id=ref.message_id
         )
         if turn is None:
-            raise SceneError(FORGOTTEN)
+            raise RejectedError(Reason.TURN_FORGOTTEN)
         return turn
 
-    async def find_in_scene(self, spot: Spot) -> Turn:
-        """Return the turn that a message shows, if the channel still plays its scene.
+    async def find_in_scene(self, ref: MessageRef) -> Turn:
+        """Return the turn that a message shows if it belongs to the channel's current scene.
 
         Raises:
-            SceneError: It does not, or the turn is no longer remembered.
+            RejectedError: It does not, or it was deleted.
         """
-        turn = await self.find(spot)
-        if turn.scene != await self._history.scene(spot.channel_id):
-            raise SceneError(OVER)
+        turn = await self.find(ref)
+        if turn.scene != await self._turns.scene(ref.channel_id):
+            raise RejectedError(Reason.SCENE_OVER)
         return turn
 
-    async def reroll(self, spot: Spot, show: Show, request: Request) -> None:
-        """Play a turn again with another seed, and have the new take shown in place of the old.
+    async def reroll(self, ref: MessageRef, max_chars: int, show: Show, request: Request) -> None:
+        """Generate another take of a turn from what precedes it, and show it in its place.
 
-        It is written from what stood before the turn. Later turns stay as they are.
+        Later turns keep their text.
+
+        Args:
+            ref: The message that shows the turn.
+            max_chars: The limit in force now; the take is no longer than the turn's own limit.
+            show: Edits the message.
+            request: The accepted request.
 
         Raises:
-            SceneError: The turn is no longer remembered.
-            StoppedError: `request` was stopped before its reply was written; nothing is stored.
+            RejectedError: The turn was deleted.
+            StoppedError: `request` was stopped before the take was stored; nothing is stored.
         """
-        async with request.stoppable(), self._hold("channel", spot.channel_id):
-            turn = await self.find(spot)
-            past = await self._history.tail(
+        async with request.stoppable(), self._lock("channel", ref.channel_id):
+            turn = await self.find(ref)
+            past = await self._turns.tail(
                 turn.channel_id, turn.scene, chars=CONTEXT_CHARS, before=turn.id
             )
-            context, dropped = self._context(past, turn.prompt)
-            async with request.worker():
-                result = await self._generation.generate(
-                    context, max_chars=turn.max_chars, temperature=turn.temperature
-                )
-            request.commit()
-            async with self._hold("message", spot.message_id):
-                taken = await self._history.add_take(
+            limit = min(turn.max_chars, max_chars)
+            completion, dropped = await self._complete(
+                past, turn.prompt, limit, turn.temperature, None, request
+            )
+            async with self._lock("message", ref.message_id):
+                take = await self._turns.add_take(
                     turn,
-                    reply=script.finish(result.text),
-                    seed=result.seed,
-                    weights=result.weights,
-                    seconds=result.seconds,
+                    reply=transcript.finish(completion.text),
+                    seed=completion.seed,
+                    weights=completion.weights,
+                    seconds=completion.seconds,
                 )
-                await self._change(taken, dropped, show)
+                await self._show_take(take, dropped, show)
 
-    async def choose(self, spot: Spot, number: int, show: Show) -> None:
-        """Have another take of a turn shown; it is what the scene remembers then.
+    async def select_take(self, ref: MessageRef, number: int, show: Show) -> None:
+        """Show another take of a turn, which becomes part of the scene.
 
-        It does not wait for a turn under way, which goes on from the take that was shown when it
-        began.
+        Does not wait for a turn in progress; that turn continues from the take that was shown
+        when it started.
 
         Raises:
-            SceneError: The turn, or such a take, is not remembered.
+            RejectedError: The turn was deleted, or the take does not exist.
         """
-        async with self._hold("message", spot.message_id):
-            turn = await self.find(spot)
-            taken = await self._history.take(turn, number)
-            await self._change(taken, self._open(turn.prompt)[1], show)
+        async with self._lock("message", ref.message_id):
+            turn = await self.find(ref)
+            take = await self._turns.take(turn, number)
+            await self._show_take(take, self._lead(turn.prompt)[1], show)
 
-    async def _change(self, taken: Turn | None, dropped: str, show: Show) -> None:
-        if taken is None:
-            raise SceneError(FORGOTTEN)
-        await show(taken, dropped)
-        await self._history.show_take(taken)
+    async def _show_take(self, take: Turn | None, dropped: str, show: Show) -> None:
+        if take is None:
+            raise RejectedError(Reason.TURN_FORGOTTEN)
+        await show(take, dropped)
+        await self._turns.show_take(take)
 
-    async def remove(self, spot: Spot, erase: Callable[[], Awaitable[None]]) -> None:
-        """Have a turn's message erased, then forget the turn.
+    async def delete(self, ref: MessageRef, delete_message: Callable[[], Awaitable[None]]) -> None:
+        """Delete a turn's message, then the turn.
 
-        In this order, because a turn that is still remembered has buttons that still work. As
-        `choose`, it does not wait for a turn under way.
+        In this order, because the buttons of a stored turn still work. Does not wait for a turn
+        in progress.
         """
-        async with self._hold("message", spot.message_id):
-            await erase()
-            await self._history.delete(spot.channel_id, {spot.message_id})
+        async with self._lock("message", ref.message_id):
+            await delete_message()
+            await self._turns.delete(ref.channel_id, {ref.message_id})
 
     async def end(self, guild_id: int | None, channel_id: int) -> None:
-        """Let the channel's next request begin a new scene."""
-        async with self._hold("channel", channel_id):
-            scene = await self._history.scene(channel_id)
-            if await self._history.tail(channel_id, scene, chars=1):
-                await self._history.begin(guild_id, channel_id, scene + 1)
+        """End the channel's scene: the next request starts a new one."""
+        async with self._lock("channel", channel_id):
+            scene = await self._turns.scene(channel_id)
+            if await self._turns.tail(channel_id, scene, chars=1):
+                await self._turns.start_scene(guild_id, channel_id, scene + 1)
 
     async def page(
         self, channel_id: int, *, scene: int | None = None, number: int | None = None
@@ -225,48 +254,48 @@ class Scenes:
         """Return a page of a scene; by default the last one of the current scene.
 
         Raises:
-            SceneError: There is nothing to read.
+            RejectedError: The scene has no turns.
         """
         if scene is None:
-            scene = await self._history.scene(channel_id)
-        pages = _paginate(await self._history.lengths(channel_id, scene))
-        # Turns may have been deleted since the reader came, or since they were counted.
+            scene = await self._turns.scene(channel_id)
+        pages = _paginate(await self._turns.lengths(channel_id, scene))
+        # Turns may have been deleted since the page was opened or counted.
         number = min(number or len(pages), len(pages))
-        turns = await self._history.between(channel_id, scene, *pages[number - 1]) if pages else []
+        turns = await self._turns.between(channel_id, scene, *pages[number - 1]) if pages else []
         if not turns:
-            raise SceneError(NOTHING_TO_READ)
+            raise RejectedError(Reason.NOTHING_TO_READ)
         return Page(scene, turns, number, len(pages))
 
     async def script(self, channel_id: int) -> tuple[str, list[int]]:
-        """Return the text of the current scene, and the ids of those who asked for it.
+        """Return the text of the current scene, and the ids of the people who requested it.
 
         Raises:
-            SceneError: There is nothing to read.
+            RejectedError: The scene has no turns.
         """
-        scene = await self._history.scene(channel_id)
-        turns = await self._history.between(channel_id, scene)
+        scene = await self._turns.scene(channel_id)
+        turns = await self._turns.between(channel_id, scene)
         if not turns:
-            raise SceneError(NOTHING_TO_READ)
-        spoken = ((turn.prompt and script.lead(turn.prompt), turn.reply) for turn in turns)
-        text = await asyncio.to_thread(script.compose, spoken)
+            raise RejectedError(Reason.NOTHING_TO_READ)
+        parts = ((turn.prompt and transcript.lead(turn.prompt), turn.reply) for turn in turns)
+        text = await self._threads.run(transcript.compose, parts)
         return text, list(dict.fromkeys(turn.user_id for turn in turns))
 
-    async def forget(self, channel_id: int) -> int:
-        """Forget all that was played in a channel; return how many turns that was."""
-        async with self._hold("channel", channel_id):
-            return await self._history.forget_channel(channel_id)
+    async def delete_channel(self, channel_id: int) -> int:
+        """Delete every turn of a channel; return their number."""
+        async with self._lock("channel", channel_id):
+            return await self._turns.delete_channel(channel_id)
 
-    async def strike(self, channel_id: int, message_ids: Collection[int]) -> int:
-        """Take the turns of deleted messages out of the scene; return how many there were.
+    async def delete_messages(self, channel_id: int, message_ids: Collection[int]) -> int:
+        """Delete the turns of messages that were deleted on Discord; return their number.
 
-        Waits for a turn under way: its message may be the one that was deleted.
+        Waits for a turn in progress: its message may be one of them.
         """
-        async with self._hold("channel", channel_id):
-            return await self._history.delete(channel_id, message_ids)
+        async with self._lock("channel", channel_id):
+            return await self._turns.delete(channel_id, message_ids)
 
 
 def _paginate(lengths: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the first and last id of each page, given ids and characters of turns."""
+    """Return the first and last id of each page, given ids and lengths of turns."""
     pages: list[tuple[int, int]] = []
     turns = chars = 0
     for turn_id, length in lengths:

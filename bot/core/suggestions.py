@@ -1,6 +1,5 @@
-"""Prompts to choose from: the speakers of the corpus, and what a channel asked for of late."""
+"""Suggest prompts: the channel's recent ones, and the speakers of the corpus."""
 
-import asyncio
 import logging
 from collections import Counter
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from pathlib import Path
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CorpusError
 
-from ..storage.turns import History
-from . import transcript as script
+from ..concurrency import Threads
+from ..storage.turns import TurnStore
+from . import transcript
 
 log = logging.getLogger(__name__)
 
@@ -20,38 +20,44 @@ _RECENT = 5
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A prompt, and how many speeches its speaker has; 0 for one that was asked for here."""
+    """A prompt and the number of its speaker's speeches; 0 for a recent prompt."""
 
     prompt: str
     speeches: int = 0
 
 
 class Suggestions:
-    """Finds prompts by what is typed. The speakers are held in memory, the most frequent first."""
+    """Find prompts that match a typed text. Speakers are kept in memory, most frequent first.
 
-    def __init__(self, history: History) -> None:
-        self._history = history
+    Args:
+        turns: The stored turns.
+        threads: Runs the count of the speakers.
+    """
+
+    def __init__(self, turns: TurnStore, threads: Threads) -> None:
+        self._turns = turns
+        self._threads = threads
         self._speakers: list[Suggestion] = []
 
     async def load(self, corpus: Path | None) -> None:
-        """Count the speakers of the training text; without it there are none to offer.
+        """Count the speakers of a corpus; log a warning if it cannot be read.
 
         Args:
-            corpus: A path of a text; None is the bundled plays.
+            corpus: The path of a text; None selects the bundled plays.
         """
         try:
-            self._speakers = await asyncio.to_thread(_speakers, corpus)
+            self._speakers = await self._threads.run(_speakers, corpus)
         except CorpusError as error:
             log.warning("No speakers to suggest: %s", error)
 
     async def find(self, channel_id: int, typed: str, limit: int) -> list[Suggestion]:
-        """Return up to `limit` prompts that fit what is typed.
+        """Return up to `limit` prompts that match a typed text, in this order.
 
-        First come those asked for here that contain it, then speakers whose name begins so, then
-        those of whom a later word does.
+        The channel's recent prompts that contain it, speakers whose name starts with it, speakers
+        with a later word that starts with it.
         """
         wanted = typed.strip().casefold()
-        recent = [p for p in await self._history.prompts(channel_id) if wanted in p.casefold()]
+        recent = [p for p in await self._turns.prompts(channel_id) if wanted in p.casefold()]
         found = {prompt: Suggestion(prompt) for prompt in recent[:_RECENT]}
         later: list[Suggestion] = []
         for speaker in self._speakers:
@@ -68,6 +74,8 @@ class Suggestions:
 def _speakers(path: Path | None) -> list[Suggestion]:
     lines = ["", *load_corpus(path).train.split("\n")]
     counts = Counter(
-        line for before, line in pairwise(lines) if ":" in line and script.is_speaker(line, before)
+        line
+        for before, line in pairwise(lines)
+        if ":" in line and transcript.is_speaker(line, before)
     )
     return [Suggestion(name, speeches) for name, speeches in counts.most_common()]

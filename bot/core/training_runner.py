@@ -1,7 +1,7 @@
-"""Training beside the bot: a child process at low priority, followed by its JSON lines.
+"""Run training in a child process at low priority, and follow it by its JSON events.
 
-The child is `noskgpt train`. It ends with a checkpoint when its input ends, so it outlives neither
-a bot that stops nor one that is killed.
+The child is `noskgpt train`. It saves a checkpoint and ends when its standard input ends, so it
+does not outlive a bot that exits or is killed.
 """
 
 import asyncio
@@ -23,31 +23,31 @@ from noskgpt.recipe import PRESETS
 from noskgpt.runs import run_path
 from noskgpt.training import SAMPLE_CHARS, Progress
 
-from ..errors import RefusedError
-from ..storage.guild_settings import DEFAULT_TEMPERATURE
-from ..storage.runs import Run, Runs, State
-from .inference import Generation, Wait, plain_wait
-from .promotions import Succession, weights_path
+from ..concurrency import Threads, Wait, plain_wait
+from ..config import DEFAULT_TEMPERATURE
+from ..errors import Reason, RejectedError
+from ..storage.runs import Run, RunStore, State
+from .inference import Inference
+from .promotions import Promotions, weights_path
 
 log = logging.getLogger(__name__)
 
 NICENESS = 19
-"""How far a run stands back for all else; see `man 7 sched`."""
+"""Niceness of the child process; see `man 7 sched`."""
 GRACE_SECONDS = 5.0
-"""How long beyond one step a child that is told to stop has before it is killed."""
+"""Time, beyond that of one step, after which a child that was told to stop is killed."""
 _LINE_LIMIT = 2**20
+"""Longest event in bytes."""
 _STOPPED = 128 + signal.SIGTERM
-"""What a child ends with that was told to stop."""
+"""Exit code of a child that was told to stop."""
 
-NOTHING_RUNS = "I am at no studies just now. `/train start` begins some."
-NOTHING_TO_RESUME = "There is no unfinished run to go on with. Leave `resume` out to begin one."
-BROKE_OFF = "Something failed on my side; the log knows more."
-UNUSABLE = "The weights that it wrote cannot be used."
+_INTERNAL = "Internal error; the log has the details."
+_UNUSABLE = "The weights that the run wrote cannot be loaded."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What the bot's owner wants learnt, and where they asked for it."""
+class TrainingRequest:
+    """A request for a training run, with its place."""
 
     user_id: int
     guild_id: int | None
@@ -55,57 +55,59 @@ class Order:
     preset: str
     minutes: float
     corpus: tuple[str, bytes] | None = None
-    """The name and the content of an attached text; None for the bot's own."""
+    """File name and content of an attached text; None selects the configured corpus."""
 
 
 @dataclass(eq=False, kw_only=True)
-class Live:
-    """A run whose child process is at work."""
+class ActiveRun:
+    """A run whose child process is alive."""
 
     run: Run
     process: Process
     progress: Progress | None = None
-    """The newest."""
+    """The newest progress event."""
     held_out_loss: float | None = None
-    """The newest; as the sample, it is measured now and then only."""
+    """The newest one; like the sample, it is measured on some steps only."""
     sample: str | None = None
     samples: tuple[str, str] | None = None
-    """When it has finished: a text of the weights that spoke, and one of the new ones."""
+    """After the run has finished: a text of the weights active until then, and one of the new."""
     stopped_as: State | None = None
-    """How it is to be recorded, once it was told to stop."""
+    """The state to record, once the run was told to stop."""
     problem: str | None = None
     finished: bool = False
     ended: "asyncio.Task[Run]" = field(init=False)
-    """Follows the child; its result is the run as it ended."""
+    """The task that follows the child; its result is the run as it ended."""
 
     @property
     def step_seconds(self) -> float:
-        """How long a step takes; 0 before the first."""
+        """The duration of a step; 0 before the first."""
         if self.progress is None:
             return 0.0
         characters = PRESETS[self.run.preset].batch * 256
         return characters / self.progress.characters_per_second
 
 
-class Training:
-    """Starts, follows and stops runs, one at a time, and clears old ones away.
+class TrainingRunner:
+    """Start, follow and stop runs, one at a time, and delete the files of old ones.
 
     Args:
         runs: The stored runs.
-        succession: What promotes them.
-        generation: What speaks meanwhile.
-        folder: Where each run has a folder of its own.
-        corpus: The text to learn from if none is attached; None is the bundled plays.
-        keep: How many runs keep their files, beside those in use.
-        auto_promote: Whether a better run on the same text speaks without being asked.
-        wait: See `bot.generation.Wait`.
+        promotions: Activates weights.
+        inference: Generates the samples of a finished run.
+        threads: Runs file operations.
+        folder: The folder of all runs.
+        corpus: The text for runs without an attached one; None selects the bundled plays.
+        keep: Number of runs that keep their files, besides promoted ones.
+        auto_promote: Whether a run with a lower loss on the same text is promoted by itself.
+        wait: See `bot.concurrency.Wait`.
     """
 
     def __init__(
         self,
-        runs: Runs,
-        succession: Succession,
-        generation: Generation,
+        runs: RunStore,
+        promotions: Promotions,
+        inference: Inference,
+        threads: Threads,
         *,
         folder: Path,
         corpus: Path | None,
@@ -113,10 +115,11 @@ class Training:
         auto_promote: bool,
         wait: Wait = plain_wait,
     ) -> None:
-        self.live: Live | None = None
+        self.active: ActiveRun | None = None
         self._runs = runs
-        self._succession = succession
-        self._generation = generation
+        self._promotions = promotions
+        self._inference = inference
+        self._threads = threads
         self._folder = folder.absolute()
         self._corpus = corpus
         self._keep = keep
@@ -125,121 +128,121 @@ class Training:
         self._starting = asyncio.Lock()
 
     async def recover(self) -> Run | None:
-        """Record the end of a run that nobody follows any more, and return it."""
+        """Record the end of a run whose child outlived its bot, and return the run."""
         run = await self._runs.running()
-        if run is None or self.live is not None:
+        if run is None or self.active is not None:
             return None
-        if await asyncio.to_thread(weights_path(self._folder, run.id).exists):
-            run, _ = await self._finish(run)  # in the moments in which the bot was ended
+        if await self._threads.run(weights_path(self._folder, run.id).exists):
+            run, _ = await self._finish(run)  # the child finished while the bot was killed
         else:
             run = await self._runs.end(run.id, "interrupted")
-        log.info("Run %d: %s, found at the start", run.id, run.state)
+        log.info("Run %d: %s, found at startup", run.id, run.state)
         return run
 
-    async def start(self, order: Order) -> Live:
-        """Begin a run.
+    async def start(self, request: TrainingRequest) -> ActiveRun:
+        """Start a run.
 
         Raises:
-            RefusedError: Another is under way, or the child could not be started.
+            RejectedError: Another run is active, or the child could not be started.
         """
         async with self._starting:
             await self.recover()
-            run = await self._runs.begin(
-                user_id=order.user_id,
-                guild_id=order.guild_id,
-                channel_id=order.channel_id,
-                preset=order.preset,
-                minutes=order.minutes,
-                corpus=order.corpus and order.corpus[0],
+            run = await self._runs.start(
+                user_id=request.user_id,
+                guild_id=request.guild_id,
+                channel_id=request.channel_id,
+                preset=request.preset,
+                minutes=request.minutes,
+                corpus=request.corpus and request.corpus[0],
             )
-            options = ("--preset", order.preset, "--minutes", f"{order.minutes:g}")
-            return await self._launch(run, options, order.corpus and order.corpus[1])
+            options = ("--preset", request.preset, "--minutes", f"{request.minutes:g}")
+            return await self._launch(run, options, request.corpus and request.corpus[1])
 
-    async def resume(self, *, user_id: int, guild_id: int | None, channel_id: int) -> Live:
-        """Go on with the last run that was begun and not finished, as it was planned.
+    async def resume(self, *, user_id: int, guild_id: int | None, channel_id: int) -> ActiveRun:
+        """Resume the last run that did not finish, with its own plan.
 
         Raises:
-            RefusedError: There is none, another is under way, or it could not be started.
+            RejectedError: There is none, another is active, or the child could not be started.
         """
         async with self._starting:
             await self.recover()
             for run in await self._runs.newest():
                 unfinished = run.state in ("interrupted", "cancelled", "failed")
-                if unfinished and await asyncio.to_thread(self._unfinished(run.id).exists):
+                if unfinished and await self._threads.run(self._state_path(run.id).exists):
                     break
             else:
-                raise RefusedError(NOTHING_TO_RESUME)
-            run = await self._runs.go_on(
+                raise RejectedError(Reason.NOTHING_TO_RESUME)
+            run = await self._runs.resume(
                 run.id, user_id=user_id, guild_id=guild_id, channel_id=channel_id
             )
             return await self._launch(run, ("--resume",), None)
 
     async def cancel(self) -> Run:
-        """Stop the run; what it had learnt is kept for `resume`.
+        """Stop the active run with a checkpoint, from which `resume` continues.
 
         Raises:
-            RefusedError: None is under way.
+            RejectedError: No run is active.
         """
-        if self.live is None:
-            raise RefusedError(NOTHING_RUNS)
-        return await self._stop(self.live, "cancelled", self._wait)
+        if self.active is None:
+            raise RejectedError(Reason.NO_ACTIVE_RUN)
+        return await self._stop(self.active, "cancelled", self._wait)
 
     async def discard(self, run_id: int) -> None:
-        """Remove what a finished run made.
+        """Delete the files of a finished run.
 
         Raises:
-            RefusedError: It has not finished, or it is in use.
+            RejectedError: It has not finished, or a promotion refers to it.
         """
         run = await self._runs.get(run_id)
         if run.state != "finished":
-            msg = f"Run {run_id} is {run.state}: only one that has finished can be discarded."
-            raise RefusedError(msg)
+            raise RejectedError(
+                Reason.RUN_NOT_FINISHED, run_id=run_id, state=run.state, action="discarded"
+            )
         if run_id in [promotion.run_id for promotion in await self._runs.promotions()]:
-            msg = f"Run {run_id} speaks, or is what `/train rollback` goes back to."
-            raise RefusedError(msg)
+            raise RejectedError(Reason.RUN_IN_USE, run_id=run_id)
         await self._runs.discard(run_id)
-        await asyncio.to_thread(shutil.rmtree, self._folder_of(run_id), ignore_errors=True)
+        await self._threads.run(shutil.rmtree, self._run_folder(run_id), ignore_errors=True)
 
     async def chart(self, run_id: int) -> bytes | None:
-        """Return the picture of a run's losses, a PNG; None if there is none."""
+        """Return the chart of a run's losses as a PNG; None if there is none."""
         try:
-            return await asyncio.to_thread(self._chart(run_id).read_bytes)
+            return await self._threads.run(self._chart_path(run_id).read_bytes)
         except OSError:
             return None
 
     async def close(self) -> None:
-        """Stop the run with a checkpoint, as an interrupted one."""
-        if self.live is not None:
-            # Not through the seam: whoever closes the bot is no part of it.
-            await self._stop(self.live, "interrupted", plain_wait)
+        """Stop the active run with a checkpoint and record it as interrupted."""
+        if self.active is not None:
+            # Not through the seam: a shutdown is not one of the bot's own tasks.
+            await self._stop(self.active, "interrupted", plain_wait)
 
-    def _folder_of(self, run_id: int) -> Path:
+    def _run_folder(self, run_id: int) -> Path:
         return weights_path(self._folder, run_id).parent
 
-    def _unfinished(self, run_id: int) -> Path:
+    def _state_path(self, run_id: int) -> Path:
         return run_path(weights_path(self._folder, run_id))
 
-    def _chart(self, run_id: int) -> Path:
-        return self._folder_of(run_id) / "losses.png"
+    def _chart_path(self, run_id: int) -> Path:
+        return self._run_folder(run_id) / "losses.png"
 
-    async def _launch(self, run: Run, options: tuple[str, ...], corpus: bytes | None) -> Live:
+    async def _launch(self, run: Run, options: tuple[str, ...], corpus: bytes | None) -> ActiveRun:
         try:
-            log_file = await asyncio.to_thread(self._prepare, run, corpus)
+            log_file = await self._threads.run(self._prepare, run, corpus)
             with log_file:
                 process = await self._wait(self._spawn(run, options, log_file))
         except OSError as error:
             await self._runs.end(run.id, "failed", problem=str(error))
-            msg = f"My studies could not begin: {error.strerror or error}."
-            raise RefusedError(msg) from error
-        _stand_back(process.pid)
-        live = Live(run=run, process=process)
-        live.ended = asyncio.create_task(self._follow(live), name=f"run {run.id}")
-        self.live = live
-        return live
+            problem = error.strerror or str(error)
+            raise RejectedError(Reason.RUN_NOT_STARTED, problem=problem) from error
+        _lower_priority(process.pid)
+        active = ActiveRun(run=run, process=process)
+        active.ended = asyncio.create_task(self._run_to_end(active), name=f"run {run.id}")
+        self.active = active
+        return active
 
     def _prepare(self, run: Run, corpus: bytes | None) -> IO[bytes]:
-        """Make a run's folder; return the file for what its child says besides."""
-        folder = self._folder_of(run.id)
+        """Create a run's folder; return the file for the child's standard error."""
+        folder = self._run_folder(run.id)
         folder.mkdir(parents=True, exist_ok=True)
         if corpus is not None:
             (folder / "corpus.txt").write_bytes(corpus)
@@ -247,11 +250,11 @@ class Training:
 
     def _spawn(self, run: Run, options: tuple[str, ...], errors: IO[bytes]) -> Awaitable[Process]:
         threads = max(1, (os.cpu_count() or 1) - 1)
-        corpus = self._corpus if run.corpus is None else self._folder_of(run.id) / "corpus.txt"
+        corpus = self._corpus if run.corpus is None else self._run_folder(run.id) / "corpus.txt"
         command = [
             *("-m", "noskgpt", "train", "--json", "--until-stdin-ends", *options),
             *("--threads", str(threads), "--out", str(weights_path(self._folder, run.id))),
-            *("--plot", str(self._chart(run.id))),
+            *("--plot", str(self._chart_path(run.id))),
             *(("--corpus", str(corpus.absolute())) if corpus is not None else ()),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -264,67 +267,71 @@ class Training:
             stdout=PIPE,
             stderr=errors,
             limit=_LINE_LIMIT,
-            # Ctrl-C at the terminal is for the bot. A group and not a session: Linux weighs
-            # priorities within a session only, where it groups them (man 7 sched, autogroup).
+            # Ctrl-C at the terminal is for the bot alone. A process group and not a session:
+            # where Linux groups sessions (man 7 sched, autogroup), niceness counts within one.
             process_group=0,
         )
 
-    async def _follow(self, live: Live) -> Run:
-        """Take in what the child says until it ends; return the run as it ended."""
-        run_id, process = live.run.id, live.process
+    async def _run_to_end(self, active: ActiveRun) -> Run:
+        """Read the child's events until it ends; return the run as it ended."""
+        run_id, process = active.run.id, active.process
         try:
-            await self._listen(live)
+            await self._read_events(active)
             code = await self._wait(process.wait())
-            return await self._conclude(live, code)
+            return await self._record_end(active, code)
         except Exception:
             log.exception("Run %d could not be followed", run_id)
-            return await self._runs.end(run_id, "failed", problem=BROKE_OFF)
+            return await self._runs.end(run_id, "failed", problem=_INTERNAL)
         finally:
             assert process.stdin is not None  # noqa: S101 - a pipe
             process.stdin.close()
-            self.live = None
+            self.active = None
 
-    async def _listen(self, live: Live) -> None:
-        assert live.process.stdout is not None  # noqa: S101 - a pipe
+    async def _read_events(self, active: ActiveRun) -> None:
+        assert active.process.stdout is not None  # noqa: S101 - a pipe
         while True:
             try:
-                line = await self._wait(live.process.stdout.readline())
+                line = await self._wait(active.process.stdout.readline())
             except ValueError:
-                log.warning("Run %d said something endless", live.run.id)
+                log.warning("Run %d: ignored an event that is too long", active.run.id)
                 continue
             if not line:
                 return
             try:
-                _take_in(live, json.loads(line))
+                _apply_event(active, json.loads(line))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                log.warning("Run %d said something odd: %s", live.run.id, error)
+                log.warning("Run %d: ignored an invalid event: %s", active.run.id, error)
 
-    async def _conclude(self, live: Live, code: int) -> Run:
-        run = live.run
-        if live.finished:
-            run, live.samples = await self._finish(run)
+    async def _record_end(self, active: ActiveRun, code: int) -> Run:
+        run = active.run
+        if active.finished:
+            run, active.samples = await self._finish(run)
         else:
-            state, problem = live.stopped_as, None
+            state, problem = active.stopped_as, None
             if state is None and code == _STOPPED:
                 state = "interrupted"
             elif state is None:
-                state, problem = "failed", await asyncio.to_thread(self._explain, live, code)
-            run = await self._runs.end(run.id, state, problem=problem, **_steps_of(live))
+                state, problem = "failed", await self._threads.run(self._cause, active, code)
+            run = await self._runs.end(run.id, state, problem=problem, **_steps(active))
         log.info("Run %d: %s at step %d", run.id, run.state, run.step)
-        await self._clear_away()
+        await self._delete_old_files()
         return run
 
     async def _finish(self, run: Run) -> tuple[Run, tuple[str, str] | None]:
-        """Look at what a run made; return it with a text of the old and one of the new weights."""
-        old = self._generation.model
+        """Load a run's weights and record its results.
+
+        Returns:
+            The run, and a text of the active weights beside one of the new weights.
+        """
+        old = self._inference.model
         try:
-            new = await self._generation.read(weights_path(self._folder, run.id))
+            new = await self._inference.read(weights_path(self._folder, run.id))
         except (noskgpt.NoskGPTError, OSError) as error:
             log.error("Run %d: %s", run.id, error)  # noqa: TRY400 - no defect of the bot
-            return await self._runs.end(run.id, "failed", problem=UNUSABLE), None
+            return await self._runs.end(run.id, "failed", problem=_UNUSABLE), None
         samples = (await self._sample(old), await self._sample(new))
         record, old_record = new.checkpoint.training, old.checkpoint.training
-        # An attached text has no declared held-out part, so the same bytes may be split otherwise.
+        # An attached text declares no held-out part, so the same bytes may be split differently.
         same_text = run.corpus is None and record.corpus_sha256 == old_record.corpus_sha256
         run = await self._runs.end(
             run.id,
@@ -339,93 +346,95 @@ class Training:
         )
         if self._auto_promote and is_better(run):
             try:
-                await self._succession.promote(run.id, run.user_id)
-            except RefusedError as error:
+                await self._promotions.promote(run.id, run.user_id)
+            except RejectedError as error:
                 log.warning("Run %d was not promoted: %s", run.id, error)
         return run, samples
 
     async def _sample(self, model: noskgpt.Generator) -> str:
-        result = await self._generation.generate(
+        completion = await self._inference.generate(
             "", max_chars=SAMPLE_CHARS, temperature=DEFAULT_TEMPERATURE, seed=1, model=model
         )
-        return result.text
+        return completion.text
 
-    def _explain(self, live: Live, code: int) -> str:
-        """Return why a child ended, for the bot's owner."""
-        folder = self._folder_of(live.run.id)
-        if live.problem is not None:
-            name = live.run.corpus or "corpus.txt"
-            return live.problem.replace(f"{folder / 'corpus.txt'}", name).replace(f"{folder}/", "")
+    def _cause(self, active: ActiveRun, code: int) -> str:
+        """Return why a child ended, without paths of the host."""
+        folder = self._run_folder(active.run.id)
+        if active.problem is not None:
+            name = active.run.corpus or "corpus.txt"
+            return active.problem.replace(f"{folder / 'corpus.txt'}", name).replace(
+                f"{folder}/", ""
+            )
         with suppress(OSError):
-            said = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace")
-            log.error("Run %d ended with code %d and said: %s", live.run.id, code, said[-2000:])
+            output = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace")
+            log.error("Run %d ended with code %d: %s", active.run.id, code, output[-2000:])
         if code < 0:
-            return f"It was killed by signal {-code}: by somebody, or because memory ran out."
-        return f"It broke off with exit code {code}; the log knows more."
+            return f"The process was killed by signal {-code}, by somebody or for lack of memory."
+        return f"The process ended with exit code {code}; the log has the details."
 
-    async def _stop(self, live: Live, state: State, wait: Wait) -> Run:
-        """End a child in good order, and if it does not, at once; return the run as it ended."""
-        if live.stopped_as is None:  # a second signal would kill it
-            live.stopped_as = state
-            assert live.process.stdin is not None  # noqa: S101 - a pipe
-            live.process.stdin.close()
+    async def _stop(self, active: ActiveRun, state: State, wait: Wait) -> Run:
+        """Stop a child with a checkpoint, or kill it after a grace period; return the run."""
+        if active.stopped_as is None:  # a second signal would kill it
+            active.stopped_as = state
+            assert active.process.stdin is not None  # noqa: S101 - a pipe
+            active.process.stdin.close()
             if os.name == "posix":  # elsewhere the first would
                 with suppress(ProcessLookupError):
-                    live.process.terminate()
-        patience = GRACE_SECONDS + live.step_seconds
-        await wait(asyncio.wait({live.ended}, timeout=patience))
-        if not live.ended.done():
-            log.warning("Run %d did not stop and is killed", live.run.id)
+                    active.process.terminate()
+        timeout = GRACE_SECONDS + active.step_seconds
+        await wait(asyncio.wait({active.ended}, timeout=timeout))
+        if not active.ended.done():
+            log.warning("Run %d did not stop and is killed", active.run.id)
             with suppress(ProcessLookupError):
-                live.process.kill()
-            await wait(asyncio.wait({live.ended}))
-        return live.ended.result()
+                active.process.kill()
+            await wait(asyncio.wait({active.ended}))
+        return active.ended.result()
 
-    async def _clear_away(self) -> None:
-        """Remove the files of runs beyond the last ones that are not in use."""
-        in_use = {promotion.run_id for promotion in await self._runs.promotions()}
-        await asyncio.to_thread(self._remove_old, in_use)
+    async def _delete_old_files(self) -> None:
+        """Delete the files of all but the newest runs and the promoted ones."""
+        promoted = {promotion.run_id for promotion in await self._runs.promotions()}
+        await self._threads.run(self._delete_folders, promoted)
 
-    def _remove_old(self, in_use: set[int]) -> None:
+    def _delete_folders(self, promoted: set[int]) -> None:
         kept = 0
         folders = [path for path in self._folder.iterdir() if path.name.isdecimal()]
         for folder in sorted(folders, key=lambda path: int(path.name), reverse=True):
             run_id = int(folder.name)
-            if run_id in in_use:
+            if run_id in promoted:
                 continue
-            paths = (weights_path(self._folder, run_id), self._unfinished(run_id))
+            paths = (weights_path(self._folder, run_id), self._state_path(run_id))
             kept += any(path.exists() for path in paths)
             if kept > self._keep or not any(path.exists() for path in paths):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_better(run: Run) -> bool:
-    """Return whether a run beats what spoke when it finished, over the same held-out text."""
+    """Return whether a run's loss is below that of the weights before, on the same text."""
     return run.loss is not None and run.old_loss is not None and run.loss < run.old_loss
 
 
-def _take_in(live: Live, event: dict[str, Any]) -> None:
+def _apply_event(active: ActiveRun, event: dict[str, Any]) -> None:
     kind = event.pop("event")
     if kind == "progress":
-        live.progress = Progress(**event)
-        if live.progress.held_out_loss is not None:
-            live.held_out_loss = live.progress.held_out_loss
-            live.sample = live.progress.sample
+        active.progress = Progress(**event)
+        if active.progress.held_out_loss is not None:
+            active.held_out_loss = active.progress.held_out_loss
+            active.sample = active.progress.sample
     elif kind == "finished":
-        live.finished = True
+        active.finished = True
     elif kind == "error":
-        live.problem = str(event["problem"])
+        active.problem = str(event["problem"])
     elif kind == "not_saved":
-        log.warning("Run %d: %s", live.run.id, event["problem"])
+        log.warning("Run %d: %s", active.run.id, event["problem"])
 
 
-def _steps_of(live: Live) -> dict[str, int]:
-    progress = live.progress
+def _steps(active: ActiveRun) -> dict[str, int]:
+    progress = active.progress
     return {} if progress is None else {"step": progress.step, "steps": progress.steps}
 
 
-def _stand_back(pid: int) -> None:
-    """Lower a child's priority before it has more threads than one, which inherit it."""
-    # A sandbox may forbid it, and then it is only slower. Windows has no such call.
+def _lower_priority(pid: int) -> None:
+    """Lower a child's priority while it has one thread, from which later ones inherit it."""
+    # A sandbox may forbid it, and Windows has no such call; replies are then slower.
     with suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, pid, NICENESS)

@@ -1,37 +1,37 @@
-"""How turns become the text of a scene: what the model reads, and where a reply ends."""
+"""Compose the text of a scene from its turns, and trim replies to a natural end."""
 
 import re
 from collections.abc import Iterable
 
 _NAME = r"[A-Z][A-Za-z'.\-]*"
 _ENDS = (re.compile(r"[.!?]['\")\]]*(?:\s+|\Z)"), re.compile(r"\n+"))
-"""Where a sentence, and where a line, is finished, with the white space behind it."""
+"""The end of a sentence and the end of a line, each with the white space that follows."""
 _WORD_BACKWARDS = re.compile(r"['-]?\w+(?:['-]\w+)*")
-"""A word at the end may not be whole. Read backwards, one look at each character finds it."""
+"""The last word, which may be incomplete. Matched against the reversed text in linear time."""
 _SPEAKER = re.compile(rf"{_NAME}(?:,? (?:{_NAME}|&|and|at|de|la|of|the|to)){{0,7}}:")
 
 
 def is_speaker(line: str, before: str = "") -> bool:
     """Return whether a line is a speaker's name, given the line before it.
 
-    A name stands after a blank line and is capitalised, as in `First Citizen:`; one all in
-    capitals, as in `ROMEO:`, counts anywhere, because the model may forget the blank line.
+    A name follows a blank line and is capitalised, as in `First Citizen:`. A name in capitals, as
+    in `ROMEO:`, needs no blank line, because the model may omit it.
     """
     return bool(_SPEAKER.fullmatch(line)) and (not before.strip() or line.isupper())
 
 
 def lead(prompt: str) -> str:
-    """Return the text by which a prompt, already in the model's alphabet, opens its turn.
+    """Return the text with which a prompt, already in the model's alphabet, opens its turn.
 
-    `ROMEO:` stands on its own line, so that the speech follows; other words are the beginning
-    of a speech, which the model continues. A prompt of which nothing is left opens nothing.
+    `ROMEO:` gets a line of its own, so that the speech follows it; other words begin a speech
+    that the model continues. An empty prompt gives an empty text.
     """
     words = prompt.strip()
     return f"{words}\n" if words.endswith(":") else words
 
 
 def join(past: str, opening: str | None) -> str:
-    """Return a scene so far with the lead of the next turn; None goes straight on."""
+    """Append the lead of the next turn to a scene; None appends nothing."""
     if opening is None:
         return past
     past = past.rstrip()
@@ -39,7 +39,7 @@ def join(past: str, opening: str | None) -> str:
 
 
 def compose(turns: Iterable[tuple[str | None, str]]) -> str:
-    """Return the text of a scene from the leads and replies of its turns, newest last."""
+    """Join the leads and replies of turns, newest last, to the text of a scene."""
     text = ""
     for opening, reply in turns:
         text = join(text, opening) + reply
@@ -47,12 +47,11 @@ def compose(turns: Iterable[tuple[str | None, str]]) -> str:
 
 
 def finish(text: str) -> str:
-    """Return what the model wrote, up to a natural end; it breaks off wherever its length is up.
+    """Trim a generated text, which may break off anywhere, to a natural end.
 
-    That is behind the last finished sentence in the last fifth of the text, else behind the last
-    finished line there, else behind the last whole word. A speaker who would have nothing to say
-    is left out. White space at the end stays: in what follows, it tells the model that a word or
-    a line is over.
+    The end is after the last sentence that ends in the last fifth of the text, else after the
+    last line that ends there, else after the last whole word. A speaker's name without a speech
+    is removed. White space at the end stays: it shows the model that a word or a line is over.
     """
     fifth = len(text) * 4 // 5
     word = _WORD_BACKWARDS.match(text[::-1])
@@ -61,16 +60,16 @@ def finish(text: str) -> str:
         if found := list(end.finditer(text, fifth)):
             cut = found[-1].end()
             break
-    told = text[:cut]
-    while lines := told.rstrip().split("\n"):
+    kept = text[:cut]
+    while lines := kept.rstrip().split("\n"):
         if not is_speaker(lines[-1], lines[-2] if len(lines) > 1 else ""):
             break
-        told = told[: told.rindex(lines[-1])]
-    return told if told.strip() else text
+        kept = kept[: kept.rindex(lines[-1])]
+    return kept if kept.strip() else text
 
 
 def ending(text: str, limit: int) -> str:
-    """Return the last part of a text, at most `limit` characters and from the start of a word."""
+    """Return the end of a text: at most `limit` characters, from the start of a word."""
     part = text[-limit:]
     if len(text) <= limit:
         return part

@@ -1,53 +1,65 @@
-"""Opening the SQLite file: what it must be, and how it is brought up to date."""
+"""Open the SQLite file: check whose it is, and migrate its schema."""
 
-import asyncio
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import aiosqlite
 
+from ..concurrency import Threads
+from ..config import PACKAGE_FOLDER
 from ..errors import StartupError
 
 APPLICATION_ID = 0x42415244
 """`PRAGMA application_id` of the bard's databases: "BARD" in ASCII."""
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-
 
 def migrations_path() -> Path:
-    """Return the folder of the migrations: inside the package in a wheel, else beside it."""
-    in_wheel = _PACKAGE / "migrations"
-    return in_wheel if in_wheel.is_dir() else _PACKAGE.parent / "migrations"
+    """Return the folder of the migrations: inside the package if installed, else beside it."""
+    installed = PACKAGE_FOLDER / "migrations"
+    return installed if installed.is_dir() else PACKAGE_FOLDER.parent / "migrations"
 
 
-async def open_database(path: Path, migrations: Path | None = None) -> aiosqlite.Connection:
-    """Open the database at `path`, made or migrated as needed, in WAL and autocommit mode.
+@asynccontextmanager
+async def open_database(
+    path: Path, migrations: Path | None = None
+) -> AsyncIterator[aiosqlite.Connection]:
+    """Create or migrate the database at `path`, and yield a connection in autocommit mode.
 
     Args:
         path: The file; its folder is created.
-        migrations: The folder of numbered SQL files; None is the bot's own.
+        migrations: The folder of numbered SQL files; None selects the package's own.
 
     Raises:
-        StartupError: The file is not a database, is another program's, is newer than this
-            code, or a migration failed. The file is then as it was.
+        StartupError: The file is not a database, belongs to another program, is newer than this
+            code, or a migration failed. The file is then unchanged.
     """
+    threads = Threads(1, "noskgpt_bard-migrations")
+    connection: aiosqlite.Connection | None = None
     try:
-        await asyncio.to_thread(_bring_up_to_date, path, migrations or migrations_path())
+        await threads.run(_migrate, path, migrations or migrations_path())
         connection = await aiosqlite.connect(path, isolation_level=None)
         await connection.execute("PRAGMA foreign_keys = ON")
-        # What is deleted is overwritten: without this its words stay readable in the file.
+        # Deleted content is overwritten; without this it stays readable in the file.
         await connection.execute("PRAGMA secure_delete = ON")
     except (sqlite3.Error, OSError) as error:
+        if connection is not None:
+            await connection.close()
         raise StartupError(
             f"Cannot use the database {path}: {error}. "
-            "Move the file away, or name another one in BARD_DATABASE."
+            "Move the file away, or set BARD_DATABASE to another path."
         ) from error
-    return connection
+    finally:
+        await threads.close()
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
-def _bring_up_to_date(path: Path, migrations: Path) -> None:
+def _migrate(path: Path, migrations: Path) -> None:
     scripts = _read_scripts(migrations)
     version = 0
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
@@ -79,18 +91,18 @@ def _read_scripts(folder: Path) -> dict[str, str]:
 
 
 def _check(connection: sqlite3.Connection, path: Path, newest: int) -> int:
-    """Return the schema version of a database that is ours; 0 for an empty one."""
+    """Return the schema version of the bard's own database; 0 for an empty one."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (owner,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if version > newest:
         raise StartupError(
             f"The database {path} has version {version}, newer than this bot's {newest}: "
-            "update the bot, or name another file in BARD_DATABASE."
+            "install a newer version of the bot, or set BARD_DATABASE to another path."
         )
     if (version or tables) and owner != APPLICATION_ID:
         raise StartupError(
-            f"The database {path} belongs to another program: name another file in BARD_DATABASE."
+            f"The database {path} belongs to another program: set BARD_DATABASE to another path."
         )
     return int(version)
 
@@ -99,7 +111,7 @@ def _apply(connection: sqlite3.Connection, scripts: dict[str, str], version: int
     for number, (name, script) in enumerate(scripts.items(), start=1):
         if number <= version:
             continue
-        # executescript() opens no transaction of its own, so the script carries it.
+        # executescript() opens no transaction of its own, so the script contains one.
         transaction = f"BEGIN IMMEDIATE;\n{script}\n;PRAGMA user_version = {number};\nCOMMIT;"
         try:
             connection.executescript(transaction)

@@ -1,4 +1,4 @@
-"""The turns of every scene, in SQLite."""
+"""Read and write the turns of every scene."""
 
 import statistics
 import time
@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import aiosqlite
 
 TIMED_TURNS = 1000
-"""Over how many of the last turns the median time is taken."""
-_DELETED_AT_ONCE = 500
+"""Number of the newest turns from which the median time is computed."""
+_ROWS_PER_DELETE = 500
 
 _COLUMNS = (
     "id, guild_id, channel_id, user_id, scene, prompt, reply,"
     " max_chars, temperature, seed, weights, seconds, take,"
     " max(1, (SELECT count(*) FROM takes WHERE turn_id = turns.id))"
 )
-_FORGET = (
+_DELETE = (
     "UPDATE turns SET state = 'deleted', user_id = 0, prompt = NULL, reply = '', message_id = NULL"
 )
 _EXPORT = """
@@ -33,34 +33,33 @@ SELECT id, json_object(
         )) FROM takes WHERE turn_id = turns.id
     )
 ) FROM turns WHERE user_id = ? AND state != 'deleted' AND id > ? ORDER BY id LIMIT ?"""
-_NEWEST = 2**63 - 1
-"""No id of a turn is above it."""
-_CHUNK = 50
+_MAX_ID = 2**63 - 1
+_ROWS_PER_READ = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """What a person asked for, and where.
+class TurnRequest:
+    """A request for a turn, with its place and its limits.
 
-    `channel_id` names the scene: a thread or a direct message is a channel of its own.
+    `channel_id` selects the scene: a thread or a direct message is a channel of its own.
     """
 
     guild_id: int | None
     channel_id: int
     user_id: int
     prompt: str | None
-    """None lets the scene go on by itself."""
+    """None continues the scene without new words."""
     max_chars: int
     temperature: float
     seed: int | None = None
-    """None draws one."""
+    """None draws a random one."""
     fresh: bool = False
-    """Start a new scene instead of continuing the last."""
+    """Start a new scene instead of continuing the current one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One stored request with the take of its reply that is shown."""
+    """A stored request with the take of its reply that its message shows."""
 
     id: int
     guild_id: int | None
@@ -75,37 +74,38 @@ class Turn:
     weights: str
     seconds: float
     take: int = 1
-    """The number of the take."""
+    """Number of the shown take, from 1."""
     takes: int = 1
-    """How many there are."""
+    """Number of takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What was done so far, removed turns included."""
+class Statistics:
+    """Totals since the database was created, deleted turns included."""
 
     scenes: int
     characters: int
-    """Of replies that were shown."""
+    """Characters of all replies that were shown."""
     median_seconds: float | None
-    """Of the last turns; None where there are none."""
+    """Median generation time of the newest turns; None without any."""
     timed: int
-    """How many turns the median is of."""
+    """Number of turns that the median covers."""
 
 
-class History:
-    """Reads and writes turns. Every write is committed when its call returns.
+class TurnStore:
+    """Read and write turns. Every write is committed when its call returns.
 
-    Each reading is done in one step, so that none is under way when words are wiped out.
+    Each read fetches all of its rows in one call, so that no cursor is open when deleted text is
+    erased from the write-ahead log.
     """
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
 
     async def scene(self, channel_id: int) -> int:
-        """Return the number of the channel's current scene; 0 where none has begun.
+        """Return the number of the channel's current scene; 0 if it has none.
 
-        A turn that was never shown begins none.
+        A turn that was never shown starts no scene.
         """
         ((number,),) = await self._connection.execute_fetchall(
             "SELECT max(scene) FROM turns WHERE channel_id = ? AND state != 'pending'",
@@ -114,32 +114,32 @@ class History:
         return int(number or 0)
 
     async def tail(
-        self, channel_id: int, scene: int, *, chars: int, before: int = _NEWEST
+        self, channel_id: int, scene: int, *, chars: int, before: int = _MAX_ID
     ) -> list[Turn]:
-        """Return the last shown turns of a scene, newest last, of those with ids below `before`.
+        """Return the last shown turns of a scene with ids below `before`, newest last.
 
-        Stops at the turn that brings prompts and replies together to `chars` characters.
+        Stops at the turn with which prompts and replies reach `chars` characters.
         """
         turns: list[Turn] = []
         while chars > 0:
             chunk = await self._turns(
                 "channel_id = ? AND scene = ? AND state = 'shown' AND id < ?"
                 " ORDER BY id DESC LIMIT ?",
-                (channel_id, scene, turns[-1].id if turns else before, _CHUNK),
+                (channel_id, scene, turns[-1].id if turns else before, _ROWS_PER_READ),
             )
             for turn in chunk:
                 turns.append(turn)
                 chars -= len(turn.prompt or "") + len(turn.reply)
                 if chars <= 0:
                     break
-            if len(chunk) < _CHUNK:
+            if len(chunk) < _ROWS_PER_READ:
                 break
         return turns[::-1]
 
     async def find(self, turn_id: int, *, channel_id: int, message_id: int) -> Turn | None:
-        """Return a shown turn; None if it is not, or no longer, what the message shows.
+        """Return a shown turn; None if the message does not, or no longer, show it.
 
-        The id alone would not do: SQLite gives one that has become free to another turn.
+        The id alone is not enough: SQLite reuses the id of a deleted row.
         """
         turns = await self._turns(
             "id = ? AND channel_id = ? AND message_id = ? AND state = 'shown'",
@@ -148,7 +148,7 @@ class History:
         return turns[0] if turns else None
 
     async def lengths(self, channel_id: int, scene: int) -> list[tuple[int, int]]:
-        """Return the id and the characters of each shown turn of a scene, oldest first."""
+        """Return id and length in characters of each shown turn of a scene, oldest first."""
         rows = await self._connection.execute_fetchall(
             "SELECT id, length(coalesce(prompt, '')) + length(reply) FROM turns"
             " WHERE channel_id = ? AND scene = ? AND state = 'shown' ORDER BY id",
@@ -157,7 +157,7 @@ class History:
         return [(int(row[0]), int(row[1])) for row in rows]
 
     async def between(
-        self, channel_id: int, scene: int, first: int = 0, last: int = _NEWEST
+        self, channel_id: int, scene: int, first: int = 0, last: int = _MAX_ID
     ) -> list[Turn]:
         """Return the shown turns of a scene with ids from `first` to `last`, oldest first."""
         return await self._turns(
@@ -166,42 +166,51 @@ class History:
         )
 
     async def prompts(self, channel_id: int) -> list[str]:
-        """Return the different prompts among the channel's last turns, newest first."""
+        """Return the distinct prompts among the channel's last turns, newest first."""
         rows = await self._connection.execute_fetchall(
             "SELECT prompt, state FROM turns WHERE channel_id = ?"
             " ORDER BY scene DESC, id DESC LIMIT ?",
-            (channel_id, _CHUNK),
+            (channel_id, _ROWS_PER_READ),
         )
         shown = (prompt for prompt, state in rows if state == "shown" and prompt is not None)
         return list(dict.fromkeys(shown))
 
     async def export(self, user_id: int) -> AsyncIterator[str]:
-        """Yield all that is stored of a person's turns, oldest first, each as a JSON object.
+        """Yield each turn that a person requested as a JSON object, oldest first.
 
-        Ids are strings there: many readers of JSON would round such large numbers.
+        Ids are strings: many JSON parsers round such large numbers.
         """
         rows: Sequence[aiosqlite.Row] = ()
         while True:
             after = rows[-1][0] if rows else 0
-            rows = list(await self._connection.execute_fetchall(_EXPORT, (user_id, after, _CHUNK)))
+            rows = list(
+                await self._connection.execute_fetchall(_EXPORT, (user_id, after, _ROWS_PER_READ))
+            )
             for row in rows:
                 yield row[1]
-            if len(rows) < _CHUNK:
+            if len(rows) < _ROWS_PER_READ:
                 return
 
     async def add(
-        self, ask: Ask, *, scene: int, reply: str, seed: int, weights: str, seconds: float
+        self,
+        request: TurnRequest,
+        *,
+        scene: int,
+        reply: str,
+        seed: int,
+        weights: str,
+        seconds: float,
     ) -> Turn:
-        """Store a pending turn and return it."""
+        """Store a turn as pending and return it."""
         values = (
-            ask.guild_id,
-            ask.channel_id,
-            ask.user_id,
+            request.guild_id,
+            request.channel_id,
+            request.user_id,
             scene,
-            ask.prompt,
+            request.prompt,
             reply,
-            ask.max_chars,
-            ask.temperature,
+            request.max_chars,
+            request.temperature,
             seed,
             weights,
             seconds,
@@ -215,9 +224,9 @@ class History:
             return _turn((cursor.lastrowid, *values, 1, 1))
 
     async def show(self, turn: Turn, message_id: int) -> None:
-        """Record the message that shows a turn: from now on the turn feeds its scene.
+        """Record the message that shows a turn, which makes the turn part of its scene.
 
-        One that was forgotten meanwhile stays so.
+        A turn that was deleted meanwhile stays deleted.
         """
         await self._write(
             "UPDATE turns SET state = 'shown', message_id = ? WHERE id = ? AND state != 'deleted'",
@@ -227,7 +236,7 @@ class History:
     async def add_take(
         self, turn: Turn, *, reply: str, seed: int, weights: str, seconds: float
     ) -> Turn | None:
-        """Store another take and return the turn with it; None if it was forgotten meanwhile."""
+        """Store another take and return the turn with it; None if it was deleted meanwhile."""
         await self._write(
             "INSERT OR IGNORE INTO takes"
             " SELECT id, take, reply, seed, weights, seconds, created_at FROM turns"
@@ -253,7 +262,7 @@ class History:
         return None
 
     async def take(self, turn: Turn, number: int) -> Turn | None:
-        """Return a turn with another of its takes; None if there is no such take."""
+        """Return a turn with another of its takes; None if the take does not exist."""
         rows = await self._connection.execute_fetchall(
             "SELECT reply, seed, weights, seconds FROM takes WHERE turn_id = ? AND number = ?",
             (turn.id, number),
@@ -265,7 +274,7 @@ class History:
         return None
 
     async def show_take(self, turn: Turn) -> None:
-        """Record which take a turn's message shows: from now on that one feeds the scene."""
+        """Record the take that a turn's message shows, which makes it part of the scene."""
         await self._write(
             "UPDATE turns SET (take, reply, seed, weights, seconds) ="
             " (SELECT number, reply, seed, weights, seconds FROM takes"
@@ -273,8 +282,8 @@ class History:
             (turn.take, turn.id),
         )
 
-    async def begin(self, guild_id: int | None, channel_id: int, scene: int) -> None:
-        """Begin a scene before its first turn, by a turn that has neither words nor a person."""
+    async def start_scene(self, guild_id: int | None, channel_id: int, scene: int) -> None:
+        """Start a scene before its first turn, with a row that has neither text nor user."""
         await self._write(
             "INSERT INTO turns (guild_id, channel_id, user_id, scene, reply, max_chars,"
             " temperature, seed, weights, seconds, created_at, state)"
@@ -283,38 +292,38 @@ class History:
         )
 
     async def delete(self, channel_id: int, message_ids: Iterable[int]) -> int:
-        """Forget the turns of deleted messages; return how many there were.
+        """Delete the turns of deleted messages; return their number.
 
-        To forget is to wipe a turn's words, takes and person out of the file. The row stays, so
-        that scenes keep their numbers.
+        Deletion erases a turn's text, takes and user from the file. The row stays, so that
+        scenes keep their numbers.
         """
         deleted = 0
         for message_id in list(message_ids):
             deleted += await self._write(
-                f"{_FORGET} WHERE channel_id = ? AND message_id = ?", (channel_id, message_id)
+                f"{_DELETE} WHERE channel_id = ? AND message_id = ?", (channel_id, message_id)
             )
-        return await self._wipe(deleted)
+        return await self._erase(deleted)
 
-    async def forget_channel(self, channel_id: int) -> int:
-        """Forget all turns of a channel, whoever asked; return how many there were."""
-        return await self._wipe(
+    async def delete_channel(self, channel_id: int) -> int:
+        """Delete all turns of a channel; return their number."""
+        return await self._erase(
             await self._write(
-                f"{_FORGET} WHERE channel_id = ? AND state != 'deleted'", (channel_id,)
+                f"{_DELETE} WHERE channel_id = ? AND state != 'deleted'", (channel_id,)
             )
         )
 
-    async def forget_user(self, user_id: int) -> int:
-        """Forget all turns that a person asked for, wherever; return how many there were."""
-        return await self._wipe(
-            await self._write(f"{_FORGET} WHERE user_id = ? AND state != 'deleted'", (user_id,))
+    async def delete_user(self, user_id: int) -> int:
+        """Delete all turns that a person requested, in every channel; return their number."""
+        return await self._erase(
+            await self._write(f"{_DELETE} WHERE user_id = ? AND state != 'deleted'", (user_id,))
         )
 
     async def unlink(self, guild_id: int) -> None:
-        """Forget which messages show a server's turns, for a Discord whose messages are gone."""
+        """Clear the message ids of a server, for a simulated one whose messages are gone."""
         await self._write("UPDATE turns SET message_id = NULL WHERE guild_id = ?", (guild_id,))
 
-    async def figures(self) -> Figures:
-        """Return the totals, which the database keeps, and the median time of the last turns."""
+    async def statistics(self) -> Statistics:
+        """Return the totals and the median time of the last turns."""
         async with self._connection.execute("SELECT scenes, characters FROM totals") as cursor:
             row = await cursor.fetchone()
         assert row is not None  # noqa: S101 - the migration has put it there
@@ -325,38 +334,38 @@ class History:
             (TIMED_TURNS,),
         ) as cursor:
             seconds = [seconds async for (seconds,) in cursor]
-        return Figures(
+        return Statistics(
             scenes=row[0],
             characters=row[1],
             median_seconds=statistics.median(seconds) if seconds else None,
             timed=len(seconds),
         )
 
-    async def forget_guild(self, guild_id: int) -> int:
-        """Remove every turn of a server; return how many there were."""
-        return await self._remove("guild_id = ?", guild_id)
+    async def delete_guild(self, guild_id: int) -> int:
+        """Remove every row of a server; return their number."""
+        return await self._remove_rows("guild_id = ?", guild_id)
 
-    async def forget_before(self, created_at: float) -> int:
-        """Remove the turns older than a time, in seconds since 1970; return how many."""
-        return await self._remove("created_at < ?", created_at)
+    async def delete_before(self, created_at: float) -> int:
+        """Remove the rows older than a time, in seconds since 1970 UTC; return their number."""
+        return await self._remove_rows("created_at < ?", created_at)
 
-    async def _remove(self, condition: str, value: float) -> int:
+    async def _remove_rows(self, condition: str, value: float) -> int:
         removed = 0
         while True:
-            # Not all at once: others want to read and write in between.
+            # In small portions, so that other requests are served in between.
             count = await self._write(
-                "DELETE FROM turns WHERE id IN"  # noqa: S608 - the condition is ours
-                f" (SELECT id FROM turns WHERE {condition} LIMIT {_DELETED_AT_ONCE})",
+                "DELETE FROM turns WHERE id IN"  # noqa: S608 - the condition is a constant
+                f" (SELECT id FROM turns WHERE {condition} LIMIT {_ROWS_PER_DELETE})",
                 (value,),
             )
             removed += count
-            if count < _DELETED_AT_ONCE:
+            if count < _ROWS_PER_DELETE:
                 break
-        return await self._wipe(removed)
+        return await self._erase(removed)
 
     async def _turns(self, where: str, parameters: tuple[object, ...]) -> list[Turn]:
         rows = await self._connection.execute_fetchall(
-            f"SELECT {_COLUMNS} FROM turns WHERE {where}",  # noqa: S608 - all of it is ours
+            f"SELECT {_COLUMNS} FROM turns WHERE {where}",  # noqa: S608 - all parts are constants
             parameters,
         )
         return [_turn(row) for row in rows]
@@ -365,11 +374,11 @@ class History:
         async with self._connection.execute(sql, parameters) as cursor:
             return cursor.rowcount
 
-    async def _wipe(self, forgotten: int) -> int:
-        """Carry what was forgotten from the write-ahead log, which still has the words, over."""
-        if forgotten:
+    async def _erase(self, deleted: int) -> int:
+        """Truncate the write-ahead log, which still contains the text of deleted rows."""
+        if deleted:
             await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
-        return forgotten
+        return deleted
 
 
 def _turn(row: Iterable[object]) -> Turn:

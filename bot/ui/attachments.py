@@ -1,9 +1,9 @@
-"""What people take away with them, in files of a size that Discord takes."""
+"""Split an export into files that Discord accepts."""
 
 from collections.abc import Iterable
 
 FILE_LIMIT = 10 * 2**20
-"""Bytes of one file, for servers and people without any boost."""
+"""Largest file in bytes, for servers and people without a boost."""
 
 
 def files_of(
@@ -14,22 +14,22 @@ def files_of(
     closing: str = "",
     limit: int = FILE_LIMIT,
 ) -> list[bytes]:
-    """Return texts joined to as few UTF-8 files as hold them in order, each whole in itself.
+    """Join records, in order, to the fewest UTF-8 files that hold them.
 
     Args:
-        records: The texts. One that is too long alone has a file to itself.
-        opening: What each file begins with.
-        between: What stands between two texts of a file.
-        closing: What each file ends with.
-        limit: Bytes of a file.
+        records: The texts. One that exceeds the limit has a file to itself.
+        opening: The start of each file.
+        between: The separator of records.
+        closing: The end of each file.
+        limit: Largest file in bytes.
     """
     files: list[list[str]] = [[]]
-    room = free = limit - len(f"{opening}{closing}".encode()) + len(between.encode())
+    capacity = free = limit - len(f"{opening}{closing}".encode()) + len(between.encode())
     for record in records:
         size = len(f"{between}{record}".encode())
         if files[-1] and size > free:
             files.append([])
-            free = room
+            free = capacity
         files[-1].append(record)
         free -= size
     return [f"{opening}{between.join(texts)}{closing}".encode() for texts in files]

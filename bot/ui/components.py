@@ -1,19 +1,47 @@
-"""Buttons that outlive the process: what one does is written in its id."""
+"""Buttons that work after a restart, the permissions they check, and access to the services."""
 
-from typing import TYPE_CHECKING, Any, Self
+import asyncio
+from typing import Any, Protocol, Self, cast
 
 import discord
+from discord.ext import commands
 
-from .responses import explain
+from ..bard import Bard
+from ..errors import Reason, RejectedError
+from .responses import respond_to_error
 
-if TYPE_CHECKING:
-    from ..client import Bard
+COG_NAME = "noskgpt_bard"
+"""Name of the cog that holds the services."""
+
+
+class BardHolder(Protocol):
+    """The cog through which components find the services of the client that they belong to."""
+
+    bard: Bard
+
+
+def find_bard(client: commands.Bot) -> Bard | None:
+    """Return the services of a client; None unless it has loaded the extension."""
+    holder = cast("BardHolder | None", client.get_cog(COG_NAME))
+    return None if holder is None else holder.bard
+
+
+def bard_of(interaction: discord.Interaction[Any]) -> Bard:
+    """Return the services of the client that received an interaction.
+
+    Raises:
+        RejectedError: They shut down.
+    """
+    bard = find_bard(interaction.client)
+    if bard is None or bard.closing:
+        raise RejectedError(Reason.CLOSING)
+    return bard
 
 
 class Button(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"(?!)"):
-    """A button whose every press is answered, as every command is.
+    """A button that responds to every press, and that the client recognises after a restart.
 
-    A subclass has a template for its ids, and says in `press` what the button does.
+    A subclass has a template for its custom ids, and implements `press`.
     """
 
     def __init__(
@@ -37,39 +65,39 @@ class Button(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"(?!)"):
         return cls(item.label or "", item.custom_id or "", item.style)
 
     def __getitem__(self, name: str) -> str:
-        """Return a part of the id, by its name in the template."""
+        """Return a named group of the template, matched against the custom id."""
         match = self.template.fullmatch(self.custom_id)
         assert match is not None  # noqa: S101 - checked when it was made
         return match[name]
 
-    async def callback(  # type: ignore[override]  # only this bot has them
-        self, interaction: discord.Interaction["Bard"]
-    ) -> None:
-        """Press it, unless the bot is about to leave; tell the user of any failure."""
-        if not await interaction.client.tree.interaction_check(interaction):
-            return
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        """Call `press`, and respond to every error that it raises."""
         try:
-            await self.press(interaction)
-        except Exception as error:  # noqa: BLE001 - the library would log it and answer nothing
-            await explain(interaction, error)
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - a coroutine runs in one
+            bard = bard_of(interaction)
+            bard.track(task)
+            await self.press(interaction, bard)
+        except Exception as error:  # noqa: BLE001 - the library would log it and respond nothing
+            await respond_to_error(interaction, error)
 
-    async def press(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Do what the button is for; may fail as a command may."""
-        raise NotImplementedError  # each kind of button has its own
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
+        """Carry out what the button is for; may raise as a command may."""
+        raise NotImplementedError  # abstract: each kind of button has its own
 
 
-def may_decide(interaction: discord.Interaction["Bard"], asker_id: int) -> bool:
-    """Return whether a person asked for what a button stands under, or moderates."""
-    return interaction.user.id == asker_id or moderates(interaction)
+def may_change(interaction: discord.Interaction[Any], requester_id: int) -> bool:
+    """Return whether a person requested a turn or moderates the channel."""
+    return interaction.user.id == requester_id or moderates(interaction)
 
 
-def moderates(interaction: discord.Interaction["Bard"]) -> bool:
-    """Return whether a person may decide for others here; alone with the bard, they may."""
+def moderates(interaction: discord.Interaction[Any]) -> bool:
+    """Return whether a person may manage messages here; in a direct message, they may."""
     return interaction.permissions.manage_messages or interaction.context.dm_channel
 
 
 def view_of(*buttons: Button) -> discord.ui.View:
-    """Return buttons as a view that never ends."""
+    """Return a view of buttons that never times out."""
     view = discord.ui.View(timeout=None)
     for button in buttons:
         view.add_item(button)

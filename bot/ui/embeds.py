@@ -1,4 +1,4 @@
-"""Turns as Discord embeds: within its limits, and with nothing in them read as formatting."""
+"""Format turns as Discord embeds, within its limits and with all formatting escaped."""
 
 import re
 import unicodedata
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import discord
 
-from ..core import transcript as script
+from ..core import transcript
 from ..core.scenes import Page
 from ..storage.turns import Turn
 
@@ -27,9 +27,9 @@ _SILENCE = "*(silence)*"
 _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
-def headline(turn: Turn, asker: str) -> str:
-    """Return the line above a turn, which names the person who asked."""
-    name = one_line(asker, 80) or SOMEONE
+def headline(turn: Turn, requester: str) -> str:
+    """Return the line above a turn, with the name of the person who requested it."""
+    name = one_line(requester, 80) or SOMEONE
     return f"{name} asks the bard" if turn.prompt is not None else f"{name}: and then?"
 
 
@@ -37,14 +37,14 @@ def embeds(turn: Turn, *, author: str, dropped: str = "") -> list[discord.Embed]
     """Return the one or two embeds that show a turn, together at most 6000 characters.
 
     Args:
-        turn: What to show. No character of its reply is left out.
+        turn: The turn. Every character of its reply is shown.
         author: Its `headline`.
-        dropped: The characters of the prompt that the model's alphabet lacks.
+        dropped: Characters of the prompt that the model's alphabet lacks.
     """
     return _embeds(turn, author, _footer(turn, dropped))
 
 
-def transcript(page: Page, names: Mapping[int, str]) -> list[discord.Embed]:
+def scene_page(page: Page, names: Mapping[int, str]) -> list[discord.Embed]:
     """Return the embeds that show a page of a scene, together at most 6000 characters."""
     note = f"Page {page.number} of {page.count}"
     shown = []
@@ -56,8 +56,10 @@ def transcript(page: Page, names: Mapping[int, str]) -> list[discord.Embed]:
 
 def _embeds(turn: Turn, author: str, footer: str | None) -> list[discord.Embed]:
     title = _title(turn.prompt) if turn.prompt is not None else "The scene goes on"
-    room = MESSAGE_LIMIT - len(author) - len(title) - len(footer or "")
-    pages = [discord.Embed(description=page, colour=COLOUR) for page in _pages(turn.reply, room)]
+    capacity = MESSAGE_LIMIT - len(author) - len(title) - len(footer or "")
+    pages = [
+        discord.Embed(description=page, colour=COLOUR) for page in _pages(turn.reply, capacity)
+    ]
     pages[0].title = title
     pages[0].set_author(name=author)
     if footer is not None:
@@ -66,12 +68,12 @@ def _embeds(turn: Turn, author: str, footer: str | None) -> list[discord.Embed]:
 
 
 def escape(line: str) -> str:
-    """Return one line of plain text such that Discord shows it as it is."""
+    """Escape one line of plain text, so that Discord shows no part of it as formatting."""
     return "".join(_escape_units(line))
 
 
-def plain(embeds: Iterable[discord.Embed]) -> str:
-    """Return the reply that embeds show, without what the setting of it added."""
+def reply_text(embeds: Iterable[discord.Embed]) -> str:
+    """Return the reply that embeds show, without the formatting that `embeds` added."""
     text = ""
     for embed in embeds:
         page = embed.description or ""
@@ -92,12 +94,12 @@ def one_line(text: str, limit: int) -> str:
 
 
 def _escape_units(line: str) -> Iterator[str]:
-    """Yield a line in pieces that may be cut between: characters with their escapes."""
+    """Yield the characters of a line with their escapes; text may be cut between them."""
     start = _LINE_START.match(line)
-    # The marker's last character is the one to disarm: for `1.` that is the dot.
+    # The last character of a list marker is escaped: for `1.` that is the dot.
     marked = (start.end() - (0 if line[start.end() - 1].isdigit() else 1)) if start else -1
-    for place, character in enumerate(line):
-        if place == marked or _SPECIAL.match(line, place):
+    for index, character in enumerate(line):
+        if index == marked or _SPECIAL.match(line, index):
             yield f"\\{character}"
         else:
             yield character
@@ -108,22 +110,22 @@ def _units(text: str, *, bold: bool) -> Iterator[str]:
     for number, line in enumerate(text.split("\n")):
         if number:
             yield "\n"
-        if bold and script.is_speaker(line, before):
+        if bold and transcript.is_speaker(line, before):
             yield f"**{escape(line)}**"
         else:
             yield from _escape_units(line)
         before = line
 
 
-def _pages(text: str, room: int) -> list[str]:
-    """Return `text` set as a script, on pages of at most 4096 and together `room` characters."""
+def _pages(text: str, capacity: int) -> list[str]:
+    """Format a script on pages of at most 4096, and together `capacity`, characters."""
     if not text.strip():
         return [_SILENCE]
     for bold in (True, False):
         units = list(_units(text, bold=bold))
-        if sum(map(len, units)) <= room:
+        if sum(map(len, units)) <= capacity:
             return list(_fill(units, DESCRIPTION_LIMIT))
-    # Escapes would overflow. A code block needs none, as long as no backtick ends it.
+    # Escapes would exceed the limit. A code block needs none, if no backtick can end it.
     width = DESCRIPTION_LIMIT - 2 * len(_FENCE) - 1
     plain = text.replace("`", "\N{MODIFIER LETTER GRAVE ACCENT}")
     return [f"{_FENCE}\n{page}{_FENCE}" for page in _fill(list(plain), width)]
@@ -137,7 +139,7 @@ def _fill(units: list[str], width: int) -> Iterator[str]:
         for size, unit in enumerate(units, start=1):
             length += len(unit)
             if length > width:
-                size -= 1  # noqa: PLW2901 - the unit that did not fit stays
+                size -= 1  # noqa: PLW2901 - the unit that does not fit goes to the next page
                 break
             if unit in cut and length > width // 2:
                 cut[unit] = size

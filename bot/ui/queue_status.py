@@ -1,41 +1,41 @@
-"""What is seen of a request that takes its time: its place in the line, and a way to stop it."""
+"""Show the status of a request that takes long: its queue position, and a button to stop it."""
 
 import asyncio
 import logging
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 import discord
 
-from ..core.inference import Wait
+from ..bard import Bard
+from ..concurrency import Wait
 from ..core.request_queue import Request
 from ..errors import StoppedError
-from .components import Button, may_decide, view_of
-from .responses import answer
-
-if TYPE_CHECKING:
-    from ..client import Bard
+from .components import Button, may_change, view_of
+from .responses import respond
 
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 2.0
-"""How long a request may take before anything is said of it."""
+"""Duration of a request before its status is shown."""
 EDIT_SECONDS = 1.25
-"""Discord takes about five edits in five seconds, and the reply is one of them."""
+"""Time between edits. Discord accepts about five in five seconds, the reply included."""
 
 AT_WORK = "I am at work upon your words."
 STOPPED = "The scene was stopped. Nothing of this turn is kept."
 TOO_LATE = "Too late to stop me: that turn is over, or its reply is on its way."
 NOT_YOURS = "Only who asked for this turn, or a moderator, may stop it."
 
+_NOBODY = discord.AllowedMentions.none()
+
 
 def describe(request: Request) -> str:
-    """Return what to tell the person who waits."""
-    place = request.position
-    return (
-        f"You are {_ordinal(place)} in line. A little patience, good friend." if place else AT_WORK
-    )
+    """Return the status of a request as text."""
+    position = request.position
+    if not position:
+        return AT_WORK
+    return f"You are {_ordinal(position)} in line. A little patience, good friend."
 
 
 def _ordinal(number: int) -> str:
@@ -43,38 +43,94 @@ def _ordinal(number: int) -> str:
     return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
-class Progress:
-    """Shows how an acknowledged request stands, while the context lasts.
+class Target(Protocol):
+    """A message that shows a status."""
 
-    A request that was stopped ends the context quietly, and its message says so. If another
-    error ends it, a message that told of progress is removed, for the error has its own answer.
+    async def update(self, text: str, view: discord.ui.View | None) -> None:
+        """Show a text with buttons."""
+        ...
+
+    async def clear(self) -> None:
+        """Delete the message, unless it shows no status."""
+        ...
+
+
+class ResponseTarget:
+    """The interaction's response, which the reply will replace."""
+
+    def __init__(self, interaction: discord.Interaction[Any]) -> None:
+        self._interaction = interaction
+        self._shown = False
+
+    async def update(self, text: str, view: discord.ui.View | None) -> None:
+        """Edit the response."""
+        await self._interaction.edit_original_response(
+            content=text, view=view, allowed_mentions=_NOBODY
+        )
+        self._shown = True
+
+    async def show_reply(
+        self, embeds: list[discord.Embed], view: discord.ui.View
+    ) -> discord.InteractionMessage:
+        """Replace the status with a reply, which `clear` does not delete."""
+        message = await self._interaction.edit_original_response(
+            content=None, embeds=embeds, view=view, allowed_mentions=_NOBODY
+        )
+        self._shown = False
+        return message
+
+    async def clear(self) -> None:
+        """Delete the response, so that an error's own response is the only one."""
+        if self._shown:
+            await self._interaction.delete_original_response()
+
+
+class FollowupTarget:
+    """An ephemeral follow-up, for an interaction whose response is a reply that stays."""
+
+    def __init__(self, interaction: discord.Interaction[Any]) -> None:
+        self._interaction = interaction
+        self._message: discord.WebhookMessage | None = None
+
+    async def update(self, text: str, view: discord.ui.View | None) -> None:
+        """Send the follow-up, or edit it."""
+        if self._message is not None:
+            await self._message.edit(content=text, view=view, allowed_mentions=_NOBODY)
+            return
+        self._message = await self._interaction.followup.send(
+            text,
+            view=view or discord.utils.MISSING,
+            ephemeral=True,
+            wait=True,
+            allowed_mentions=_NOBODY,
+        )
+
+    async def clear(self) -> None:
+        """Delete the follow-up."""
+        if self._message is not None:
+            await self._message.delete()
+
+
+class QueueStatus:
+    """Update a target with a request's status while the context lasts.
+
+    A stopped request ends the context without an error, and the target says so. Another error
+    clears the target and propagates.
 
     Args:
-        interaction: Acknowledged.
-        request: What is told of.
-        wait: See `Wait`.
-        beside: Tell it to the person alone, in a message of its own, because the interaction's
-            message is a reply that stands.
+        target: The message.
+        request: The request.
+        wait: See `bot.concurrency.Wait`.
     """
 
-    def __init__(
-        self,
-        interaction: discord.Interaction["Bard"],
-        request: Request,
-        wait: Wait,
-        *,
-        beside: bool = False,
-    ) -> None:
-        self._interaction = interaction
-        self._beside = beside
-        self._word: discord.WebhookMessage | None = None
+    def __init__(self, target: Target, request: Request, wait: Wait) -> None:
+        self._target = target
         self._request = request
         self._wait = wait
-        self._shown = ""
         self._editing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        self._following = asyncio.create_task(self._follow())
+        self._updater = asyncio.create_task(self._update())
         return self
 
     async def __aexit__(
@@ -83,91 +139,52 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        await self._end()
-        match error:
-            case StoppedError():
-                await self._edit(STOPPED, None)
-                return True
-            case Exception() if self._shown and not self._beside:
-                await self._remove()
-        if self._word is not None:
-            await self._remove()
+        await self.stop()
+        if isinstance(error, StoppedError):
+            await self._target.update(STOPPED, None)
+            return True
+        if isinstance(error, Exception) or isinstance(self._target, FollowupTarget):
+            await self._clear()
         return False
 
-    async def _remove(self) -> None:
-        try:
-            if self._word is not None:
-                await self._word.delete()
-            else:
-                await self._interaction.delete_original_response()
-        except discord.HTTPException as gone:
-            log.warning("Could not remove a word of progress: %s", gone)
-
-    async def replace(
-        self, embeds: list[discord.Embed], view: discord.ui.View
-    ) -> discord.InteractionMessage:
-        """Show a reply in the place of what was told so far, and tell no more."""
-        await self._end()
-        message = await self._interaction.edit_original_response(
-            content=None,
-            embeds=embeds,
-            view=view,
-            allowed_mentions=discord.AllowedMentions.none(),
-        )
-        self._shown = ""
-        return message
-
-    async def _end(self) -> None:
-        # An edit that is cut off could arrive after the reply and undo it.
+    async def stop(self) -> None:
+        """Stop updating, after an edit in progress: it could arrive after the reply and undo it."""
         async with self._editing:
-            self._following.cancel()
+            self._updater.cancel()
 
-    async def _follow(self) -> None:
+    async def _clear(self) -> None:
+        try:
+            await self._target.clear()
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            log.warning("Could not delete the status of a request: %s", error)
+
+    async def _update(self) -> None:
+        shown = ""
         await self._wait(asyncio.sleep(PATIENCE_SECONDS))
         try:
             while True:
-                await self._tell(describe(self._request))
+                text = describe(self._request)
+                if text != shown:
+                    async with self._editing:
+                        stop = StopButton("Stop", f"bard:stop:{self._request.id}")
+                        await self._target.update(text, view_of(stop))
+                        shown = text
                 await self._wait(asyncio.sleep(EDIT_SECONDS))
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            log.warning("Could not tell of progress: %s", error)
-
-    async def _tell(self, text: str) -> None:
-        if text == self._shown:
-            return
-        async with self._editing:
-            stop = StopButton("Stop", f"bard:stop:{self._request.id}")
-            await self._edit(text, view_of(stop))
-            self._shown = text
-
-    async def _edit(self, text: str, view: discord.ui.View | None) -> None:
-        nobody = discord.AllowedMentions.none()
-        if not self._beside:
-            await self._interaction.edit_original_response(
-                content=text, view=view, allowed_mentions=nobody
-            )
-        elif self._word is not None:
-            await self._word.edit(content=text, view=view, allowed_mentions=nobody)
-        else:
-            self._word = await self._interaction.followup.send(
-                text,
-                view=view or discord.utils.MISSING,
-                ephemeral=True,
-                wait=True,
-                allowed_mentions=nobody,
-            )
+            log.warning("Could not show the status of a request: %s", error)
 
 
 class StopButton(Button, template=r"bard:stop:(?P<request>[0-9]+)"):
-    """Stops a request, waiting or at work; known again after a restart, when it is too late."""
+    """Stop a request that waits or runs. After a restart it responds that it is too late."""
 
-    async def press(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Stop the request, if it is the person's to stop."""
-        request = interaction.client.queue.find(int(self["request"]))
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
+        """Stop the request if the person may."""
+        request = bard.queue.find(int(self["request"]))
         if request is None:
-            await answer(interaction, TOO_LATE)
-        elif not may_decide(interaction, request.user_id):
-            await answer(interaction, NOT_YOURS)
+            await respond(interaction, TOO_LATE)
+        elif not may_change(interaction, request.user_id):
+            await respond(interaction, NOT_YOURS)
         elif not request.stop():
-            await answer(interaction, TOO_LATE)
+            await respond(interaction, TOO_LATE)
         else:
             await interaction.response.defer()

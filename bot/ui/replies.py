@@ -1,86 +1,93 @@
-"""A reply of the bard as a message: how it is sent, and what the buttons under it do."""
+"""Send replies as messages, and handle the buttons below them."""
 
-from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import discord
 
-from ..core.admission import admitted
-from ..core.scenes import Show, Spot
-from ..errors import SceneError
-from ..storage.turns import Ask, Turn
-from . import embeds as rendering
-from .components import Button, may_decide, view_of
-from .queue_status import Progress
-from .responses import answer
+from ..bard import Bard
+from ..core.request_queue import Request
+from ..core.scenes import MessageRef, Show
+from ..errors import Reason, RejectedError
+from ..storage.guild_settings import Rules
+from ..storage.turns import Turn, TurnRequest
+from .components import Button, bard_of, may_change, view_of
+from .embeds import embeds, headline
+from .queue_status import FollowupTarget, QueueStatus, ResponseTarget
+from .responses import respond
 
-if TYPE_CHECKING:
-    from ..client import Bard
-
-NOT_YOURS = (
-    "That is for whoever asked for this speech, and for the moderators here. "
-    "You may press Continue, or ask me yourself with `/bard`."
-)
-NOT_FOR_ALL = (
-    "In this server the buttons are for whoever asked for the speech, and for the moderators. "
-    "Ask me yourself with `/bard`."
-)
+SHORTENED = "Here my replies end at {limit:,} characters."
 
 
-def ask_of(
-    interaction: discord.Interaction["Bard"],
+async def reply_to(
+    interaction: discord.Interaction[Any],
     prompt: str | None,
     *,
     max_chars: int | None = None,
     temperature: float | None = None,
     seed: int | None = None,
     fresh: bool = False,
-) -> Ask:
-    """Return what somebody asks for by an interaction, where it took place.
+) -> None:
+    """Play a turn in response to an interaction that is not acknowledged yet.
 
-    What they leave open is as the server's managers have set it.
+    Options of None take the defaults of the place.
+
+    Raises:
+        RejectedError: The request is not accepted, or there is no scene to continue.
     """
-    rules = interaction.client.guild_settings.rules(interaction.guild_id)
-    return Ask(
+    bard = bard_of(interaction)
+    rules = bard.guild_settings.rules(interaction.guild_id)
+    limit = rules.reply_chars(max_chars)
+    request = TurnRequest(
         guild_id=interaction.guild_id,
         channel_id=interaction.channel_id or 0,
         user_id=interaction.user.id,
-        # A lone surrogate, which JSON can carry, has no place in SQLite or in an answer.
+        # JSON can carry a lone surrogate, which neither SQLite nor a message can.
         prompt=None if prompt is None else prompt.encode(errors="replace").decode(),
-        max_chars=rules.usual_chars if max_chars is None else max_chars,
+        max_chars=limit,
         temperature=rules.temperature if temperature is None else temperature,
         seed=seed,
         fresh=fresh,
     )
-
-
-async def perform(interaction: discord.Interaction["Bard"], ask: Ask) -> None:
-    """Play a turn as the answer to an interaction, which is not acknowledged yet.
-
-    Raises:
-        RefusedError, CommandOnCooldown: It is not taken on.
-        SceneError: There is no scene to continue.
-    """
-    client = interaction.client
-    rules = client.guild_settings.rules(interaction.guild_id)
-    allowed = replace(ask, max_chars=min(ask.max_chars, rules.max_chars))
-    with admitted(interaction, rules) as request:
+    with accept(interaction, bard, rules) as queued:
         await interaction.response.defer(thinking=True)
-        async with Progress(interaction, request, client.wait) as progress:
+        target = ResponseTarget(interaction)
+        async with QueueStatus(target, queued, bard.wait) as status:
 
             async def show(turn: Turn, dropped: str) -> int:
-                author = rendering.headline(turn, interaction.user.display_name)
-                pages = rendering.embeds(turn, author=author, dropped=dropped)
-                return (await progress.replace(pages, controls(turn))).id
+                await status.stop()
+                author = headline(turn, interaction.user.display_name)
+                pages = embeds(turn, author=author, dropped=dropped)
+                return (await target.show_reply(pages, reply_view(turn))).id
 
-            await client.scenes.play(allowed, show, request)
-            if allowed != ask:
-                await answer(interaction, f"Here my replies end at {rules.max_chars:,} characters.")
+            await bard.scenes.play(request, show, queued)
+            if max_chars is not None and max_chars > limit:
+                await respond(interaction, SHORTENED.format(limit=limit))
 
 
-def controls(turn: Turn) -> discord.ui.View:
-    """Return the buttons under a turn."""
+@contextmanager
+def accept(interaction: discord.Interaction[Any], bard: Bard, rules: Rules) -> Iterator[Request]:
+    """Hold a place in the queue for an interaction.
+
+    Called before the acknowledgement, so that a rejection is visible to the sender alone.
+
+    Raises:
+        RejectedError: See `Admission.accept`.
+    """
+    parent_id = getattr(interaction.channel, "parent_id", None)
+    with bard.admission.accept(
+        interaction.id,
+        user_id=interaction.user.id,
+        guild_id=interaction.guild_id,
+        channels={channel for channel in (interaction.channel_id, parent_id) if channel},
+        rules=rules,
+    ) as request:
+        yield request
+
+
+def reply_view(turn: Turn) -> discord.ui.View:
+    """Return the buttons below a turn."""
     style = discord.ButtonStyle
     buttons: list[Button] = [
         Continue("Continue", f"bard:continue:{turn.id}", style.primary),
@@ -90,95 +97,98 @@ def controls(turn: Turn) -> discord.ui.View:
         take = f"bard:take:{turn.id}:"
         first, last = turn.take == 1, turn.take == turn.takes
         buttons += [
-            Choose("◀ Earlier take", f"{take}{turn.take - 1}", disabled=first),
-            Choose("Later take ▶", f"{take}{turn.take + 1}", disabled=last),
+            ShowTake("◀ Earlier take", f"{take}{turn.take - 1}", disabled=first),
+            ShowTake("Later take ▶", f"{take}{turn.take + 1}", disabled=last),
         ]
     buttons.append(Delete("Delete", f"bard:delete:{turn.id}", style.danger))
     return view_of(*buttons)
 
 
 class Continue(Button, template=r"bard:continue:(?P<turn>[0-9]+)"):
-    """Lets the scene go on, in a message of its own. For everyone, unless a server restricts it."""
+    """Continue the scene in a new message. For everyone, unless the server restricts it."""
 
-    async def press(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Play another turn, of the length and temperature of this one."""
-        # Before the acknowledgement, which everyone sees: a refusal is for one person alone.
-        turn = await interaction.client.scenes.find_in_scene(_spot(interaction, int(self["turn"])))
-        rules = interaction.client.guild_settings.rules(interaction.guild_id)
-        if rules.buttons != "everyone" and not may_decide(interaction, turn.user_id):
-            raise SceneError(NOT_FOR_ALL)
-        ask = ask_of(interaction, None, max_chars=turn.max_chars, temperature=turn.temperature)
-        await perform(interaction, ask)
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
+        """Play another turn with the length and temperature of this one."""
+        # Before the acknowledgement, which is public, so that a rejection is private.
+        turn = await bard.scenes.find_in_scene(_message_ref(interaction, int(self["turn"])))
+        rules = bard.guild_settings.rules(interaction.guild_id)
+        if rules.buttons != "everyone" and not may_change(interaction, turn.user_id):
+            raise RejectedError(Reason.BUTTONS_RESTRICTED)
+        await reply_to(interaction, None, max_chars=turn.max_chars, temperature=turn.temperature)
 
 
 class Reroll(Button, template=r"bard:reroll:(?P<turn>[0-9]+)"):
-    """Plays the turn again, in place. For who asked and for moderators."""
+    """Generate another take of the turn. For its requester and moderators."""
 
-    async def press(self, interaction: discord.Interaction["Bard"]) -> None:
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Show a new take; the earlier ones are kept."""
-        client = interaction.client
-        spot = await _check(interaction, int(self["turn"]))
-        rules = client.guild_settings.rules(interaction.guild_id)
-        with admitted(interaction, rules) as request:
+        ref = await _changeable(interaction, bard, int(self["turn"]))
+        rules = bard.guild_settings.rules(interaction.guild_id)
+        with accept(interaction, bard, rules) as request:
             await interaction.response.defer()
-            async with Progress(interaction, request, client.wait, beside=True):
-                await client.scenes.reroll(spot, _show_take(interaction), request)
+            async with QueueStatus(FollowupTarget(interaction), request, bard.wait):
+                await bard.scenes.reroll(ref, rules.max_chars, _show_in_place(interaction), request)
 
 
-class Choose(Button, template=r"bard:take:(?P<turn>[0-9]+):(?P<take>[0-9]+)"):
-    """Leafs to another take. For who asked and for moderators: the scene remembers it instead."""
+class ShowTake(Button, template=r"bard:take:(?P<turn>[0-9]+):(?P<take>[0-9]+)"):
+    """Show another take, which becomes part of the scene. For its requester and moderators."""
 
-    async def press(self, interaction: discord.Interaction["Bard"]) -> None:
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Show the take."""
-        spot = await _check(interaction, int(self["turn"]))
+        ref = await _changeable(interaction, bard, int(self["turn"]))
         await interaction.response.defer()
-        await interaction.client.scenes.choose(spot, int(self["take"]), _show_take(interaction))
+        await bard.scenes.select_take(ref, int(self["take"]), _show_in_place(interaction))
 
 
 class Delete(Button, template=r"bard:delete:(?P<turn>[0-9]+)"):
-    """Takes the turn out of the channel and of memory. For who asked and for moderators."""
+    """Delete the message and the turn. For its requester and moderators."""
 
-    async def press(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Delete the message, then forget the words."""
-        spot = await _check(interaction, int(self["turn"]))
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
+        """Delete the message, then the stored turn."""
+        ref = await _changeable(interaction, bard, int(self["turn"]))
         await interaction.response.defer()
 
-        async def erase() -> None:
-            with suppress(discord.NotFound):  # somebody was quicker
-                # The message with the button: this reaches it where the bot is no member, too.
+        async def delete_message() -> None:
+            with suppress(discord.NotFound):  # somebody else has deleted it
+                # The message with the button: this works where the bot is no member, too.
                 await interaction.delete_original_response()
 
-        await interaction.client.scenes.remove(spot, erase)
+        await bard.scenes.delete(ref, delete_message)
 
 
-def _spot(interaction: discord.Interaction["Bard"], turn_id: int) -> Spot:
+def _message_ref(interaction: discord.Interaction[Any], turn_id: int) -> MessageRef:
     assert interaction.message is not None  # noqa: S101 - buttons are on messages
-    return Spot(turn_id, interaction.channel_id or 0, interaction.message.id)
+    return MessageRef(turn_id, interaction.channel_id or 0, interaction.message.id)
 
 
-async def _check(interaction: discord.Interaction["Bard"], turn_id: int) -> Spot:
-    """Return where a turn is that a press is to change.
+async def _changeable(
+    interaction: discord.Interaction[Any], bard: Bard, turn_id: int
+) -> MessageRef:
+    """Return the message of a turn that a press is about to change.
 
     Raises:
-        SceneError: The person may not change it, or it is no longer remembered.
+        RejectedError: The person may not change it, or it was deleted.
     """
-    spot = _spot(interaction, turn_id)
-    turn = await interaction.client.scenes.find(spot)
-    if not may_decide(interaction, turn.user_id):
-        raise SceneError(NOT_YOURS)
-    return spot
+    ref = _message_ref(interaction, turn_id)
+    turn = await bard.scenes.find(ref)
+    if not may_change(interaction, turn.user_id):
+        raise RejectedError(Reason.NOT_REQUESTER)
+    return ref
 
 
-def _show_take(interaction: discord.Interaction["Bard"]) -> Show:
-    """Return what shows another take where the button is; the line above it stays as it was."""
+def _show_in_place(interaction: discord.Interaction[Any]) -> Show:
+    """Return a function that shows a take in the pressed button's message.
+
+    The line above the reply, which has the name of the requester, stays.
+    """
     assert interaction.message is not None  # noqa: S101 - buttons are on messages
     above = [embed.author.name for embed in interaction.message.embeds if embed.author.name]
 
     async def show(turn: Turn, dropped: str) -> int:
-        author = above[0] if above else rendering.headline(turn, "")
+        author = above[0] if above else headline(turn, "")
         message = await interaction.edit_original_response(
-            embeds=rendering.embeds(turn, author=author, dropped=dropped),
-            view=controls(turn),
+            embeds=embeds(turn, author=author, dropped=dropped),
+            view=reply_view(turn),
             allowed_mentions=discord.AllowedMentions.none(),
         )
         return message.id

@@ -1,173 +1,165 @@
-"""The command tree: answers for every failure, and syncs only what changed."""
+"""Respond to interactions: acknowledge errors, word rejections, log what is unexpected."""
 
-import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
+import aiohttp
 import discord
 from discord import app_commands
 
-from ..errors import RefusedError, SceneError
-
-if TYPE_CHECKING:
-    from ..client import Bard
+from ..errors import Reason, RejectedError
 
 log = logging.getLogger(__name__)
 
-# An interaction that Discord no longer knows: answered too late, or its token has run out.
+# Codes for an interaction that Discord no longer knows: acknowledged too late, or expired.
 _GONE = frozenset({10008, 10015, 10062, 50027})
 
-_DEFINING = (
-    "name",
-    "name_localizations",
-    "description",
-    "description_localizations",
-    "options",
-    "nsfw",
-    "default_member_permissions",
-)
+REJECTIONS: Mapping[Reason, str] = {
+    Reason.CLOSING: (
+        "I am called from the stage this very moment. Ask me again when I am back, in a minute."
+    ),
+    Reason.WRONG_CHANNEL: "This is no stage of mine. In this server I play in: {places}",
+    Reason.COOLDOWN: "Patience, gentle friend: I may speak to you again in {seconds} s.",
+    Reason.TOO_MANY_REQUESTS: (
+        "Two of your requests are with me already, good friend: "
+        "let me finish one of them, or stop it, before the next."
+    ),
+    Reason.QUEUE_FULL: (
+        "The whole house calls for me at once, and my list is full. Ask me again in a minute."
+    ),
+    Reason.NO_TEXT: (
+        "I find no words in that message for me to go on from. "
+        "Choose one with text in it, or begin with `/bard`."
+    ),
+    Reason.NO_SCENE: "There is no scene here yet for me to continue. Begin one with `/bard`.",
+    Reason.SCENE_OVER: (
+        "That scene is over. Go on with the one now played here by `/scene continue`, "
+        "or begin another with `/bard`."
+    ),
+    Reason.TURN_FORGOTTEN: (
+        "That speech has left my memory: it was deleted or forgotten. Begin anew with `/bard`."
+    ),
+    Reason.NOTHING_TO_READ: "There is no scene here to read. Begin one with `/bard`.",
+    Reason.NOTHING_STORED: "I remember nothing of you.",
+    Reason.NOT_REQUESTER: (
+        "That is for whoever asked for this speech, and for the moderators here. "
+        "You may press Continue, or ask me yourself with `/bard`."
+    ),
+    Reason.BUTTONS_RESTRICTED: (
+        "In this server the buttons are for whoever asked for the speech, and for the moderators. "
+        "Ask me yourself with `/bard`."
+    ),
+    Reason.NOT_MODERATOR: (
+        "To forget a whole channel is for its moderators, who may manage messages in it. "
+        "You may have your own words forgotten: choose them in `/scene forget`."
+    ),
+    Reason.NOT_MANAGER: (
+        "These settings need the permission Manage Server. Ask someone who has it."
+    ),
+    Reason.NOT_OWNER: (
+        "Training is only for the owner of this bot: the owner or team of its application, or the "
+        "people listed in BARD_OWNER_IDS. `/bard` is open to you."
+    ),
+    Reason.RUN_ACTIVE: (
+        "A training run is active, and only one can be. `/train status` shows it, "
+        "`/train cancel` stops it."
+    ),
+    Reason.NO_ACTIVE_RUN: "No training run is active. `/train start` starts one.",
+    Reason.NOTHING_TO_RESUME: (
+        "There is no unfinished training run to resume. Leave out `resume` to start a new one."
+    ),
+    Reason.RUN_NOT_STARTED: "The training run could not be started: {problem}.",
+    Reason.UNKNOWN_RUN: "There is no training run {run_id}. `/train history` lists them.",
+    Reason.RUN_NOT_FINISHED: "Run {run_id} is {state}: only a finished run can be {action}.",
+    Reason.RUN_IN_USE: (
+        "Run {run_id} is active, or `/train rollback` may return to it; it cannot be discarded."
+    ),
+    Reason.RUN_PROMOTED_ALREADY: "Run {run_id} is active already.",
+    Reason.RUN_DAMAGED: (
+        "The weights of run {run_id} are missing or damaged. The active weights stay."
+    ),
+    Reason.NOTHING_TO_ROLL_BACK: "No run is promoted: the configured weights are active.",
+    Reason.NO_EARLIER_WEIGHTS: (
+        "The earlier weights are missing or damaged. The active weights stay."
+    ),
+    Reason.NOT_A_TEXT_FILE: (
+        "A corpus is a text file: .txt, UTF-8, at most 8 MB. This attachment is not."
+    ),
+    Reason.CORPUS_WITH_RESUME: (
+        "A run resumes with the text that it started with: leave out `corpus`."
+    ),
+}
+"""The text of each rejection: in character for players, plain for owners and managers."""
 
 NOT_ALLOWED = (
     "This stage is barred to me: I lack a permission here. "
     "Ask whoever manages the server to let me view this channel and send messages in it."
 )
-LEAVING = "I am called from the stage this very moment. Ask me again when I am back, in a minute."
-NOT_YOURS = "That part is not yours to play: this command is not open to you here."
-OLD_SCRIPT = (
+NOT_OPEN = "That part is not yours to play: this command is not open to you here."
+OUTDATED = (
     "My part was rewritten a moment ago, and this command is of the old script. "
     "Reload Discord (Ctrl+R) and try again."
 )
-UNFORESEEN = (
+UNEXPECTED = (
     "Alas, the scene broke off: something failed on my side, and it is no fault of yours. "
     "Please try again; if it fails again, give the bot's owner this id."
 )
 
 
-class BardTree(app_commands.CommandTree["Bard"]):
-    """The bard's commands, in servers and private channels, for servers and for users."""
-
-    def __init__(self, client: "Bard") -> None:
-        super().__init__(
-            client,
-            allowed_contexts=app_commands.AppCommandContext(
-                guild=True, dm_channel=True, private_channel=True
-            ),
-            allowed_installs=app_commands.AppInstallationType(guild=True, user=True),
-        )
-
-    async def interaction_check(self, interaction: discord.Interaction["Bard"], /) -> bool:
-        """Take a request on, unless the bot is about to leave, which it then says."""
-        if self.client.closing:
-            # Suggestions while somebody types can only be suggestions.
-            if interaction.type is not discord.InteractionType.autocomplete:
-                await answer(interaction, LEAVING)
-            return False
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine runs in one
-        self.client.answering.add(task)
-        task.add_done_callback(self.client.answering.discard)
-        return True
-
-    async def on_error(
-        self, interaction: discord.Interaction["Bard"], error: app_commands.AppCommandError, /
-    ) -> None:
-        """Tell the user, once, what went wrong; an unforeseen error is logged under an id."""
-        cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
-        await explain(interaction, cause)
-
-    async def sync_if_changed(self, guild: discord.abc.Snowflake | None = None) -> bool:
-        """Send the commands to Discord if they differ from what it holds; return whether."""
-        # The raw answer: discord.py's model of it loses fields (nsfw, permissions) and, in
-        # 2.7.1, misreads the contexts.
-        http, application_id = self.client.http, self.client.application_id
-        assert application_id is not None  # noqa: S101 - known since the login
-        held: Sequence[Mapping[str, Any]]
-        if guild is None:
-            held = await http.get_global_commands(application_id)
-        else:
-            self.copy_global_to(guild=guild)
-            held = await http.get_guild_commands(application_id, guild.id)
-        wanted = [command.to_dict(self) for command in self.get_commands(guild=guild)]
-        changed = _canonical(held, guild) != _canonical(wanted, guild)
-        if changed:
-            await self.sync(guild=guild)
-        log.info("Commands %s", "synced" if changed else "unchanged")
-        return changed
+def rejection_text(error: RejectedError) -> str:
+    """Return the text of a rejection."""
+    details = dict(error.details)
+    match error.reason:
+        case Reason.WRONG_CHANNEL:
+            channels = error.details["channels"]
+            assert isinstance(channels, frozenset)  # noqa: S101 - see Reason
+            details["places"] = ", ".join(f"<#{channel}>" for channel in sorted(channels))
+        case Reason.COOLDOWN:
+            seconds = error.details["seconds"]
+            assert isinstance(seconds, float)  # noqa: S101 - see Reason
+            details["seconds"] = math.ceil(seconds)
+    return REJECTIONS[error.reason].format_map(details)
 
 
-async def answer(interaction: discord.Interaction[Any], text: str) -> None:
-    """Say something to the user alone, in whichever way the interaction still allows."""
+async def respond(interaction: discord.Interaction[Any], text: str) -> None:
+    """Send an ephemeral text, as the response or as a follow-up."""
     nobody = discord.AllowedMentions.none()
     try:
         if interaction.response.is_done():
             await interaction.followup.send(text, ephemeral=True, allowed_mentions=nobody)
         else:
             await interaction.response.send_message(text, ephemeral=True, allowed_mentions=nobody)
-    except discord.HTTPException as error:
-        log.warning("Could not answer an interaction: %s", error)
+    except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+        log.warning("Could not respond to an interaction: %s", error)
 
 
-async def explain(interaction: discord.Interaction[Any], cause: Exception) -> None:
-    """Tell the user what went wrong with a command or a button."""
-    if isinstance(cause, discord.HTTPException) and cause.code in _GONE:
-        log.warning("The interaction was gone before its answer: %s", cause)
+async def respond_to_error(interaction: discord.Interaction[Any], error: Exception) -> None:
+    """Respond to the failure of a command, button or form; log what is unexpected."""
+    if isinstance(error, app_commands.CommandInvokeError):
+        error = error.original
+    if isinstance(error, discord.HTTPException) and error.code in _GONE:
+        log.warning("Discord no longer knows the interaction: %s", error)
         return
-    await answer(interaction, _describe(cause))
+    await respond(interaction, _error_text(error))
 
 
-def _describe(cause: Exception) -> str:
-    """Return what to tell the user; logs the cause under an id, unless it is the user's to mend."""
+def _error_text(error: Exception) -> str:
+    """Return the text for an error; log the error under the id in the text, unless foreseen."""
     error_id = secrets.token_hex(4)
     level = logging.WARNING
-    match cause:
-        case SceneError() | RefusedError():
-            return str(cause)
-        case app_commands.CommandOnCooldown():
-            seconds = math.ceil(cause.retry_after)
-            return f"Patience, gentle friend: I may speak to you again in {seconds} s."
-        case app_commands.BotMissingPermissions() | discord.Forbidden():
+    match error:
+        case RejectedError():
+            return rejection_text(error)
+        case discord.Forbidden():
             text = NOT_ALLOWED
         case app_commands.CommandSignatureMismatch() | app_commands.CommandNotFound():
-            text = OLD_SCRIPT
+            text = OUTDATED
         case app_commands.CheckFailure():
-            text = NOT_YOURS
+            text = NOT_OPEN
         case _:
-            level, text = logging.ERROR, UNFORESEEN
-    log.log(level, "Error %s in an interaction", error_id, exc_info=cause)
+            level, text = logging.ERROR, UNEXPECTED
+    log.log(level, "Error %s in an interaction", error_id, exc_info=error)
     return f"{text} Error id: `{error_id}`"
-
-
-def _canonical(
-    commands: Iterable[Mapping[str, Any]], guild: discord.abc.Snowflake | None
-) -> dict[tuple[int, str], dict[str, Any]]:
-    """Return commands by type and name, with what defines them and no defaults."""
-    result = {}
-    for command in commands:
-        plain = {key: command.get(key) for key in _DEFINING}
-        if command.get("default_member_permissions") is not None:
-            plain["default_member_permissions"] = str(command["default_member_permissions"])
-        for key in ("contexts", "integration_types"):
-            # A server's commands have neither.
-            plain[key] = sorted(command.get(key) or ()) if guild is None else None
-        result[command["type"], command["name"]] = _without_defaults(plain)
-    return result
-
-
-def _without_defaults(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    match value:
-        case Mapping():
-            kept = {key: _without_defaults(item) for key, item in value.items()}
-            # Compared by identity: a smallest value of 0 equals False.
-            absent = (None, False)
-            return {
-                key: item
-                for key, item in kept.items()
-                if item not in ([], {}, "") and not any(item is nothing for nothing in absent)
-            }
-        case list():
-            return [_without_defaults(item) for item in value]
-        case _:
-            return value

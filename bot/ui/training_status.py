@@ -1,15 +1,16 @@
-"""A training run as a message that follows it, from its start to what came of it."""
+"""Show a training run in a message: its progress, its end, and the decision about its weights."""
 
 import asyncio
 import io
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import discord
 
-from ..core.training_runner import Live, is_better
-from ..errors import RefusedError
+from ..bard import Bard
+from ..core.training_runner import ActiveRun, is_better
+from ..errors import Reason, RejectedError
 from ..storage.runs import Run
 from .components import Button, view_of
 from .embeds import escape, one_line
@@ -17,86 +18,96 @@ from .embeds import escape, one_line
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ..client import Bard
-
 log = logging.getLogger(__name__)
 
 EDIT_SECONDS = 5.0
-BAR = 20
-"""Characters of the progress bar."""
+"""Time between edits of the message."""
+BAR_CHARS = 20
+"""Length of the progress bar."""
 _SAMPLE_LINES = 8
+_CHART_ALT = "A chart of the training loss and the held-out loss over the steps of the run."
 
-OWNERS_ONLY = (
-    "My schooling is for those who own me: the owner or team of this bot's application, or whom "
-    "they named in BARD_OWNER_IDS. You are none of them; `/bard` is open to you."
-)
-PROMOTED = "Promoted: from the next request on I speak with these weights, {weights}."
-DISCARDED = "Discarded: run {id} and its weights are gone."
+PROMOTED = "Promoted: the weights {weights} are active from the next request on."
+DISCARDED = "Discarded: the weights of run {id} are deleted."
 
 
-async def require_owner(interaction: discord.Interaction["Bard"]) -> None:
-    """Raise `RefusedError` unless the person owns the bot."""
-    if not await interaction.client.is_owner(interaction.user):
-        raise RefusedError(OWNERS_ONLY)
+async def require_owner(interaction: discord.Interaction[Any], bard: Bard) -> None:
+    """Raise `RejectedError` unless the person owns the bot.
+
+    Owners are the people in BARD_OWNER_IDS or, without it, the owners of the host.
+    """
+    owner_ids = bard.settings.owner_ids
+    if owner_ids:
+        owner = interaction.user.id in owner_ids
+    else:
+        owner = await interaction.client.is_owner(interaction.user)
+    if not owner:
+        raise RejectedError(Reason.NOT_OWNER)
 
 
-class LiveMessage:
-    """Shows a run in the answer to an acknowledged interaction.
+class TrainingStatus:
+    """Update the response of an acknowledged interaction with a run's status until its end.
 
-    Once the interaction's token has run out the message is edited as any of the channel's, and
-    where the bot may not do that it stands still.
+    After the interaction's token has expired, the message is edited through its channel, as far
+    as the bot may do that.
     """
 
-    def __init__(self, interaction: discord.Interaction["Bard"], live: Live) -> None:
+    def __init__(
+        self, interaction: discord.Interaction[Any], bard: Bard, active: ActiveRun
+    ) -> None:
         self._interaction = interaction
-        self._bot = interaction.client
-        self._live = live
+        self._bard = bard
+        self._active = active
         self._message: discord.Message | None = None
-        self._mute = False
+        self._editable = True
 
-    def begin(self) -> None:
-        """Follow the run in a task of its own."""
-        task = asyncio.create_task(self._follow(), name=f"message of run {self._live.run.id}")
-        self._bot.watching.add(task)
-        task.add_done_callback(self._bot.watching.discard)
+    def start(self) -> None:
+        """Update the message in a task of its own."""
+        task = asyncio.create_task(self._run(), name=f"message of run {self._active.run.id}")
+        self._bard.track(task)
 
-    async def _follow(self) -> None:
+    async def _run(self) -> None:
         try:
-            await self._show_until_ended()
+            await self._update_until_end()
+            await self._show_end()
         except Exception:
-            log.exception("Run %d cannot be shown any more", self._live.run.id)
+            log.exception("Run %d cannot be shown any more", self._active.run.id)
 
-    async def _show_until_ended(self) -> None:
+    async def _update_until_end(self) -> None:
         shown = ""
-        while not self._live.ended.done():
-            text = describe(self._live)
-            if text != shown and await self._show(text):
+        while not self._active.ended.done():
+            text = describe_progress(self._active)
+            if text != shown and await self._edit(text):
                 shown = text
-            await self._bot.wait(asyncio.wait({self._live.ended}, timeout=EDIT_SECONDS))
-        run = self._live.ended.result()
-        chart = await self._bot.training.chart(run.id) if run.state == "finished" else None
-        speaks = await speaking(self._bot) == run.id
-        text = conclude(run, self._live.samples, speaks=speaks)
-        view = None if speaks else decision(run)
-        if not await self._show(text, chart, view) and chart is not None:
-            # It may lack the permission to attach files alone.
-            self._mute = False
-            await self._show(text, None, view)
+            await self._bard.wait(asyncio.wait({self._active.ended}, timeout=EDIT_SECONDS))
 
-    async def _show(
+    async def _show_end(self) -> None:
+        run = self._active.ended.result()
+        chart = await self._bard.training.chart(run.id) if run.state == "finished" else None
+        promoted = await self._bard.promotions.active() == run.id
+        text = describe_end(run, self._active.samples, promoted=promoted)
+        view = None if promoted else decision_view(run)
+        if not await self._edit(text, chart, view) and chart is not None:
+            # The bot may lack only the permission to attach files.
+            self._editable = True
+            await self._edit(text, None, view)
+
+    async def _edit(
         self, text: str, chart: bytes | None = None, view: discord.ui.View | None = None
     ) -> bool:
-        """Edit the message; return whether that worked."""
-        if self._mute:
+        """Edit the message; return whether that succeeded."""
+        if not self._editable:
             return False
         files = []
         if chart is not None:
-            files = [discord.File(io.BytesIO(chart), "losses.png", description=_CHART)]
+            files = [discord.File(io.BytesIO(chart), "losses.png", description=_CHART_ALT)]
         expired = self._interaction.is_expired()
-        edit: Callable[..., Awaitable[discord.Message]] = self._interaction.edit_original_response
+        edit: Callable[..., Awaitable[discord.Message]]
+        edit = self._interaction.edit_original_response
         if expired and self._message is not None:
-            # By its channel: the message itself goes on using the interaction's token.
-            channel = self._bot.get_partial_messageable(self._message.channel.id)
+            # Through the channel, because the message itself uses the interaction's token.
+            client = self._interaction.client
+            channel = client.get_partial_messageable(self._message.channel.id)
             edit = channel.get_partial_message(self._message.id).edit
         try:
             message = await edit(
@@ -106,41 +117,42 @@ class LiveMessage:
                 allowed_mentions=discord.AllowedMentions.none(),
             )
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            log.warning("Could not show run %d: %s", self._live.run.id, error)
-            # What is forbidden or gone stays so, unless the token ran out this very moment.
+            log.warning("Could not show run %d: %s", self._active.run.id, error)
+            # Retries are pointless, unless the token expired during this call.
             final = isinstance(error, discord.Forbidden | discord.NotFound)
-            self._mute = final and expired == self._interaction.is_expired()
+            self._editable = not (final and expired == self._interaction.is_expired())
             return False
         if self._message is None:
             self._message = message
-            await self._bot.runs.show(self._live.run.id, message.channel.id, message.id)
+            run_id = self._active.run.id
+            await self._bard.runs.set_message(run_id, message.channel.id, message.id)
         return True
 
 
 class Promote(Button, template=r"bard:promote:(?P<run>[0-9]+)"):
-    """Lets a run speak. For the bot's owner."""
+    """Activate the weights of a run. For the bot's owner."""
 
-    async def press(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Load the weights, and say under the run that they speak."""
-        await require_owner(interaction)
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
+        """Load the weights, and record the promotion in the message."""
+        await require_owner(interaction, bard)
         await interaction.response.defer()
-        run = await interaction.client.succession.promote(int(self["run"]), interaction.user.id)
-        await _decided(interaction, PROMOTED.format(weights=run.weights))
+        run = await bard.promotions.promote(int(self["run"]), interaction.user.id)
+        await _close_decision(interaction, PROMOTED.format(weights=run.weights))
 
 
 class Discard(Button, template=r"bard:discard:(?P<run>[0-9]+)"):
-    """Removes what a run made. For the bot's owner."""
+    """Delete the files of a run. For the bot's owner."""
 
-    async def press(self, interaction: discord.Interaction["Bard"]) -> None:
-        """Remove the files, and say so under the run."""
-        await require_owner(interaction)
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
+        """Delete the files, and record that in the message."""
+        await require_owner(interaction, bard)
         await interaction.response.defer()
-        await interaction.client.training.discard(int(self["run"]))
-        await _decided(interaction, DISCARDED.format(id=self["run"]))
+        await bard.training.discard(int(self["run"]))
+        await _close_decision(interaction, DISCARDED.format(id=self["run"]))
 
 
-def decision(run: Run) -> discord.ui.View | None:
-    """Return the buttons under a run that has finished."""
+def decision_view(run: Run) -> discord.ui.View | None:
+    """Return the buttons of a finished run; None for a run in another state."""
     if run.state != "finished":
         return None
     return view_of(
@@ -149,7 +161,8 @@ def decision(run: Run) -> discord.ui.View | None:
     )
 
 
-async def _decided(interaction: discord.Interaction["Bard"], text: str) -> None:
+async def _close_decision(interaction: discord.Interaction[Any], text: str) -> None:
+    """Append a text to the pressed button's message, and remove its buttons."""
     assert interaction.message is not None  # noqa: S101 - buttons are on messages
     await interaction.edit_original_response(
         content=f"{interaction.message.content}\n{text}",
@@ -158,74 +171,65 @@ async def _decided(interaction: discord.Interaction["Bard"], text: str) -> None:
     )
 
 
-async def speaking(bot: "Bard") -> int | None:
-    """Return the run that speaks; None if it is the weights of the settings."""
-    promotions = await bot.runs.promotions()
-    return promotions[0].run_id if promotions else None
-
-
-def describe(live: Live) -> str:
-    """Return how a run stands, within Discord's 2000 characters."""
-    run, progress = live.run, live.progress
-    lines = [f"**Run {run.id}: I am learning.** {_plan(run)}"]
+def describe_progress(active: ActiveRun) -> str:
+    """Return the status of an active run, within Discord's 2000 characters."""
+    run, progress = active.run, active.progress
+    lines = [f"**Run {run.id}: training.** {_plan(run)}"]
     if progress is None:
-        lines.append("I am opening my books; the first figures come in a moment.")
+        lines.append("Starting; the first figures follow in a moment.")
         return "\n".join(lines)
-    share = progress.step / progress.steps
-    bar = ("#" * int(share * BAR)).ljust(BAR, "-")
+    fraction = progress.step / progress.steps
+    bar = ("#" * int(fraction * BAR_CHARS)).ljust(BAR_CHARS, "-")
     lines += [
-        f"`[{bar}]` {share:.0%}: step {progress.step:,} of {progress.steps:,}",
-        f"Training loss {progress.train_loss:.3f}, held-out loss {_loss(live.held_out_loss)}",
+        f"`[{bar}]` {fraction:.0%}: step {progress.step:,} of {progress.steps:,}",
+        f"Training loss {progress.train_loss:.3f}, held-out loss {_loss(active.held_out_loss)}",
         f"{progress.characters_per_second:,.0f} characters a second",
         f"About {_duration(progress.seconds_left)} left",
     ]
-    if live.sample is not None:
-        lines.append(f"Latest sample:\n{_block(live.sample)}")
-    if live.stopped_as is not None:
-        lines.append("Told to stop: I finish the step that I am at.")
+    if active.sample is not None:
+        lines.append(f"Latest sample:\n{_block(active.sample)}")
+    if active.stopped_as is not None:
+        lines.append("Stopping after the current step.")
     return "\n".join(lines)
 
 
-def conclude(run: Run, samples: tuple[str, str] | None = None, *, speaks: bool = False) -> str:
-    """Return how a run ended, within Discord's 2000 characters."""
+def describe_end(
+    run: Run, samples: tuple[str, str] | None = None, *, promoted: bool = False
+) -> str:
+    """Return the outcome of a run, within Discord's 2000 characters."""
     lines = [f"**Run {run.id}: {run.state}.** {_plan(run)}"]
     if run.steps is not None:
         lines.append(f"Step {run.step:,} of {run.steps:,}.")
     match run.state:
         case "interrupted" | "cancelled":
-            lines.append("What I had learnt is kept where it was saved: `resume` goes on with it.")
+            lines.append("The last checkpoint is kept: `/train start` with `resume` continues it.")
         case "failed":
-            lines.append(f"It failed: {escape(one_line(run.problem or '', 500))}")
+            lines.append(f"Cause: {escape(one_line(run.problem or '', 500))}")
         case "finished":
-            lines.append(compare(run))
+            lines.append(describe_losses(run))
     if samples is not None:
         old, new = samples
         lines += [
-            f"As I speak now ({run.old_weights}):\n{_block(old)}",
-            f"As I would speak ({run.weights}):\n{_block(new)}",
+            f"Sample of the active weights ({run.old_weights}):\n{_block(old)}",
+            f"Sample of the new weights ({run.weights}):\n{_block(new)}",
         ]
-    if speaks:
+    if promoted:
         lines.append(PROMOTED.format(weights=run.weights))
     return "\n".join(lines)
 
 
-def compare(run: Run) -> str:
-    """Return the held-out loss of a finished run beside that of what spoke then."""
+def describe_losses(run: Run) -> str:
+    """Return the held-out loss of a finished run beside that of the weights before."""
     new = f"Held-out loss: {_loss(run.loss)} (weights {run.weights})"
     if run.old_loss is None:
-        return f"{new}; what spoke then was not measured on this text."
-    verdict = "lower, so better" if is_better(run) else "not lower, so no better"
-    return (
-        f"{new}, {verdict} than the {_loss(run.old_loss)} of what spoke then ({run.old_weights})."
-    )
-
-
-_CHART = "A chart of the training loss and the held-out loss over the steps of the run."
+        return f"{new}; the active weights were not measured on this text."
+    verdict = "lower, so better" if is_better(run) else "not lower, so not better"
+    return f"{new}, {verdict} than {_loss(run.old_loss)} of the active weights ({run.old_weights})."
 
 
 def _plan(run: Run) -> str:
-    text = "my usual text" if run.corpus is None else escape(one_line(run.corpus, 80))
-    return f"Preset {run.preset}, {run.minutes:g} min, from {text}."
+    text = "the configured corpus" if run.corpus is None else escape(one_line(run.corpus, 80))
+    return f"Preset {run.preset}, {run.minutes:g} min, on {text}."
 
 
 def _loss(loss: float | None) -> str:
@@ -238,6 +242,6 @@ def _duration(seconds: float) -> str:
 
 
 def _block(sample: str) -> str:
-    """Return a sample as a block that nothing in it ends or formats."""
+    """Return a sample as a code block that nothing in it can end or format."""
     lines = sample.replace("`", "\N{MODIFIER LETTER GRAVE ACCENT}").strip().split("\n")
     return "```\n" + "\n".join(lines[:_SAMPLE_LINES]) + "\n```"

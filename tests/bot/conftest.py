@@ -5,7 +5,9 @@ import json
 import random
 import re
 import secrets
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from simcord.actors import MemberActor
 from simcord.builders import ChannelHandle, GuildHandle
 from simcord.results import InteractionResult
 
-from bot import Bard, Settings, create_bot
+from bot import Bard, BardClient, Settings, create_bot
+from bot.concurrency import Threads, Wait, plain_wait
+from bot.errors import Reason, RejectedError
 from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, save
 from noskgpt.model import GPT, ModelConfig
@@ -30,7 +34,25 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the person who runs the tests reaches them."""
     for name in ("DISCORD_TOKEN", *(f"BARD_{name.upper()}" for name in Settings.model_fields)):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
     monkeypatch.chdir(tmp_path)
+
+
+@contextmanager
+def kept_modules() -> Iterator[None]:
+    """Restore the bot's modules in `sys.modules` at the end."""
+    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "bot"}
+    try:
+        yield
+    finally:
+        sys.modules.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _own_modules() -> Iterator[None]:
+    """Undo what unloading an extension does to `sys.modules`: the tests hold the same classes."""
+    with kept_modules():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +100,7 @@ def settings(
     """Settings with files of the test's own."""
     usual = {
         "database": tmp_path / "bard.sqlite3",
+        "runs_dir": tmp_path / "runs",
         "weights": weights,
         "corpus": corpus,
         "workers": 2,
@@ -88,11 +111,19 @@ def settings(
 
 
 @pytest.fixture
-async def simcord_bot(settings: Settings) -> AsyncIterator[Bard]:
+async def simcord_bot(settings: Settings) -> AsyncIterator[BardClient]:
     """The bot that `simcord_env` runs."""
     bot = create_bot(settings)
     yield bot
     await bot.close()
+
+
+@pytest.fixture
+async def threads() -> AsyncIterator[Threads]:
+    """A thread for the blocking calls of a service that a test opens by itself."""
+    threads = Threads(1, "test")
+    yield threads
+    await threads.close()
 
 
 @dataclass
@@ -100,7 +131,7 @@ class Stage:
     """A running bot in a server with two channels and two members."""
 
     env: simcord.Env
-    bot: Bard
+    bot: BardClient
     guild: GuildHandle
     garden: ChannelHandle
     tavern: ChannelHandle
@@ -110,9 +141,14 @@ class Stage:
     contexts: list[str] = field(default_factory=list)
     """What the model was given, request by request."""
 
+    @property
+    def bard(self) -> Bard:
+        """The services of the running bot."""
+        return self.bot.bard
+
     def listen(self) -> None:
         """Write down from now on what the model is given."""
-        model = self.bot.generation.model
+        model = self.bard.inference.model
         generate = model.generate
 
         def listening(prompt: str, *args: Any, **kwargs: Any) -> str:
@@ -121,17 +157,18 @@ class Stage:
 
         model.generate = listening  # type: ignore[method-assign]
 
-    async def restart(self) -> None:
+    async def restart(self, wait: Wait = plain_wait) -> None:
         """End the bot and start it anew, as a new process would."""
-        old, new = self.bot, create_bot(self.bot.settings)
-        await self.env.restart_bot(new)
-        await old.close()
+        old, new = self.bot, BardClient(self.bot.bard_settings, wait)
+        with kept_modules():
+            await self.env.restart_bot(new)
+            await old.close()
         self.bot = new
         self.listen()
 
 
 @pytest.fixture
-async def stage(simcord_bot: Bard, simcord_env: simcord.Env) -> AsyncIterator[Stage]:
+async def stage(simcord_bot: BardClient, simcord_env: simcord.Env) -> AsyncIterator[Stage]:
     """The bot, running, and the people who use it."""
     guild = simcord_env.create_guild("The Globe")
     managers = guild.create_role("Managers", permissions=discord.Permissions(administrator=True))
@@ -148,6 +185,15 @@ async def stage(simcord_bot: Bard, simcord_env: simcord.Env) -> AsyncIterator[St
     yield stage
     if stage.bot is not simcord_bot:
         await stage.bot.close()
+
+
+@contextmanager
+def rejected(reason: Reason, **details: object) -> Iterator[None]:
+    """Expect a rejection for a reason, with these details."""
+    with pytest.raises(RejectedError) as caught:
+        yield
+    assert caught.value.reason is reason
+    assert details.items() <= caught.value.details.items()
 
 
 def text_of(result: InteractionResult) -> str:

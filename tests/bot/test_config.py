@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from bot import Settings, StartupError, load_settings
+from bot import Settings, StartupError, load_standalone_settings
 
 # The working directory is an empty one: see conftest.
 
 
 def test_defaults() -> None:
-    settings = load_settings()
+    settings = load_standalone_settings()
     assert settings.token is None
-    assert settings.database == Path("var/bard.sqlite3")
+    assert settings.database_path == Path("var/bard.sqlite3")
     assert settings.weights is None
     assert settings.corpus is None
-    assert settings.runs_dir == Path("var/runs")
+    assert settings.runs_path == Path("var/runs")
     assert settings.owner_ids == frozenset()
     assert settings.max_chars == 4000
     assert 1 <= settings.workers <= 64
@@ -34,7 +34,7 @@ def test_environment_wins_over_the_file_and_unknown_names_are_ignored(
         "BARD_LOG_LEVEL=debug\nBARD_WEIGHTS=\n"
     )
     monkeypatch.setenv("BARD_MAX_CHARS", "20")
-    settings = load_settings()
+    settings = load_standalone_settings()
     assert settings.token is not None
     assert settings.token.get_secret_value() == "secret"
     assert settings.max_chars == 20
@@ -45,7 +45,7 @@ def test_environment_wins_over_the_file_and_unknown_names_are_ignored(
 
 def test_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISCORD_TOKEN", "")
-    assert load_settings().token is None
+    assert load_standalone_settings().token is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_bad_value_names_variable_value_and_what_is_allowed(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(StartupError) as caught:
-        load_settings()
+        load_standalone_settings()
     assert name in str(caught.value)
     assert value.rpartition(",")[2] in str(caught.value)
     assert allowed in str(caught.value)
@@ -80,18 +80,18 @@ def test_every_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BARD_MAX_CHARS", "0")
     monkeypatch.setenv("BARD_WORKERS", "0")
     with pytest.raises(StartupError, match=r"BARD_MAX_CHARS.*BARD_WORKERS"):
-        load_settings()
+        load_standalone_settings()
 
 
 def test_file_that_is_not_text() -> None:
     Path(".env").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StartupError, match=r"\.env"):
-        load_settings()
+        load_standalone_settings()
 
 
 def test_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISCORD_TOKEN", "very.secret")
-    assert "very.secret" not in repr(load_settings())
+    assert "very.secret" not in repr(load_standalone_settings())
 
 
 def test_example_file_documents_every_setting() -> None:

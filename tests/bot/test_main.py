@@ -12,7 +12,7 @@ from tests.bot.process import bot_process
 
 AT_LOOPBACK = """
 import discord, yarl
-from bot.__main__ import main
+from bot.__main__ import (main)
 discord.http.Route.BASE = "http://127.0.0.1:{port}/api/v10"
 discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL("ws://127.0.0.1:{port}")
 main()
@@ -143,4 +143,4 @@ async def test_rehearsal_without_its_extra(weights: Path) -> None:
     )
     code, line = await fails("-c", hidden, weights=weights)
     assert code == 1
-    assert "pip install 'noskgpt-bard[rehearsal]'" in line
+    assert "make run" in line

@@ -126,7 +126,7 @@ async def test_a_run_is_watched_and_promoted_and_speaks(weights: Path, corpus: P
     ):
         await stage.slash(page, "train start", "0.1")
         shown = stage.messages(page).last
-        await expect(shown).to_contain_text("I am learning", timeout=30_000)
+        await expect(shown).to_contain_text(": training.", timeout=30_000)
         await expect(shown).to_contain_text("Run 1: finished", timeout=240_000)
         await expect(shown.get_by_role("img", name=re.compile("chart"))).to_be_visible()
         await stage.press(shown, "Promote")

@@ -28,7 +28,7 @@ async def test_two_requests_at_once_in_one_channel(
         async with asyncio.timeout(30):
             await server.ready.wait()
             await bot.wait_until_ready()
-            generate = bot.generation.model.generate
+            generate = bot.bard.inference.model.generate
 
             def slowly(prompt: str, *args: Any, **options: Any) -> str:
                 contexts.append(prompt)
@@ -36,7 +36,7 @@ async def test_two_requests_at_once_in_one_channel(
                 assert go.wait(30)
                 return generate(prompt, *args, **options)
 
-            bot.generation.model.generate = slowly  # type: ignore[method-assign]
+            bot.bard.inference.model.generate = slowly  # type: ignore[method-assign]
             first = await server.slash("bard", prompt="ROMEO:", max_chars=10)
             assert await asyncio.to_thread(entered.wait, 30)
             second = await server.slash("bard", prompt="JULIET:", max_chars=10)

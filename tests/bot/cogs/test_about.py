@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from simcord.results import InteractionResult
 
-from bot.storage.turns import TIMED_TURNS, Ask
+from bot.storage.turns import TIMED_TURNS, TurnRequest
 from noskgpt.checkpoint import TrainingRecord
 from noskgpt.corpus import load_corpus
 from tests.bot.conftest import Stage
@@ -21,19 +21,19 @@ def fields(result: InteractionResult) -> dict[str | None, str | None]:
 
 
 async def test_card_of_weights_whose_training_is_not_known(stage: Stage) -> None:
-    card = fields(await stage.ann.slash(stage.garden, "about"))
-    parameters = sum(p.numel() for p in stage.bot.generation.model.model.parameters())
-    name = stage.bot.generation.model.name
+    card = fields(await stage.ann.slash(stage.garden, "bard-about"))
+    parameters = sum(p.numel() for p in stage.bard.inference.model.model.parameters())
+    name = stage.bard.inference.model.name
     assert card["Model"] == f"{parameters:,} parameters, weights {name}"
     assert card["Corpus"] == card["Held-out loss"] == card["Training"] == "not known"
     assert card["So far"] == "0 scenes, 0 characters"
     assert card["Median time per reply"] == "no reply yet"
     assert card["Version"] == importlib.metadata.version("noskgpt-bard")
-    assert card["Running since"] == f"<t:{int(stage.bot.started_at.timestamp())}:R>"
+    assert card["Running since"] == f"<t:{int(stage.bard.opened_at.timestamp())}:R>"
 
 
 async def test_card_of_a_training_run(stage: Stage) -> None:
-    model = stage.bot.generation.model
+    model = stage.bard.inference.model
     training = TrainingRecord(
         steps=6000,
         held_out_loss=1.43094,
@@ -43,15 +43,15 @@ async def test_card_of_a_training_run(stage: Stage) -> None:
         finished_at="2026-11-24T10:51:46+00:00",
     )
     model.checkpoint = replace(model.checkpoint, training=training)
-    card = fields(await stage.ann.user.slash("about"))
+    card = fields(await stage.ann.user.slash("bard-about"))
     assert card["Corpus"] == f"the bundled plays, SHA-256 {load_corpus().sha256[:16]}"
-    assert card["Held-out loss"] == "1.431 nats a character"
+    assert card["Held-out loss"] == "1.431 nats per character"
     assert card["Training"] == (
-        "6,000 steps\n1:44:07 h\nended on <t:1795517506:D>\n"
+        "6,000 steps\n1:44:07 h\nfinished on <t:1795517506:D>\n"
         "noskgpt train --out my\\_\\*weights\\*.pth"
     )
     model.checkpoint = replace(model.checkpoint, training=replace(training, corpus_sha256="0" * 64))
-    card = fields(await stage.ann.slash(stage.garden, "about"))
+    card = fields(await stage.ann.slash(stage.garden, "bard-about"))
     assert card["Corpus"] == "another text than the bundled plays, SHA-256 " + "0" * 16
 
 
@@ -61,38 +61,38 @@ async def test_counts_what_was_shown_and_keeps_the_count(stage: Stage) -> None:
     last = await stage.ben.slash(stage.tavern, "bard", prompt="B", max_chars=1500)
     stage.env.inject_error("PATCH", "/webhooks/*/@original", status=403, code=50013)
     await stage.ben.slash(stage.tavern, "bard", prompt="C", max_chars=20, fresh=True)
-    assert stage.env.errors
+    assert not stage.env.errors
     turns = [
-        *await stage.bot.history.tail(stage.garden.id, 1, chars=10_000),
-        *await stage.bot.history.tail(stage.garden.id, 2, chars=10_000),
-        *await stage.bot.history.tail(stage.tavern.id, 1, chars=10_000),
+        *await stage.bard.turns.tail(stage.garden.id, 1, chars=10_000),
+        *await stage.bard.turns.tail(stage.garden.id, 2, chars=10_000),
+        *await stage.bard.turns.tail(stage.tavern.id, 1, chars=10_000),
     ]
     assert last.response is not None
     await stage.ann.delete(last.response)
     await stage.restart()
 
-    card = fields(await stage.ann.slash(stage.garden, "about"))
+    card = fields(await stage.ann.slash(stage.garden, "bard-about"))
     written = sum(len(turn.reply) for turn in turns)
     assert 1250 < written <= 1560
     assert card["So far"] == f"3 scenes, {written:,} characters"
     median = statistics.median(turn.seconds for turn in turns)
-    assert card["Median time per reply"] == f"{median:.2f} s, of the last 4"
+    assert card["Median time per reply"] == f"{median:.2f} s over the last 4"
 
 
 async def test_median_is_of_the_last_turns(stage: Stage) -> None:
-    ask = Ask(guild_id=1, channel_id=1, user_id=1, prompt="A", max_chars=1, temperature=1.0)
+    ask = TurnRequest(guild_id=1, channel_id=1, user_id=1, prompt="A", max_chars=1, temperature=1.0)
     for seconds in [9.0] * TIMED_TURNS + [2.0] * (TIMED_TURNS // 2 + 1):
-        turn = await stage.bot.history.add(
+        turn = await stage.bard.turns.add(
             ask, scene=1, reply="x", seed=1, weights="w", seconds=seconds
         )
-        await stage.bot.history.show(turn, turn.id)
-    card = fields(await stage.ann.slash(stage.garden, "about"))
-    assert card["Median time per reply"] == f"2.00 s, of the last {TIMED_TURNS:,}"
+        await stage.bard.turns.show(turn, turn.id)
+    card = fields(await stage.ann.slash(stage.garden, "bard-about"))
+    assert card["Median time per reply"] == f"2.00 s over the last {TIMED_TURNS:,}"
 
 
 @pytest.mark.settings(weights=None)
 async def test_card_of_the_bundled_weights(stage: Stage) -> None:
-    card = fields(await stage.ann.slash(stage.garden, "about"))
+    card = fields(await stage.ann.slash(stage.garden, "bard-about"))
     assert card["Corpus"] is not None
     assert card["Corpus"].startswith("the bundled plays, SHA-256 ")
     assert card["Held-out loss"] != "not known"

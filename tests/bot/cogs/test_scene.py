@@ -8,16 +8,11 @@ import discord
 import pytest
 from simcord.results import InteractionResult, ResponseMessage
 
-from bot.cogs.scene import (
-    FORGET_MINE,
-    FORGOT_NOTHING,
-    FRESH,
-    KEPT,
-    MODERATORS_ONLY,
-    NOTHING_ABOUT_YOU,
-)
-from bot.core.scenes import FORGOTTEN, NO_SCENE, NOTHING_TO_READ, OVER
+from bot.cogs import scene
+from bot.cogs.scene import FORGET_MINE, FORGOT_NOTHING, FRESH, KEPT
+from bot.errors import Reason
 from bot.ui.attachments import files_of
+from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, counted, said, text_of
 
 MINE, CHANNEL = "my words, everywhere", "all of this channel"
@@ -39,7 +34,7 @@ async def read(result: InteractionResult) -> dict[str, str]:
 
 async def test_goes_on_without_a_prompt(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
-    (first,) = await stage.bot.history.tail(stage.garden.id, 1, chars=1)
+    (first,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1)
     result = await stage.ben.slash(stage.garden, "scene continue")
 
     assert 800 <= counted(result) <= 1000
@@ -52,8 +47,8 @@ async def test_goes_on_without_a_prompt(stage: Stage) -> None:
 async def test_nothing_to_continue_is_said(stage: Stage) -> None:
     result = await stage.ann.slash(stage.garden, "scene continue")
     assert result.acknowledged
-    assert NO_SCENE in said(result)
-    assert stage.env.errors
+    assert REJECTIONS[Reason.NO_SCENE] in said(result)
+    assert not stage.env.errors
 
 
 async def test_deleted_reply_leaves_the_scene(stage: Stage) -> None:
@@ -98,20 +93,24 @@ async def test_fresh_ends_the_scene_for_good(stage: Stage) -> None:
         assert not result.ephemeral
         await stage.restart()
 
-    assert NO_SCENE in said(await stage.ann.slash(stage.garden, "scene continue"))
-    assert OVER in said(await stage.ann.click(shown(reply), label="Continue"))
+    assert REJECTIONS[Reason.NO_SCENE] in said(
+        await stage.ann.slash(stage.garden, "scene continue")
+    )
+    assert REJECTIONS[Reason.SCENE_OVER] in said(
+        await stage.ann.click(shown(reply), label="Continue")
+    )
     await stage.ann.slash(stage.garden, "bard", prompt="LEAR:", max_chars=20)
     await stage.ann.slash(stage.garden, "bard", prompt="FOOL:", max_chars=20)
     assert stage.contexts[-2] == "LEAR:\n"
     assert stage.contexts[-1].startswith("LEAR:\n")
-    assert await stage.bot.history.scene(stage.garden.id) == 2
-    assert stage.env.errors
+    assert await stage.bard.turns.scene(stage.garden.id) == 2
+    assert not stage.env.errors
 
 
 async def test_show_tells_who_asked_for_what(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="@everyone", max_chars=20)
     await stage.ben.slash(stage.garden, "scene continue")
-    (first, _) = await stage.bot.history.tail(stage.garden.id, 1, chars=10_000)
+    (first, _) = await stage.bard.turns.tail(stage.garden.id, 1, chars=10_000)
     result = await stage.ben.slash(stage.garden, "scene show")
 
     assert result.ephemeral
@@ -141,8 +140,10 @@ async def test_show_in_pages(stage: Stage) -> None:
     assert shown(opened).embeds[-1].footer.text == "Page 1 of 3"
     await stage.ben.click(shown(opened), label="Next page ▶")
     assert prompts() == [f"Speech {n}" for n in range(5, 10)]
-    await stage.bot.history.forget_user(stage.ann.id)
-    assert NOTHING_TO_READ in said(await stage.ben.click(shown(opened), label="Next page ▶"))
+    await stage.bard.turns.delete_user(stage.ann.id)
+    assert REJECTIONS[Reason.NOTHING_TO_READ] in said(
+        await stage.ben.click(shown(opened), label="Next page ▶")
+    )
 
 
 async def test_show_gives_a_long_speech_its_own_page(stage: Stage) -> None:
@@ -166,16 +167,16 @@ async def test_show_names_those_who_left(stage: Stage) -> None:
 async def test_nothing_to_read_is_said_in_private(stage: Stage, command: str) -> None:
     options = {"what": SCRIPT} if command == "scene export" else {}
     result = await stage.ann.slash(stage.garden, command, **options)
-    assert said(result) == NOTHING_TO_READ
+    assert said(result) == REJECTIONS[Reason.NOTHING_TO_READ]
     assert result.ephemeral
-    assert stage.env.errors
+    assert not stage.env.errors
 
 
 async def test_export_of_the_scene(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="Old", max_chars=20)
     await stage.ann.slash(stage.garden, "bard", prompt="ROMÉO:", max_chars=20, fresh=True)
     await stage.ben.slash(stage.garden, "scene continue")
-    first, second = await stage.bot.history.tail(stage.garden.id, 2, chars=10_000)
+    first, second = await stage.bard.turns.tail(stage.garden.id, 2, chars=10_000)
     result = await stage.ben.slash(stage.garden, "scene export", what=SCRIPT)
 
     assert await read(result) == {
@@ -199,16 +200,16 @@ async def test_export_of_a_person(stage: Stage) -> None:
     assert [take["number"] for take in first["takes"]] == [1, 2]
     assert first["message_id"] == str(shown(reply).id)
 
-    await stage.bot.history.forget_user(stage.ben.id)
+    await stage.bard.turns.delete_user(stage.ben.id)
     result = await stage.ben.slash(stage.tavern, "scene export", what=ABOUT_ME)
-    assert said(result) == NOTHING_ABOUT_YOU
-    assert stage.env.errors
+    assert said(result) == REJECTIONS[Reason.NOTHING_STORED]
+    assert not stage.env.errors
 
 
 async def test_export_in_several_files(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         await stage.ben.slash(stage.garden, "bard", prompt=f"Speech {number}", max_chars=20)
-    monkeypatch.setattr("bot.cogs.scene.files_of", partial(files_of, limit=600))
+    monkeypatch.setattr(scene, "files_of", partial(files_of, limit=600))
     parts = await read(await stage.ben.slash(stage.garden, "scene export", what=ABOUT_ME))
     assert list(parts) == ["about-me-1.json", "about-me-2.json", "about-me-3.json"]
     told: list[Any] = [turn for text in parts.values() for turn in json.loads(text)]
@@ -231,7 +232,9 @@ async def test_forget_my_words(stage: Stage) -> None:
     assert stage.contexts[-1].startswith("ROMEO:\n")
     await stage.ann.slash(stage.tavern, "bard", prompt="JULIET:", max_chars=20)
     assert stage.contexts[-1] == "JULIET:\n"
-    assert FORGOTTEN in said(await stage.ben.click(shown(reply), label="Continue"))
+    assert REJECTIONS[Reason.TURN_FORGOTTEN] in said(
+        await stage.ben.click(shown(reply), label="Continue")
+    )
     assert len(stage.garden.history()) == 3
 
 
@@ -253,10 +256,10 @@ async def test_a_moderator_has_the_channel_forgotten(stage: Stage) -> None:
 async def test_others_may_not_have_the_channel_forgotten(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
     result = await stage.ben.slash(stage.garden, "scene forget", what=CHANNEL)
-    assert said(result) == MODERATORS_ONLY
+    assert said(result) == REJECTIONS[Reason.NOT_MODERATOR]
     assert result.ephemeral
     assert not shown(result).components
-    assert stage.env.errors
+    assert not stage.env.errors
 
 
 async def test_a_moderator_no_more_is_refused_at_the_button(stage: Stage) -> None:
@@ -266,8 +269,8 @@ async def test_a_moderator_no_more_is_refused_at_the_button(stage: Stage) -> Non
     asked = await dee.slash(stage.garden, "scene forget", what=CHANNEL)
     stage.env.backend.get_guild(stage.guild.id).members[dee.id].role_ids.clear()
     refused = await dee.click(shown(asked), label="Forget this channel")
-    assert said(refused) == MODERATORS_ONLY
-    assert len(await stage.bot.history.tail(stage.garden.id, 1, chars=100)) == 1
+    assert said(refused) == REJECTIONS[Reason.NOT_MODERATOR]
+    assert len(await stage.bard.turns.tail(stage.garden.id, 1, chars=100)) == 1
 
 
 async def test_nothing_is_forgotten_by_the_other_button_or_where_nothing_is(stage: Stage) -> None:
@@ -275,7 +278,7 @@ async def test_nothing_is_forgotten_by_the_other_button_or_where_nothing_is(stag
     asked = await stage.ann.slash(stage.garden, "scene forget", what=MINE)
     await stage.ann.click(shown(asked), label="Keep everything")
     assert said(asked) == KEPT
-    assert len(await stage.bot.history.tail(stage.garden.id, 1, chars=100)) == 1
+    assert len(await stage.bard.turns.tail(stage.garden.id, 1, chars=100)) == 1
 
     asked = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
     await stage.ben.click(shown(asked), label="Forget my words")

@@ -8,10 +8,10 @@ import pytest
 import simcord
 from simcord.results import InteractionResult, ResponseMessage
 
-from bot.cogs.settings import NOTHING_CHANGED
-from bot.storage.guild_settings import GuildSettings, parse_limits
-from bot.ui.replies import NOT_FOR_ALL
-from bot.ui.responses import NOT_YOURS
+from bot.cogs.settings import NOTHING_CHANGED, parse_limits
+from bot.errors import Reason
+from bot.storage.guild_settings import GuildSettings
+from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, counted, said
 
 CHANNELS, BUTTONS, LIMITS = (f"bard:settings:{name}" for name in ("channels", "buttons", "limits"))
@@ -19,7 +19,7 @@ CHANNELS, BUTTONS, LIMITS = (f"bard:settings:{name}" for name in ("channels", "b
 
 async def opened(stage: Stage) -> ResponseMessage:
     """Return Ann's settings message."""
-    result = await stage.ann.slash(stage.garden, "settings")
+    result = await stage.ann.slash(stage.garden, "bard-settings")
     assert result.ephemeral
     assert result.response is not None
     return result.response
@@ -49,20 +49,22 @@ async def test_shows_what_holds(stage: Stage) -> None:
 
 async def test_is_not_for_others_nor_for_direct_messages(stage: Stage) -> None:
     with pytest.raises(simcord.SetupError, match="default-member-permissions"):
-        await stage.ben.slash(stage.garden, "settings")
+        await stage.ben.slash(stage.garden, "bard-settings")
     with pytest.raises(simcord.SetupError, match="context"):
-        await stage.ann.user.slash("settings")
+        await stage.ann.user.slash("bard-settings")
 
 
 async def test_is_refused_in_the_handler_where_the_server_shows_it_to_all(stage: Stage) -> None:
     (command,) = (
-        command for command in await stage.bot.tree.fetch_commands() if command.name == "settings"
+        command
+        for command in await stage.bot.tree.fetch_commands()
+        if command.name == "bard-settings"
     )
     stage.guild.set_command_permissions(command, {stage.ben: True})
-    refused = await stage.ben.slash(stage.garden, "settings")
+    refused = await stage.ben.slash(stage.garden, "bard-settings")
     assert refused.ephemeral
-    assert NOT_YOURS in said(refused)
-    assert stage.env.errors
+    assert REJECTIONS[Reason.NOT_MANAGER] in said(refused)
+    assert not stage.env.errors
 
 
 async def test_controls_ask_again_who_may(stage: Stage) -> None:
@@ -77,9 +79,9 @@ async def test_controls_ask_again_who_may(stage: Stage) -> None:
     ):
         assert refused.modal is None
         assert refused.ephemeral
-        assert NOT_YOURS in said(refused)
-    assert stage.env.errors
-    assert stage.bot.guild_settings.rules(stage.guild.id) == stage.bot.guild_settings.rules(None)
+        assert REJECTIONS[Reason.NOT_MANAGER] in said(refused)
+    assert not stage.env.errors
+    assert stage.bard.guild_settings.rules(stage.guild.id) == stage.bard.guild_settings.rules(None)
 
 
 async def test_channels_are_in_force_at_once_with_their_threads(stage: Stage) -> None:
@@ -95,7 +97,7 @@ async def test_channels_are_in_force_at_once_with_their_threads(stage: Stage) ->
         assert refused.ephemeral
         assert not refused.deferred
         assert f"<#{stage.tavern.id}>" in said(refused)
-    assert stage.env.errors
+    assert not stage.env.errors
     tavern = stage.env.bot.get_channel(stage.tavern.id)
     assert isinstance(tavern, discord.TextChannel)
     await tavern.create_thread(name="corner", type=discord.ChannelType.public_thread)
@@ -129,7 +131,7 @@ async def test_temperature_holds_for_those_who_give_none(stage: Stage) -> None:
     for options in ({}, {"temperature": 1.5}):
         await bard(stage, max_chars=9, **options)
     await stage.ben.slash(stage.garden, "scene continue")
-    turns = await stage.bot.history.tail(stage.garden.id, 1, chars=10_000)
+    turns = await stage.bard.turns.tail(stage.garden.id, 1, chars=10_000)
     assert [turn.temperature for turn in turns] == [0.5, 1.5, 0.5]
 
 
@@ -141,7 +143,7 @@ async def test_cooldown_of_the_server(stage: Stage) -> None:
     refused = await bard(stage)
     assert refused.ephemeral
     assert "again in 60 s" in said(refused)
-    assert stage.env.errors
+    assert not stage.env.errors
     await submitted(stage, message, Cooldown="0")
     assert counted(await bard(stage, max_chars=9)) <= 9
 
@@ -150,15 +152,15 @@ async def test_who_may_use_the_buttons(stage: Stage) -> None:
     message = await opened(stage)
     await stage.ann.select(message, ["asker"], custom_id=BUTTONS)
     assert "*Continue* is for who asked for the reply, and moderators" in message.content
-    assert stage.bot.guild_settings.rules(stage.guild.id).buttons == "asker"
-    assert stage.bot.guild_settings.rules(None).buttons == "everyone"
+    assert stage.bard.guild_settings.rules(stage.guild.id).buttons == "asker"
+    assert stage.bard.guild_settings.rules(None).buttons == "everyone"
 
     asked = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
     assert asked.response is not None
     cat = stage.guild.add_member(stage.env.create_user("cat"))
     refused = await cat.click(asked.response, label="Continue")
     assert refused.ephemeral
-    assert said(refused) == NOT_FOR_ALL
+    assert said(refused) == REJECTIONS[Reason.BUTTONS_RESTRICTED]
     for member in (stage.ben, stage.ann):
         assert counted(await member.click(asked.response, label="Continue")) <= 20
     await stage.ann.select(message, ["everyone"], custom_id=BUTTONS)
@@ -170,9 +172,9 @@ async def test_all_of_it_survives_a_restart_and_the_message_still_works(stage: S
     await stage.ann.select(message, [stage.tavern], custom_id=CHANNELS)
     await stage.ann.select(message, ["asker"], custom_id=BUTTONS)
     await submitted(stage, message, Longest_reply="50", Cooldown="7", Temperature="1")
-    rules = stage.bot.guild_settings.rules(stage.guild.id)
+    rules = stage.bard.guild_settings.rules(stage.guild.id)
     await stage.restart()
-    assert stage.bot.guild_settings.rules(stage.guild.id) == rules
+    assert stage.bard.guild_settings.rules(stage.guild.id) == rules
 
     shown = await stage.ann.click(message, custom_id=LIMITS)
     assert shown.modal is not None
@@ -207,22 +209,22 @@ def test_odd_numbers(text: str) -> None:
 
 @pytest.mark.settings(max_chars=100)
 async def test_the_owners_limit_holds_above_the_servers(stage: Stage) -> None:
-    await stage.bot.guild_settings.change(stage.guild.id, max_chars=4000)
-    assert stage.bot.guild_settings.rules(stage.guild.id).max_chars == 100
+    await stage.bard.guild_settings.change(stage.guild.id, max_chars=4000)
+    assert stage.bard.guild_settings.rules(stage.guild.id).max_chars == 100
 
 
 async def test_two_managers_at_the_same_time_both_succeed(stage: Stage) -> None:
-    store = stage.bot.guild_settings
+    store = stage.bard.guild_settings
     await asyncio.gather(
         store.change(stage.guild.id, cooldown=5), store.change(stage.guild.id, max_chars=50)
     )
     own = GuildSettings(cooldown=5, max_chars=50)
     assert store.get(stage.guild.id) == own
     await stage.restart()
-    assert stage.bot.guild_settings.get(stage.guild.id) == own
+    assert stage.bard.guild_settings.get(stage.guild.id) == own
 
 
 async def test_servers_do_not_share_settings(stage: Stage) -> None:
     other = stage.env.create_guild("The Rose")
     await submitted(stage, await opened(stage), Longest_reply="50")
-    assert stage.bot.guild_settings.rules(other.id).max_chars == 4000
+    assert stage.bard.guild_settings.rules(other.id).max_chars == 4000

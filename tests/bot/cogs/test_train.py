@@ -14,12 +14,12 @@ import pytest
 from simcord.results import InteractionResult, ResponseMessage
 
 from bot import Settings
-from bot.cogs.train import CORPUS_BYTES, NOT_A_TEXT
-from bot.core.promotions import NO_STEP_BACK
-from bot.core.training_runner import GRACE_SECONDS, NOTHING_RUNS, NOTHING_TO_RESUME
+from bot.cogs.train import CORPUS_BYTES
+from bot.concurrency import Wait
+from bot.core.training_runner import GRACE_SECONDS
+from bot.errors import Reason
 from bot.rehearsal import DeclaredWait
-from bot.storage.runs import UNDER_WAY
-from bot.ui.training_status import OWNERS_ONLY
+from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, said, text_of
 from tests.bot.loopback import LoopbackDiscord
 from tests.bot.process import bot_process
@@ -35,9 +35,8 @@ class School(Stage):
     def own(self) -> None:
         self.bot.owner_ids = {self.ann.id}
 
-    async def restart(self) -> None:
-        await super().restart()
-        self.bot.wait = DeclaredWait(self.env)
+    async def restart(self, wait: Wait | None = None) -> None:
+        await super().restart(wait or DeclaredWait(self.env))
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Let real time pass until something holds."""
@@ -48,23 +47,26 @@ class School(Stage):
 
     async def at_work(self) -> int:
         """Wait until the run has told of a step; return the child's id."""
-        training = self.bot.training
-        await self.until(lambda: training.live is None or training.live.progress is not None)
-        assert training.live is not None
-        return training.live.process.pid
+        training = self.bard.training
+        await self.until(lambda: training.active is None or training.active.progress is not None)
+        assert training.active is not None
+        return training.active.process.pid
+
+    def message_tasks(self) -> list[str]:
+        """Return the names of the tasks that show a run."""
+        names = [task.get_name() for task in self.bard._tasks]
+        return [name for name in names if name.startswith("message of run")]
 
     async def over(self) -> None:
         """Wait until the run has ended and its message says so."""
-        await self.until(lambda: not self.bot.watching)
-        assert self.bot.training.live is None
+        await self.until(lambda: not self.message_tasks())
+        assert self.bard.training.active is None
 
 
 @pytest.fixture
 async def school(stage: Stage) -> AsyncIterator[School]:
     school = School(**vars(stage))
-    school.bot.wait = DeclaredWait(school.env)
-    await school.env.restart_bot()
-    school.listen()
+    await school.restart()
     school.own()
     yield school
     if school.bot is not stage.bot:
@@ -81,9 +83,9 @@ def labels(result: InteractionResult) -> list[str]:
 
 
 async def test_from_start_to_promoted_and_rolled_back(school: School, settings: Settings) -> None:
-    old = school.bot.generation.model.name
+    old = school.bard.inference.model.name
     started = await school.ann.slash(school.garden, "train start", **QUICK)
-    assert "I am opening my books" in message(started).content
+    assert "Starting; the first figures" in message(started).content
     await school.at_work()
     await school.env.advance_time(5)
     assert re.search(r"`\[#*-*\]` \d+%: step \d+ of \d+", message(started).content)
@@ -93,17 +95,17 @@ async def test_from_start_to_promoted_and_rolled_back(school: School, settings: 
     await school.over()
     shown = message(started)
     assert "Run 1: finished" in shown.content
-    assert "was not measured on this text" in shown.content
+    assert "were not measured on this text" in shown.content
     assert [item.filename for item in shown.message.attachments] == ["losses.png"]
     assert labels(started) == ["Promote", "Discard"]
-    (run,) = await school.bot.runs.newest()
+    (run,) = await school.bard.runs.newest()
     assert run.weights is not None
     assert run.weights in shown.content
     assert run.loss is not None
 
     pressed = await school.ann.click(shown, label="Promote")
     assert pressed.acknowledged
-    assert f"I speak with these weights, {run.weights}" in message(started).content
+    assert f"the weights {run.weights} are active" in message(started).content
     assert labels(started) == []
     after = await school.ben.slash(school.garden, "bard", prompt="JULIET:", max_chars=20)
     assert f"weights {run.weights}" in text_of(after)
@@ -113,16 +115,16 @@ async def test_from_start_to_promoted_and_rolled_back(school: School, settings: 
     after = await school.ben.slash(school.garden, "bard", prompt="NURSE:", max_chars=20)
     assert f"weights {run.weights}" in text_of(after)
     listed = await school.ann.slash(school.garden, "train history")
-    assert "**speaks now**" in said(listed)
+    assert "**active**" in said(listed)
 
     back = await school.ann.slash(school.garden, "train rollback")
     assert old in said(back)
     after = await school.ben.slash(school.garden, "bard", prompt="TYBALT:", max_chars=20)
     assert f"weights {old}" in text_of(after)
     again = await school.ann.slash(school.garden, "train rollback")
-    assert said(again) == NO_STEP_BACK
-    assert school.env.errors
-    with closing(sqlite3.connect(settings.database)) as connection:
+    assert said(again) == REJECTIONS[Reason.NOTHING_TO_ROLL_BACK]
+    assert not school.env.errors
+    with closing(sqlite3.connect(settings.database_path)) as connection:
         rows = connection.execute("SELECT run_id, user_id, withdrawn_by FROM promotions").fetchall()
     assert rows == [(1, school.ann.id, school.ann.id)]
 
@@ -134,35 +136,35 @@ async def test_cancelled_resumed_and_interrupted_by_the_end_of_the_bot(
     await school.at_work()
     second = await school.ann.slash(school.garden, "train start", **LONG)
     assert second.ephemeral
-    assert said(second) == UNDER_WAY
-    assert "Run 1: I am learning" in said(await school.ann.slash(school.garden, "train status"))
+    assert said(second) == REJECTIONS[Reason.RUN_ACTIVE]
+    assert "Run 1: training" in said(await school.ann.slash(school.garden, "train status"))
 
     cancelled = await school.ann.slash(school.garden, "train cancel")
     await school.over()
     assert "Run 1: cancelled" in said(cancelled)
     assert "Run 1: cancelled" in message(started).content
     assert labels(started) == []
-    (run,) = await school.bot.runs.newest()
+    (run,) = await school.bard.runs.newest()
     assert run.state == "cancelled"
-    assert (settings.runs_dir / "1" / "weights.pth.run").exists()
+    assert (settings.runs_path / "1" / "weights.pth.run").exists()
 
     resumed = await school.ann.slash(school.tavern, "train start", minutes=1, resume=True)
     await school.at_work()
-    live = school.bot.training.live
+    live = school.bard.training.active
     assert live is not None
     assert live.progress is not None
     assert live.progress.step > run.step > 0
     await school.restart()  # which ends the bot's tasks at once, as a kill does
     assert await live.process.wait() == 128 + signal.SIGTERM
     assert "Run 1: interrupted" in message(resumed).content
-    (run,) = await school.bot.runs.newest()
+    (run,) = await school.bard.runs.newest()
     assert run.state == "interrupted"
-    assert (settings.runs_dir / "1" / "weights.pth.run").exists()
+    assert (settings.runs_path / "1" / "weights.pth.run").exists()
     school.own()
     status = await school.ann.slash(school.garden, "train status")
-    assert NOTHING_RUNS in said(status)
+    assert REJECTIONS[Reason.NO_ACTIVE_RUN] in said(status)
     assert "Run 1: interrupted" in said(status)
-    assert school.env.errors
+    assert not school.env.errors
 
 
 async def test_killed_child_is_a_message_and_a_row_also_when_the_token_has_run_out(
@@ -174,7 +176,7 @@ async def test_killed_child_is_a_message_and_a_row_also_when_the_token_has_run_o
     by_channel = f"/channels/{school.garden.id}/messages/"
     assert not any(by_channel in request.path for request in school.env.http_requests)
     await school.env.advance_time(2 * 60)
-    live = school.bot.training.live
+    live = school.bard.training.active
     assert live is not None
     before = live.progress
     await school.until(lambda: live.progress != before)
@@ -191,13 +193,13 @@ async def test_killed_child_is_a_message_and_a_row_also_when_the_token_has_run_o
     answered = await school.ben.slash(school.garden, "bard", prompt="ROMEO:", max_chars=20)
     assert answered.response is not None
     nothing = await school.ann.slash(school.garden, "train start", minutes=1, resume=True)
-    assert said(nothing) == NOTHING_TO_RESUME
-    assert school.env.errors
+    assert said(nothing) == REJECTIONS[Reason.NOTHING_TO_RESUME]
+    assert not school.env.errors
 
 
 async def test_where_it_may_not_write_status_tells(school: School) -> None:
     await school.ann.slash(school.garden, "train start", **LONG)
-    live = school.bot.training.live
+    live = school.bard.training.active
     assert live is not None
     os.kill(live.process.pid, signal.SIGSTOP)
     await school.env.advance_time(16 * 60)
@@ -211,7 +213,7 @@ async def test_where_it_may_not_write_status_tells(school: School) -> None:
 async def test_child_that_does_not_stop_is_killed(school: School) -> None:
     started = await school.ann.slash(school.garden, "train start", **LONG)
     os.kill(await school.at_work(), signal.SIGSTOP)
-    live = school.bot.training.live
+    live = school.bard.training.active
     assert live is not None
     cancelled = await school.ann.slash(school.garden, "train cancel")
     await school.env.advance_time(GRACE_SECONDS)
@@ -227,18 +229,18 @@ async def test_corpus_that_is_no_text(school: School) -> None:
     for name, data in (("novel.pdf", b"text"), ("novel.txt", b"x" * (CORPUS_BYTES + 1))):
         refused = await school.ann.slash(school.garden, "train start", **LONG, corpus=(name, data))
         assert refused.ephemeral
-        assert said(refused) == NOT_A_TEXT
-    assert await school.bot.runs.newest() == []
-    assert school.env.errors
+        assert said(refused) == REJECTIONS[Reason.NOT_A_TEXT_FILE]
+    assert await school.bard.runs.newest() == []
+    assert not school.env.errors
 
     garbage = ("novel.txt", b"\xff\xfe garbage" * 2000)
     started = await school.ann.slash(school.garden, "train start", **LONG, corpus=garbage)
     await school.over()
     assert "novel.txt: not a UTF-8 text" in message(started).content
-    assert str(school.bot.settings.runs_dir.absolute()) not in message(started).content
-    (run,) = await school.bot.runs.newest()
+    assert str(school.bard.settings.runs_path.absolute()) not in message(started).content
+    (run,) = await school.bard.runs.newest()
     assert run.state == "failed"
-    assert list(school.bot.settings.runs_dir.iterdir()) == []
+    assert list(school.bard.settings.runs_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -261,9 +263,9 @@ async def test_not_the_owner(school: School, command: str, options: dict[str, ob
         await school.ben.user.slash(f"train {command}", **options),
     ):
         assert refused.ephemeral
-        assert said(refused) == OWNERS_ONLY
-    assert await school.bot.runs.newest() == []
-    assert school.env.errors
+        assert said(refused) == REJECTIONS[Reason.NOT_OWNER]
+    assert await school.bard.runs.newest() == []
+    assert not school.env.errors
 
 
 async def test_hidden_from_others_by_default(school: School) -> None:

@@ -7,28 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from bot.core.inference import Generation
+from bot.concurrency import Threads
+from bot.core.inference import Inference
 from bot.core.request_queue import Request, RequestQueue
-from bot.core.scenes import Scenes, Spot
-from bot.errors import SceneError
+from bot.core.scenes import MessageRef, Scenes
+from bot.errors import RejectedError
 from bot.storage.database import open_database
-from bot.storage.turns import Ask, History, Turn
+from bot.storage.turns import Turn, TurnRequest, TurnStore
 
-ASK = Ask(guild_id=1, channel_id=2, user_id=3, prompt="ROMEO:", max_chars=20, temperature=0.8)
-
-
-@pytest.fixture
-async def history(tmp_path: Path) -> AsyncIterator[History]:
-    connection = await open_database(tmp_path / "bard.sqlite3")
-    yield History(connection)
-    await connection.close()
+ASK = TurnRequest(
+    guild_id=1, channel_id=2, user_id=3, prompt="ROMEO:", max_chars=20, temperature=0.8
+)
 
 
 @pytest.fixture
-async def scenes(history: History, weights: Path) -> AsyncIterator[Scenes]:
-    generation = Generation(weights, workers=2)
+async def history(tmp_path: Path) -> AsyncIterator[TurnStore]:
+    async with open_database(tmp_path / "bard.sqlite3") as connection:
+        yield TurnStore(connection)
+
+
+@pytest.fixture
+async def scenes(history: TurnStore, weights: Path, threads: Threads) -> AsyncIterator[Scenes]:
+    generation = Inference(weights, workers=2)
     await generation.load()
-    yield Scenes(history, generation)
+    yield Scenes(history, generation, threads)
     await generation.close()
 
 
@@ -43,9 +45,9 @@ async def play(scenes: Scenes, board: "Board") -> Turn:
         return await scenes.play(ASK, board.show, request)
 
 
-async def reroll(scenes: Scenes, spot: Spot, board: "Board") -> None:
+async def reroll(scenes: Scenes, spot: MessageRef, board: "Board") -> None:
     with admitted() as request:
-        await scenes.reroll(spot, board.show, request)
+        await scenes.reroll(spot, 4000, board.show, request)
 
 
 class Board:
@@ -63,23 +65,23 @@ class Board:
         self.shown.clear()
 
 
-async def test_two_rerolls_at_once_are_two_takes(scenes: Scenes, history: History) -> None:
+async def test_two_rerolls_at_once_are_two_takes(scenes: Scenes, history: TurnStore) -> None:
     board = Board()
     turn = await play(scenes, board)
-    spot = Spot(turn.id, 2, turn.id)
+    spot = MessageRef(turn.id, 2, turn.id)
     await asyncio.gather(*(reroll(scenes, spot, board) for _ in range(2)))
     (remembered,) = await history.tail(2, 1, chars=100)
     assert remembered.take == remembered.takes == 3
     assert board.shown[turn.id] == remembered
 
 
-async def test_reroll_behind_a_removal_finds_nothing(scenes: Scenes, history: History) -> None:
+async def test_reroll_behind_a_removal_finds_nothing(scenes: Scenes, history: TurnStore) -> None:
     board = Board()
     turn = await play(scenes, board)
-    spot = Spot(turn.id, 2, turn.id)
-    removal = asyncio.create_task(scenes.remove(spot, board.erase))
+    spot = MessageRef(turn.id, 2, turn.id)
+    removal = asyncio.create_task(scenes.delete(spot, board.erase))
     await asyncio.sleep(0)
-    with pytest.raises(SceneError):
+    with pytest.raises(RejectedError):
         await reroll(scenes, spot, board)
     await removal
     assert not board.shown
@@ -87,11 +89,11 @@ async def test_reroll_behind_a_removal_finds_nothing(scenes: Scenes, history: Hi
 
 
 async def test_changing_a_message_does_not_wait_for_a_turn_under_way(
-    scenes: Scenes, history: History
+    scenes: Scenes, history: TurnStore
 ) -> None:
     board = Board()
     turn = await play(scenes, board)
-    spot = Spot(turn.id, 2, turn.id)
+    spot = MessageRef(turn.id, 2, turn.id)
     await reroll(scenes, spot, board)
     sending, may_arrive = asyncio.Event(), asyncio.Event()
 
@@ -103,9 +105,9 @@ async def test_changing_a_message_does_not_wait_for_a_turn_under_way(
     with admitted() as request:
         playing = asyncio.create_task(scenes.play(ASK, show_late, request))
         await sending.wait()
-        await scenes.choose(spot, 1, board.show)
+        await scenes.select_take(spot, 1, board.show)
         assert board.shown[turn.id].reply == turn.reply
-        await scenes.remove(spot, board.erase)
+        await scenes.delete(spot, board.erase)
         assert not board.shown
         may_arrive.set()
         later = await playing
@@ -115,15 +117,15 @@ async def test_changing_a_message_does_not_wait_for_a_turn_under_way(
 async def test_a_take_that_is_not_there(scenes: Scenes) -> None:
     board = Board()
     turn = await play(scenes, board)
-    with pytest.raises(SceneError):
-        await scenes.choose(Spot(turn.id, 2, turn.id), 2, board.show)
+    with pytest.raises(RejectedError):
+        await scenes.select_take(MessageRef(turn.id, 2, turn.id), 2, board.show)
     assert board.shown[turn.id] == turn
 
 
-async def test_channel_forgotten_while_a_turn_is_played(scenes: Scenes, history: History) -> None:
+async def test_channel_forgotten_while_a_turn_is_played(scenes: Scenes, history: TurnStore) -> None:
     board = Board()
     playing = asyncio.create_task(play(scenes, board))
     await asyncio.sleep(0)
-    assert await scenes.forget(2) == 1
+    assert await scenes.delete_channel(2) == 1
     await playing
     assert await history.tail(2, 1, chars=100) == []

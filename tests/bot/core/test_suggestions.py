@@ -59,13 +59,13 @@ async def test_prompt_that_is_a_speaker_is_offered_once(stage: Stage) -> None:
 
 async def test_forgotten_prompts_are_not_offered(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="My secret", max_chars=1)
-    await stage.bot.history.forget_user(stage.ann.id)
+    await stage.bard.turns.delete_user(stage.ann.id)
     assert list(await offered(stage, "")) == list(SPEAKERS)
 
 
 async def test_no_more_than_discord_shows(stage: Stage) -> None:
-    romeo, *_ = stage.bot.suggestions._speakers
-    stage.bot.suggestions._speakers = [
+    romeo, *_ = stage.bard.suggestions._speakers
+    stage.bard.suggestions._speakers = [
         type(romeo)(f"LORD {chr(ord('A') + i)}:", 1) for i in range(26)
     ]
     everything = await offered(stage, "lord")
@@ -74,7 +74,7 @@ async def test_no_more_than_discord_shows(stage: Stage) -> None:
 
 
 async def test_nothing_while_it_closes(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    stage.bot.closing = True
+    stage.bard.closing = True
     assert await offered(stage, "") == {}
     assert not caplog.records
 

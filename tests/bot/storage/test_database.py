@@ -41,7 +41,8 @@ def tables(path: Path) -> set[str]:
 
 def open_and_close(path: Path, migrations: Path | None = None) -> None:
     async def work() -> None:
-        await (await open_database(path, migrations)).close()
+        async with open_database(path, migrations):
+            pass
 
     asyncio.run(work())
 
@@ -56,10 +57,11 @@ def refused(path: Path, match: str, migrations: Path | None = None) -> None:
 
 
 async def test_enforces_foreign_keys(path: Path) -> None:
-    connection = await open_database(path)
-    async with connection.execute("PRAGMA foreign_keys") as cursor:
+    async with (
+        open_database(path) as connection,
+        connection.execute("PRAGMA foreign_keys") as cursor,
+    ):
         assert await cursor.fetchone() == (1,)
-    await connection.close()
 
 
 def test_made_with_its_folder(path: Path) -> None:

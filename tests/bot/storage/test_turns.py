@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bot.storage.database import open_database
-from bot.storage.turns import Ask, History, Turn
+from bot.storage.turns import Turn, TurnRequest, TurnStore
 
 ANN, BEN = 2**62 + 1, 2**62 + 2
 GARDEN, TAVERN = 3, 4
@@ -23,17 +23,16 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def history(path: Path) -> AsyncIterator[History]:
-    connection = await open_database(path)
-    yield History(connection)
-    await connection.close()
+async def history(path: Path) -> AsyncIterator[TurnStore]:
+    async with open_database(path) as connection:
+        yield TurnStore(connection)
 
 
 _message_ids = itertools.count(1000)
 
 
 async def add(
-    history: History,
+    history: TurnStore,
     prompt: str | None = "ROMEO:",
     reply: str = "O.",
     *,
@@ -42,7 +41,7 @@ async def add(
     scene: int = 1,
 ) -> tuple[Turn, int]:
     """Store a shown turn; returns it with the id of its message."""
-    ask = Ask(
+    ask = TurnRequest(
         guild_id=7, channel_id=channel, user_id=user, prompt=prompt, max_chars=9, temperature=0.8
     )
     turn = await history.add(ask, scene=scene, reply=reply, seed=1, weights="w", seconds=0.5)
@@ -51,7 +50,7 @@ async def add(
     return turn, message_id
 
 
-async def retake(history: History, turn: Turn, reply: str) -> Turn:
+async def retake(history: TurnStore, turn: Turn, reply: str) -> Turn:
     taken = await history.add_take(turn, reply=reply, seed=2, weights="v", seconds=0.25)
     assert taken is not None
     await history.show_take(taken)
@@ -64,7 +63,7 @@ def on_disk(path: Path, word: str) -> bool:
 
 
 @pytest.mark.parametrize("length", [3, 300, 30_000], ids=["small", "in the page", "overflowing"])
-async def test_forgotten_words_leave_the_file(history: History, path: Path, length: int) -> None:
+async def test_forgotten_words_leave_the_file(history: TurnStore, path: Path, length: int) -> None:
     for number in range(30):  # neighbours in the pages
         await add(history, f"Neighbour {number}", "Words. " * 50, user=BEN)
     doomed = [
@@ -77,14 +76,14 @@ async def test_forgotten_words_leave_the_file(history: History, path: Path, leng
     assert all(on_disk(path, word) for word in words)
 
     assert await history.delete(GARDEN, {doomed[0][1]}) == 1
-    assert await history.forget_user(ANN) == 1
-    assert await history.forget_channel(TAVERN) == 1
+    assert await history.delete_user(ANN) == 1
+    assert await history.delete_channel(TAVERN) == 1
     assert not any(on_disk(path, word) for word in words)
     assert on_disk(path, "Neighbour 29")
     assert len(await history.tail(GARDEN, 1, chars=100_000)) == 30
 
 
-async def test_takes_leave_with_a_row_that_is_deleted(history: History, path: Path) -> None:
+async def test_takes_leave_with_a_row_that_is_deleted(history: TurnStore, path: Path) -> None:
     turn, _ = await add(history)
     await retake(history, turn, "Two.")
     await history._connection.execute("DELETE FROM turns")
@@ -92,26 +91,28 @@ async def test_takes_leave_with_a_row_that_is_deleted(history: History, path: Pa
         assert connection.execute("SELECT count(*) FROM takes").fetchone() == (0,)
 
 
-async def test_forgetting_a_person_leaves_the_others(history: History) -> None:
+async def test_forgetting_a_person_leaves_the_others(history: TurnStore) -> None:
     await add(history, "Mine", user=ANN)
     await add(history, "Theirs", user=BEN)
     await add(history, "Mine elsewhere", user=ANN, channel=TAVERN)
-    assert await history.forget_user(ANN) == 2
-    assert await history.forget_user(ANN) == 0
+    assert await history.delete_user(ANN) == 2
+    assert await history.delete_user(ANN) == 0
     assert [turn.prompt for turn in await history.tail(GARDEN, 1, chars=100)] == ["Theirs"]
     assert await history.tail(TAVERN, 1, chars=100) == []
     assert await history.scene(TAVERN) == 1
 
 
-async def test_turn_forgotten_before_it_is_shown_stays_forgotten(history: History) -> None:
-    ask = Ask(guild_id=7, channel_id=GARDEN, user_id=ANN, prompt="A", max_chars=9, temperature=0.8)
+async def test_turn_forgotten_before_it_is_shown_stays_forgotten(history: TurnStore) -> None:
+    ask = TurnRequest(
+        guild_id=7, channel_id=GARDEN, user_id=ANN, prompt="A", max_chars=9, temperature=0.8
+    )
     turn = await history.add(ask, scene=1, reply="B", seed=1, weights="w", seconds=0.5)
-    await history.forget_user(ANN)
+    await history.delete_user(ANN)
     await history.show(turn, 9)
     assert await history.tail(GARDEN, 1, chars=100) == []
 
 
-async def test_find_wants_the_turn_in_its_message(history: History) -> None:
+async def test_find_wants_the_turn_in_its_message(history: TurnStore) -> None:
     turn, message_id = await add(history)
     other, _ = await add(history)
     found = await history.find(turn.id, channel_id=GARDEN, message_id=message_id)
@@ -120,7 +121,7 @@ async def test_find_wants_the_turn_in_its_message(history: History) -> None:
     assert await history.find(turn.id, channel_id=TAVERN, message_id=message_id) is None
 
 
-async def test_takes(history: History) -> None:
+async def test_takes(history: TurnStore) -> None:
     first, message_id = await add(history, reply="One.")
     second = await retake(history, first, "Two.")
     assert (second.reply, second.take, second.takes, second.seed) == ("Two.", 2, 2, 2)
@@ -134,13 +135,13 @@ async def test_takes(history: History) -> None:
     assert [turn.reply for turn in await history.tail(GARDEN, 1, chars=100)] == ["One."]
 
 
-async def test_no_take_of_a_forgotten_turn(history: History) -> None:
+async def test_no_take_of_a_forgotten_turn(history: TurnStore) -> None:
     turn, _ = await add(history)
-    await history.forget_channel(GARDEN)
+    await history.delete_channel(GARDEN)
     assert await history.add_take(turn, reply="x", seed=1, weights="w", seconds=1) is None
 
 
-async def test_tail_of_many_short_turns(history: History) -> None:
+async def test_tail_of_many_short_turns(history: TurnStore) -> None:
     for number in range(120):
         await add(history, str(number % 10), "")
     tail = await history.tail(GARDEN, 1, chars=105)
@@ -149,14 +150,14 @@ async def test_tail_of_many_short_turns(history: History) -> None:
     assert [turn.id for turn in before] == [14, 15]
 
 
-async def test_a_scene_begun_without_a_turn(history: History) -> None:
+async def test_a_scene_begun_without_a_turn(history: TurnStore) -> None:
     await add(history)
-    await history.begin(7, GARDEN, 2)
+    await history.start_scene(7, GARDEN, 2)
     assert await history.scene(GARDEN) == 2
     assert await history.tail(GARDEN, 2, chars=100) == []
 
 
-async def test_prompts_are_the_last_ones_and_different(history: History) -> None:
+async def test_prompts_are_the_last_ones_and_different(history: TurnStore) -> None:
     for number in range(60):
         await add(history, f"Prompt {number}", scene=1 + number // 50)
     await add(history, "Prompt 55", scene=2)
@@ -170,7 +171,7 @@ async def test_prompts_are_the_last_ones_and_different(history: History) -> None
     assert await history.prompts(5) == []
 
 
-async def test_export_is_all_of_one_person(history: History) -> None:
+async def test_export_is_all_of_one_person(history: TurnStore) -> None:
     for number in range(60):
         await add(history, f"Prompt {number}", user=ANN)
         await add(history, "Another's", user=BEN)

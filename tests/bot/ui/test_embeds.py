@@ -82,12 +82,12 @@ def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -
     shown = "".join(embed.description or "" for embed in embeds)
     if not reply.strip():
         assert shown == "*(silence)*"
-        assert rendering.plain(embeds) == ""
+        assert rendering.reply_text(embeds) == ""
     elif shown.startswith("```\n"):
         assert shown.replace("```\n", "").replace("```", "") == reply.replace("`", GRAVE)
-        assert rendering.plain(embeds) == reply.replace("`", GRAVE)
+        assert rendering.reply_text(embeds) == reply.replace("`", GRAVE)
     else:
-        assert plain(shown) == rendering.plain(embeds) == reply
+        assert plain(shown) == rendering.reply_text(embeds) == reply
 
 
 @given(replies=st.lists(REPLIES, min_size=2, max_size=PAGE_TURNS), prompt=st.text(max_size=1000))
@@ -95,7 +95,7 @@ def test_page_of_a_scene_keeps_the_limits(replies: list[str], prompt: str) -> No
     room = PAGE_CHARS // len(replies)
     turns = [turn(reply[: room - len(prompt)], prompt) for reply in replies if len(prompt) < room]
     page = Page(scene=1, turns=turns, number=1, count=2)
-    embeds = rendering.transcript(page, {1: "*" * 100})
+    embeds = rendering.scene_page(page, {1: "*" * 100})
     assert len(embeds) == len(turns)
     check_page(embeds)
 
@@ -103,7 +103,7 @@ def test_page_of_a_scene_keeps_the_limits(replies: list[str], prompt: str) -> No
 def test_longest_page_of_a_scene() -> None:
     speech = turn(("A:\n" * PAGE_CHARS)[: PAGE_CHARS // PAGE_TURNS - 40], "*" * 40)
     page = Page(scene=1, turns=[speech] * PAGE_TURNS, number=1, count=2)
-    check_page(rendering.transcript(page, {1: "*" * 100}))
+    check_page(rendering.scene_page(page, {1: "*" * 100}))
 
 
 def check_page(embeds: list[discord.Embed]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from simcord.results import InteractionResult, ResponseMessage
 
-from bot.core.request_queue import TOO_MANY
+from bot.errors import Reason
 from bot.rehearsal import DeclaredWait
 from bot.ui.queue_status import AT_WORK, NOT_YOURS, STOPPED, TOO_LATE
+from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, counted, said, text_of
 
 
@@ -23,14 +24,14 @@ class SlowStage(Stage):
     async def over(self) -> None:
         """Let the model work, and wait until nobody waits for it any more."""
         self.gate.set()
-        if self.bot.answering:
-            _, waiting = await asyncio.wait(self.bot.answering, timeout=30)
+        if tasks := self.bard._tasks:
+            _, waiting = await asyncio.wait(tasks, timeout=30)
             assert not waiting
 
     def hold(self) -> None:
         """Shut the gate for the model of the running bot."""
         self.gate = threading.Event()
-        model = self.bot.generation.model
+        model = self.bard.inference.model
         generate = model.generate
 
         def gated(prompt: str, *args: Any, **options: Any) -> str:
@@ -46,9 +47,7 @@ class SlowStage(Stage):
 
 @pytest.fixture
 async def slow(stage: Stage) -> AsyncIterator[SlowStage]:
-    stage.bot.wait = DeclaredWait(stage.env)
-    await stage.env.restart_bot()
-    stage.listen()
+    await stage.restart(DeclaredWait(stage.env))
     slow = SlowStage(**vars(stage))
     slow.hold()
     yield slow
@@ -120,7 +119,7 @@ async def test_stopped_at_work_keeps_nothing(slow: SlowStage) -> None:
 
     assert message(result).content == STOPPED
     assert not message(result).components
-    assert await slow.bot.history.scene(slow.garden.id) == 0
+    assert await slow.bard.turns.scene(slow.garden.id) == 0
     await slow.over()
     again = await slow.ben.slash(slow.garden, "bard", prompt="JULIET:", max_chars=20)
     await slow.over()
@@ -183,7 +182,7 @@ async def test_a_moderator_may_stop_and_others_may_not(slow: SlowStage) -> None:
 async def test_stop_of_a_bot_that_was_started_anew_is_answered(slow: SlowStage) -> None:
     result = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
     await slow.env.advance_time(2.1)
-    await slow.env.restart_bot()
+    await slow.restart(DeclaredWait(slow.env))
     late = await slow.ann.click(message(result), label="Stop")
     assert late.ephemeral
     assert said(late) == TOO_LATE
@@ -197,7 +196,7 @@ async def test_failure_takes_the_word_of_progress_away(slow: SlowStage) -> None:
         assert slow.gate.wait(30)
         raise ZeroDivisionError
 
-    slow.bot.generation.model.generate = fail  # type: ignore[method-assign]
+    slow.bard.inference.model.generate = fail  # type: ignore[method-assign]
     result = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:")
     await slow.env.advance_time(2.1)
     assert message(result).content == AT_WORK
@@ -206,7 +205,7 @@ async def test_failure_takes_the_word_of_progress_away(slow: SlowStage) -> None:
     (answer,) = result.followups
     assert answer.ephemeral
     assert "Error id" in answer.content
-    assert slow.env.errors
+    assert not slow.env.errors
 
 
 async def test_failure_after_the_reply_leaves_it_there(
@@ -218,11 +217,11 @@ async def test_failure_after_the_reply_leaves_it_there(
     result = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
     await slow.env.advance_time(2.1)
     assert message(result).content == AT_WORK
-    monkeypatch.setattr(slow.bot.history, "show", fail)
+    monkeypatch.setattr(slow.bard.turns, "show", fail)
     await slow.over()
     assert counted(result) <= 20
     assert "Error id" in said(result)
-    assert slow.env.errors
+    assert not slow.env.errors
 
 
 async def test_a_word_of_progress_that_cannot_be_said_harms_nothing(
@@ -231,7 +230,7 @@ async def test_a_word_of_progress_that_cannot_be_said_harms_nothing(
     result = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
     slow.env.inject_error("PATCH", "/webhooks/*/@original", status=404, code=10008)
     await slow.env.advance_time(2.1)
-    assert "Could not tell of progress" in caplog.text
+    assert "Could not show the status" in caplog.text
     await slow.over()
     assert counted(result) <= 20
 
@@ -245,11 +244,11 @@ async def test_leaving_a_server_stops_its_requests(slow: SlowStage) -> None:
     assert left is not None
     await left.leave()
     await slow.env.settle()
-    assert len(slow.bot.answering) == 1
+    assert len(slow.bard._tasks) == 1
     await slow.over()
     assert counted(other) <= 20
-    assert (await slow.bot.history.figures()).scenes == 1
-    assert slow.env.errors  # its message is gone with the server
+    assert (await slow.bard.turns.statistics()).scenes == 1
+    assert not slow.env.errors
 
 
 async def test_third_request_of_a_person_is_refused_in_private(slow: SlowStage) -> None:
@@ -258,8 +257,8 @@ async def test_third_request_of_a_person_is_refused_in_private(slow: SlowStage) 
     third = await slow.ben.slash(slow.garden, "bard", prompt="JULIET:", max_chars=20)
     assert third.ephemeral
     assert not third.deferred
-    assert said(third) == TOO_MANY
-    assert slow.env.errors
+    assert said(third) == REJECTIONS[Reason.TOO_MANY_REQUESTS]
+    assert not slow.env.errors
     await slow.over()
     assert len(slow.contexts) == 2
 
@@ -273,4 +272,4 @@ async def test_full_house_is_told_in_private(slow: SlowStage) -> None:
     assert third.ephemeral
     assert not third.deferred
     assert "full" in said(third)
-    assert slow.env.errors
+    assert not slow.env.errors

@@ -7,10 +7,9 @@ import discord
 import pytest
 from simcord.results import InteractionResult, ResponseMessage
 
-from bot.core.scenes import FORGOTTEN, OVER
+from bot.errors import Reason
 from bot.storage.turns import Turn
-from bot.ui.replies import NOT_YOURS
-from bot.ui.responses import LEAVING, UNFORESEEN
+from bot.ui.responses import REJECTIONS, UNEXPECTED
 from tests.bot.conftest import Stage, counted, said, text_of
 
 EARLIER, LATER = "◀ Earlier take", "Later take ▶"
@@ -28,7 +27,7 @@ def shown(result: InteractionResult) -> ResponseMessage:
 
 
 async def remembered(stage: Stage, scene: int = 1) -> list[Turn]:
-    return await stage.bot.history.tail(stage.garden.id, scene, chars=10_000)
+    return await stage.bard.turns.tail(stage.garden.id, scene, chars=10_000)
 
 
 def text_of_message(message: ResponseMessage) -> str:
@@ -178,7 +177,7 @@ async def test_others_are_refused_in_private(stage: Stage) -> None:
     cat = stage.guild.add_member(stage.env.create_user("cat"))
     before = await remembered(stage)
     for label in ("Reroll", EARLIER, "Delete"):
-        assert refused(await cat.click(reply, label=label), NOT_YOURS)
+        assert refused(await cat.click(reply, label=label), REJECTIONS[Reason.NOT_REQUESTER])
     assert await remembered(stage) == before
     assert len(stage.garden.history()) == 1
 
@@ -190,7 +189,7 @@ async def test_moderating_another_channel_does_not_count(stage: Stage) -> None:
     kitchen = stage.guild.create_text_channel("kitchen", overwrites={dee: moderator})
     other = await stage.ben.slash(kitchen, "bard", prompt="ROMEO:", max_chars=9)
 
-    assert refused(await dee.click(reply, label="Delete"), NOT_YOURS)
+    assert refused(await dee.click(reply, label="Delete"), REJECTIONS[Reason.NOT_REQUESTER])
     await dee.click(shown(other), label="Delete")
     assert len(stage.garden.history()) == 1
     assert kitchen.history() == []
@@ -205,7 +204,7 @@ async def test_delete_takes_the_message_and_the_words(stage: Stage) -> None:
     assert result.followups == []
     await ask(stage, "JULIET:")
     assert stage.contexts[-1] == "JULIET:\n"
-    with closing(sqlite3.connect(stage.bot.settings.database)) as connection:
+    with closing(sqlite3.connect(stage.bard.settings.database_path)) as connection:
         assert connection.execute("SELECT count(*) FROM takes").fetchone() == (0,)
         row = connection.execute("SELECT user_id, prompt, reply, state FROM turns").fetchone()
     assert row == (0, None, "", "deleted")
@@ -232,24 +231,24 @@ async def test_deleting_what_is_gone_already_forgets_it(stage: Stage) -> None:
 async def test_forgotten_turns_say_so(stage: Stage, label: str) -> None:
     reply = await ask(stage)
     await stage.ben.click(reply, label="Reroll")
-    await stage.bot.history.forget_user(stage.ben.id)
+    await stage.bard.turns.delete_user(stage.ben.id)
     asked = len(stage.contexts)
-    assert refused(await stage.ben.click(reply, label=label), FORGOTTEN)
+    assert refused(await stage.ben.click(reply, label=label), REJECTIONS[Reason.TURN_FORGOTTEN])
     assert len(stage.contexts) == asked
     assert len(stage.garden.history()) == 1
 
 
 async def test_turn_forgotten_while_it_is_played_again_stays_forgotten(stage: Stage) -> None:
     reply = await ask(stage)
-    generate = stage.bot.generation.generate
+    generate = stage.bard.inference.generate
 
     async def meanwhile(*args: object, **options: object) -> object:
-        await stage.bot.history.forget_user(stage.ben.id)
+        await stage.bard.turns.delete_user(stage.ben.id)
         return await generate(*args, **options)  # type: ignore[arg-type]
 
-    stage.bot.generation.generate = meanwhile  # type: ignore[method-assign, assignment]
-    assert refused(await stage.ben.click(reply, label="Reroll"), FORGOTTEN)
-    with closing(sqlite3.connect(stage.bot.settings.database)) as connection:
+    stage.bard.inference.generate = meanwhile  # type: ignore[method-assign, assignment]
+    assert refused(await stage.ben.click(reply, label="Reroll"), REJECTIONS[Reason.TURN_FORGOTTEN])
+    with closing(sqlite3.connect(stage.bard.settings.database_path)) as connection:
         assert connection.execute("SELECT count(*) FROM takes").fetchone() == (0,)
 
 
@@ -270,10 +269,10 @@ async def test_failure_is_answered_and_frees_the_channel(stage: Stage) -> None:
     def fail(*_args: object, **_options: object) -> str:
         raise ZeroDivisionError
 
-    stage.bot.generation.model.generate = fail  # type: ignore[method-assign]
-    assert refused(await stage.ben.click(reply, label="Reroll"), UNFORESEEN)
-    assert UNFORESEEN in said(await stage.ben.click(reply, label="Continue"))
-    del stage.bot.generation.model.generate
+    stage.bard.inference.model.generate = fail  # type: ignore[method-assign]
+    assert refused(await stage.ben.click(reply, label="Reroll"), UNEXPECTED)
+    assert UNEXPECTED in said(await stage.ben.click(reply, label="Continue"))
+    del stage.bard.inference.model.generate
     await stage.ben.click(reply, label="Reroll")
     (turn,) = await remembered(stage)
     assert turn.takes == 2
@@ -281,16 +280,16 @@ async def test_failure_is_answered_and_frees_the_channel(stage: Stage) -> None:
 
 async def test_no_press_is_taken_while_the_bot_closes(stage: Stage) -> None:
     reply = await ask(stage)
-    stage.bot.closing = True
+    stage.bard.closing = True
     for label in ("Continue", "Reroll", "Delete"):
-        assert refused(await stage.ben.click(reply, label=label), LEAVING)
+        assert refused(await stage.ben.click(reply, label=label), REJECTIONS[Reason.CLOSING])
     assert len(stage.contexts) == 1
 
 
 async def test_continue_under_a_scene_that_is_over(stage: Stage) -> None:
     old = await ask(stage)
     await ask(stage, "LEAR:", fresh=True)
-    assert refused(await stage.ben.click(old, label="Continue"), OVER)
+    assert refused(await stage.ben.click(old, label="Continue"), REJECTIONS[Reason.SCENE_OVER])
     # Its takes are a matter of that scene alone.
     await stage.ben.click(old, label="Reroll")
     assert stage.contexts[-1] == "ROMEO:\n"
@@ -315,7 +314,7 @@ async def test_in_a_direct_message(stage: Stage) -> None:
     assert len(ben.dm_channel.history()) == 2
     await ben.click(reply, label="Delete")
     assert len(ben.dm_channel.history()) == 1
-    (turn,) = await stage.bot.history.tail(ben.dm_channel.id, 1, chars=10_000)
+    (turn,) = await stage.bard.turns.tail(ben.dm_channel.id, 1, chars=10_000)
     assert turn.prompt is None
 
 

@@ -43,7 +43,7 @@ async def test_empty_description_of_a_menu_is_none(stage: Stage) -> None:
 
 async def test_commands_are_for_servers_and_users_everywhere(stage: Stage) -> None:
     for command in stage.env.backend.commands[None].values():
-        of_servers = command["name"] == "settings"
+        of_servers = command["name"] == "bard-settings"
         assert command["contexts"] == ([0] if of_servers else [0, 1, 2])
         assert command["integration_types"] == ([0] if of_servers else [0, 1])
 

@@ -1,0 +1,101 @@
+"""Application commands that handle their own errors, so that a host's handlers never see them."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import discord
+from discord import app_commands
+
+from .components import bard_of
+from .responses import respond_to_error
+
+log = logging.getLogger(__name__)
+
+Callback = Callable[..., Awaitable[None]]
+"""A method of a cog or a function: takes the interaction, then the command's options."""
+
+EVERYWHERE = app_commands.AppCommandContext(guild=True, dm_channel=True, private_channel=True)
+FOR_ALL = app_commands.AppInstallationType(guild=True, user=True)
+SERVERS = app_commands.AppCommandContext(guild=True, dm_channel=False, private_channel=False)
+FOR_SERVERS = app_commands.AppInstallationType(guild=True, user=False)
+
+
+def handled(callback: Callback) -> Callable[..., Any]:
+    """Wrap a command's callback: track its task, and respond to every error it raises."""
+
+    @functools.wraps(callback)
+    async def wrapper(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - any command's
+        # A method has its cog before the interaction.
+        interaction = next(arg for arg in args if isinstance(arg, discord.Interaction))
+        try:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - a coroutine runs in one
+            bard_of(interaction).track(task)
+            await callback(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - the host's error handler would get it
+            await _respond(interaction, error)
+
+    return wrapper
+
+
+class Command(app_commands.Command[Any, ..., None]):
+    """A slash command with a `handled` callback.
+
+    Its own errors end here too: an option that the callback lacks, or one that is missing,
+    because Discord still has an older definition of the command.
+    """
+
+    async def _invoke_with_namespace(
+        self, interaction: discord.Interaction[Any], namespace: app_commands.Namespace
+    ) -> None:
+        # No public method sees such an error before the tree's handler, which is the host's.
+        try:
+            await super()._invoke_with_namespace(interaction, namespace)
+        except app_commands.AppCommandError as error:
+            await _respond(interaction, error)
+
+
+class Group(app_commands.Group):
+    """A group of slash commands with `handled` callbacks."""
+
+    def command(self, *, name: str, description: str) -> Callable[[Callback], Command]:  # type: ignore[override]
+        """Return a decorator that adds a callback to the group as a command."""
+
+        def decorator(callback: Callback) -> Command:
+            made = Command(
+                name=name, description=description, callback=handled(callback), parent=None
+            )
+            self.add_command(made)
+            return made
+
+        return decorator
+
+
+def command(
+    *,
+    name: str,
+    description: str,
+    contexts: app_commands.AppCommandContext = EVERYWHERE,
+    installs: app_commands.AppInstallationType = FOR_ALL,
+) -> Callable[[Callback], Command]:
+    """Return a decorator that makes a callback a slash command."""
+
+    def decorator(callback: Callback) -> Command:
+        return Command(
+            name=name,
+            description=description,
+            callback=handled(callback),
+            allowed_contexts=contexts,
+            allowed_installs=installs,
+        )
+
+    return decorator
+
+
+async def _respond(interaction: discord.Interaction[Any], error: Exception) -> None:
+    # Tells the library not to announce a completed command to the host's listeners.
+    interaction.command_failed = True
+    await respond_to_error(interaction, error)
