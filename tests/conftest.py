@@ -7,7 +7,6 @@ import pytest
 SLOW = {
     "test_notebook",
     "test_rehearsal",
-    "test_runs",
     "built",
     "small_corpus",
     "test_a_text_in_another_alphabet_is_learnt_measured_and_spoken",
