@@ -1,43 +1,81 @@
-"""A built wheel, unpacked elsewhere, carries all that the program needs."""
+"""A built wheel carries all that the program needs; the pins hold all that it depends on."""
 
 import importlib.metadata
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = {"noskgpt", "noskgpt_bard"}
+
+# Not copied before a build: what git ignores, and the caches of other tools.
+LITTER = (
+    *(".env", ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__"),
+    *("*.egg-info", "build", "dist", "var"),
+)
 
 PROBE = """
-import asyncio, pathlib, bot.database, noskgpt, noskgpt.corpus
-home = pathlib.Path(noskgpt.__file__).parent
-assert home.is_relative_to({target!r}), home
+import asyncio, pathlib, sys
+import noskgpt, noskgpt.corpus, noskgpt_bard, noskgpt_bard.database
+for package in (noskgpt, noskgpt_bard):
+    home = pathlib.Path(package.__file__).parent
+    assert home.is_relative_to({target!r}), home
 bard = noskgpt.load()
 assert len(bard.generate("JULIET:", 50, seed=1)) == 50
 corpus = noskgpt.corpus.load_corpus()
 assert len(corpus.train) == {held_out_start}
 assert bard.checkpoint.training.corpus_sha256 == corpus.sha256
 async def main():
-    connection = await bot.database.open_database(pathlib.Path("var/bard.sqlite3"))
+    connection = await noskgpt_bard.database.open_database(pathlib.Path("var/bard.sqlite3"))
     await connection.close()
 asyncio.run(main())
+assert "bot" not in sys.modules
 print("complete")
 """
 
 
+@dataclass(frozen=True)
+class Built:
+    """The distributions of this checkout, and the wheel unpacked into a folder of its own."""
+
+    wheel: Path
+    sdist: Path
+    installed: Path
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel and unpack it into a folder of its own."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build a copy of the checkout: setuptools writes into the folder that it builds.
+
+    The copy holds a module from an earlier build, as a checkout does after a module has moved.
+    """
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    run(*build, str(ROOT), cwd=folder)
+    source = folder / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*LITTER))
+    stale = source / "build/lib/noskgpt_bard/stale.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    build(source, "--sdist", "--wheel", into=folder)
     (wheel,) = folder.glob("*.whl")
-    target = folder / "installed"
-    run(sys.executable, "-m", "zipfile", "-e", str(wheel), str(target), cwd=folder)
-    return target
+    (sdist,) = folder.glob("*.tar.gz")
+    installed = folder / "installed"
+    run(sys.executable, "-m", "zipfile", "-e", str(wheel), str(installed), cwd=folder)
+    return Built(wheel, sdist, installed)
+
+
+def build(source: Path, *kinds: str, into: Path) -> None:
+    command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", str(into))
+    run(*command, *kinds, str(source), cwd=into)
 
 
 def run(*command: str, cwd: Path, path: Path | None = None) -> str:
@@ -55,36 +93,158 @@ def run(*command: str, cwd: Path, path: Path | None = None) -> str:
     return done.stdout
 
 
-def test_works_from_any_folder(installed: Path, tmp_path: Path) -> None:
-    manifest = json.loads((ROOT / "data/shakespeare.json").read_text(encoding="utf-8"))
-    probe = PROBE.format(target=str(installed), held_out_start=manifest["held_out_start"])
-    # PYTHONPATH comes before the editable install of this checkout.
-    assert run(sys.executable, "-c", probe, cwd=tmp_path, path=installed) == "complete\n"
-
-
-def test_names_its_command_and_all_that_it_imports(installed: Path) -> None:
-    (information,) = installed.glob("*.dist-info")
-    assert "noskgpt = noskgpt.cli:main" in read(information / "entry_points.txt")
-    metadata = read(information / "METADATA")
-    needed = re.findall(r"^Requires-Dist: ([\w.-]+)[^;\n]*$", metadata, re.MULTILINE)
-    required = {name.lower().replace(".", "-") for name in needed}
-    imported: set[str] = set()
-    for source in [*installed.glob("bot/**/*.py"), *installed.glob("noskgpt/**/*.py")]:
-        imported.update(re.findall(r"^\s*(?:from|import) (\w+)", read(source), re.MULTILINE))
-    # The rehearsal alone imports simcord, of its extra. numba brings llvmlite, discord.py
-    # aiohttp, pydantic-settings pydantic.
-    known = {"bot", "noskgpt", "simcord", "llvmlite", "aiohttp", "pydantic"}
-    distributions = importlib.metadata.packages_distributions()
-    for module in imported - sys.stdlib_module_names - known:
-        names = {name.lower().replace(".", "-") for name in distributions[module]}
-        assert names & required, module
-
-
 def read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def test_speaks_on_the_command_line(installed: Path, tmp_path: Path) -> None:
+def metadata_of(built: Built) -> importlib.metadata.Distribution:
+    (information,) = built.installed.glob("*.dist-info")
+    return importlib.metadata.Distribution.at(information)
+
+
+def contents(wheel: Path) -> dict[str, int]:
+    """Return the checksum of each file in a wheel, by its path there."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {file.filename: file.CRC for file in archive.infolist()}
+
+
+def test_installs_two_packages_with_their_data(built: Built) -> None:
+    names = {path.name for path in built.installed.iterdir()}
+    assert {name for name in names if not name.endswith(".dist-info")} == PACKAGES
+    expected = {
+        "noskgpt/bundled": [ROOT / "weights.pth", *ROOT.glob("data/shakespeare.*")],
+        "noskgpt_bard/migrations": sorted(ROOT.glob("migrations/*.sql")),
+    }
+    for package, sources in expected.items():
+        assert len(sources) >= 3
+        files = {path.name: path.read_bytes() for path in (built.installed / package).iterdir()}
+        assert files == {source.name: source.read_bytes() for source in sources}
+    for package, folder in {"noskgpt": "noskgpt", "noskgpt_bard": "bot"}.items():
+        modules = {path.relative_to(ROOT / folder) for path in ROOT.glob(f"{folder}/**/*.py")}
+        assert len(modules) > 20
+        target = built.installed / package
+        assert {path.relative_to(target) for path in target.glob("**/*.py")} == modules
+        assert (target / "py.typed").is_file(), package
+
+
+def test_sdist_builds_the_same_wheel(built: Built, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "tarfile", "-e", str(built.sdist), cwd=tmp_path)
+    (source,) = tmp_path.iterdir()
+    build(source, "--wheel", into=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert contents(wheel) == contents(built.wheel)
+
+
+def test_works_from_any_folder(built: Built, tmp_path: Path) -> None:
+    manifest = json.loads((ROOT / "data/shakespeare.json").read_text(encoding="utf-8"))
+    held_out_start = manifest["held_out_start"]
+    probe = PROBE.format(target=str(built.installed), held_out_start=held_out_start)
+    # PYTHONPATH comes before the editable install of this checkout.
+    assert run(sys.executable, "-c", probe, cwd=tmp_path, path=built.installed) == "complete\n"
+
+
+def test_names_its_commands_its_licence_and_all_that_it_imports(built: Built) -> None:
+    distribution = metadata_of(built)
+    assert {script.name: script.value for script in distribution.entry_points} == {
+        "noskgpt": "noskgpt.cli:main",
+        "noskgpt-bard": "noskgpt_bard.__main__:main",
+    }
+    assert distribution.metadata["License-Expression"] == "MIT"
+    licences = [path for path in distribution.files or [] if path.name == "LICENSE"]
+    assert [path.read_text() for path in licences] == [read(ROOT / "LICENSE")]
+
+    needed = [Requirement(line) for line in distribution.requires or []]
+    required = {canonicalize_name(need.name) for need in needed if need.marker is None}
+    imported: set[str] = set()
+    for source in built.installed.glob("noskgpt*/**/*.py"):
+        imported.update(re.findall(r"^\s*(?:from|import) (\w+)", read(source), re.MULTILINE))
+    assert {"torch", "discord", "simcord"} < imported
+    # The rehearsal alone imports simcord, of its extra. numba brings llvmlite, discord.py
+    # aiohttp, pydantic-settings pydantic.
+    known = PACKAGES | {"simcord", "llvmlite", "aiohttp", "pydantic"}
+    distributions = importlib.metadata.packages_distributions()
+    for module in imported - sys.stdlib_module_names - known:
+        assert {canonicalize_name(name) for name in distributions[module]} & required, module
+
+
+def test_speaks_on_the_command_line(built: Built, tmp_path: Path) -> None:
     options = ("--prompt", "JULIET:", "--max-chars", "300", "--seed", "1")
-    said = run(sys.executable, "-m", "noskgpt", *options, cwd=tmp_path, path=installed)
+    said = run(sys.executable, "-m", "noskgpt", *options, cwd=tmp_path, path=built.installed)
     assert len(said) == 301
+
+
+def test_describes_the_bot_on_the_command_line(built: Built, tmp_path: Path) -> None:
+    said = run(sys.executable, "-m", "noskgpt_bard", "--help", cwd=tmp_path, path=built.installed)
+    assert "rehearse" in said
+
+
+def pins(name: str) -> dict[str, list[Requirement]]:
+    """Return the requirements of a file by package; one per platform where they differ."""
+    found: dict[str, list[Requirement]] = {}
+    for line in read(ROOT / "requirements" / name).replace("\\\n", " ").splitlines():
+        text = line.split("#")[0].split("--hash")[0].strip()
+        if text:
+            requirement = Requirement(text)
+            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+def version_of(pin: Requirement) -> str:
+    (specifier,) = pin.specifier
+    assert specifier.operator == "=="
+    return specifier.version
+
+
+@pytest.mark.parametrize("name", ["run.txt", "dev.txt"])
+def test_pins_are_hashed_and_name_no_index(name: str) -> None:
+    text = read(ROOT / "requirements" / name)
+    assert "://" not in text
+    assert not re.search(r"^\s*-(?!-hash=)", text, re.MULTILINE)
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("#")]
+    assert len(lines) > 40
+    for line in lines:
+        assert re.fullmatch(r"\S+==\S+ (;[^#]*?)?( +--hash=sha256:[0-9a-f]{64})+", line), line
+
+
+@pytest.mark.parametrize(("name", "extra"), [("run.txt", "rehearsal"), ("dev.txt", "dev")])
+def test_pins_hold_all_that_an_install_needs(name: str, extra: str) -> None:
+    """In the ranges of `pyproject.toml`, down to the dependencies of dependencies."""
+    pinned = pins(name) | pins("torch.txt")
+    project = tomllib.loads(read(ROOT / "pyproject.toml"))
+    needs = project["build-system"]["requires"] + project["project"]["dependencies"]
+    needs += project["project"]["optional-dependencies"][extra]
+    seen: set[str] = set()
+    pending = [Requirement(need) for need in needs]
+    while pending:
+        need = pending.pop()
+        package = canonicalize_name(need.name)
+        if str(need) in seen:
+            continue
+        seen.add(str(need))
+        if package == "noskgpt-bard":
+            rehearsal = project["project"]["optional-dependencies"]["rehearsal"]
+            pending += [Requirement(line) for line in rehearsal]
+            continue
+        assert package in pinned, package
+        applying = [p for p in pinned[package] if p.marker is None or p.marker.evaluate()]
+        assert len(applying) == 1, package
+        assert need.specifier.contains(version_of(applying[0])), need
+        for line in importlib.metadata.requires(package) or []:
+            dependency = Requirement(line)
+            if package == "torch" and "platform_" in str(dependency.marker):
+                continue  # CUDA's packages, which PyTorch itself pins
+            extras = ["", *need.extras]
+            if not dependency.marker or any(
+                dependency.marker.evaluate({"extra": name}) for name in extras
+            ):
+                pending.append(dependency)
+    assert len(seen) > 50
+
+
+def test_pins_agree() -> None:
+    for_running, for_developers = pins("run.txt"), pins("dev.txt")
+    assert set(for_running) < set(for_developers)
+    for package, requirements in for_running.items():
+        versions = {version_of(pin) for pin in requirements}
+        assert versions == {version_of(pin) for pin in for_developers[package]}, package

@@ -1,0 +1,31 @@
+"""Marks the slow tests, which `make test-fast` leaves out."""
+
+import pytest
+
+# Files, fixtures and tests by name: what trains, runs a browser, builds the wheel, executes the
+# notebook, compiles the decoder anew or takes a minute for another reason.
+SLOW = {
+    "test_notebook",
+    "test_rehearsal",
+    "built",
+    "small_corpus",
+    "test_a_text_in_another_alphabet_is_learnt_measured_and_spoken",
+    "test_cancelled_resumed_and_interrupted_by_the_end_of_the_bot",
+    "test_child_that_does_not_stop_is_killed",
+    "test_compiled_code_is_cached_where_it_can_be",
+    "test_corpus_that_is_no_text",
+    "test_from_start_to_promoted_and_rolled_back",
+    "test_greedy_text_equals_pytorchs_over_10_000_characters",
+    "test_killed_bot_leaves_a_run_that_saves_itself_and_is_resumed",
+    "test_killed_child_is_a_message_and_a_row_also_when_the_token_has_run_out",
+    "test_real_words_only",
+    "test_rebuild_gives_the_committed_bytes",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function):
+            names = {item.path.stem, item.originalname, *item.fixturenames}
+            if names & SLOW:
+                item.add_marker("slow")
