@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import noskgpt
-from noskgpt.decoder import Cancellation
-from noskgpt.generator import MAX_SEED
+from noskgpt.inference.decoder import Cancellation
+from noskgpt.inference.generator import MAX_SEED
 
 from .errors import StartupError
 

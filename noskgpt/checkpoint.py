@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noskgpt import lexicon
 from noskgpt.errors import CheckpointError
-from noskgpt.lexicon import Lexicon
+from noskgpt.inference import lexicon
+from noskgpt.inference.lexicon import Lexicon
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 

@@ -17,11 +17,12 @@ import typer
 from rich.console import Console
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt import generator, parallel, plotting, reports, runs, training
+from noskgpt import parallel, plotting, reports, runs, training
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import NoskGPTError, TrainingError
 from noskgpt.evaluation import count_words
 from noskgpt.evaluation import evaluate as measure
+from noskgpt.inference import generator
 from noskgpt.recipe import PRESETS
 from noskgpt.resources import weights_path
 from noskgpt.tokenizer import Tokenizer

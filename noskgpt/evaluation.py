@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from noskgpt import lexicon
 from noskgpt.errors import CorpusError
-from noskgpt.generator import Generator
+from noskgpt.inference import lexicon
+from noskgpt.inference.generator import Generator
 from noskgpt.model import GPT
 from noskgpt.parallel import Group
 

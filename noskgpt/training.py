@@ -16,14 +16,15 @@ from typing import Any
 
 import torch
 
-from noskgpt import hardware, lexicon
+from noskgpt import hardware
 from noskgpt.batches import Batches
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
 from noskgpt.corpus import Corpus
 from noskgpt.errors import TrainingError
 from noskgpt.evaluation import evaluate
-from noskgpt.generator import Generator
 from noskgpt.gradients import Gradients
+from noskgpt.inference import lexicon
+from noskgpt.inference.generator import Generator
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.parallel import Group
 from noskgpt.recipe import TrainingConfig, build_optimizers, rate_factor

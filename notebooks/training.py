@@ -29,7 +29,7 @@ from noskgpt.batches import Batches
 from noskgpt.checkpoint import load, save
 from noskgpt.corpus import load_corpus
 from noskgpt.evaluation import count_words, evaluate
-from noskgpt.generator import Generator
+from noskgpt.inference.generator import Generator
 from noskgpt.model import GPT, KVCache, ModelConfig
 from noskgpt.plotting import plot_losses
 from noskgpt.recipe import TrainingConfig

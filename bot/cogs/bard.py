@@ -6,7 +6,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from noskgpt.generator import MAX_SEED
+from noskgpt.inference.generator import MAX_SEED
 
 from .. import rendering, script
 from ..guild_settings import MAX_TEMPERATURE, MIN_TEMPERATURE

@@ -19,8 +19,8 @@ from simcord.builders import ChannelHandle, GuildHandle
 from simcord.results import InteractionResult
 
 from bot import Bard, Settings, create_bot
-from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, save
+from noskgpt.inference import lexicon
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.tokenizer import VOCABULARY
 

@@ -17,8 +17,8 @@ from bot.runs import UNDER_WAY, Run, Runs
 from bot.succession import DAMAGED, NO_STEP_BACK, Succession, weights_path
 from bot.training import Order, Training, is_better
 from noskgpt import checkpoint as checkpoints
-from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
+from noskgpt.inference import lexicon
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.runs import run_path
 from noskgpt.tokenizer import VOCABULARY

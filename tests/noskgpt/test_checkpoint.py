@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt import lexicon
 from noskgpt.errors import CheckpointError
+from noskgpt.inference import lexicon
 
 
 def test_comes_back_as_it_was_written(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import noskgpt
-from noskgpt import lexicon
-from noskgpt.sampling import child
+from noskgpt.inference import lexicon
+from noskgpt.inference.sampling import child
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 
 SPOKEN = "O'er the king's gate, love-sick; 'tis HE. 'Tis he!"

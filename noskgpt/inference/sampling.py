@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from noskgpt.compiled import compiled
-from noskgpt.lexicon import Lexicon
+from noskgpt.inference.jit import compiled
+from noskgpt.inference.lexicon import Lexicon
 
 Array = NDArray[Any]
 
@@ -32,7 +32,7 @@ class Sampling(NamedTuple):
     allowed: Any
     """(V,) bool, room."""
     words: Any
-    """(lexicon, lexicon of the request's own words), `noskgpt.lexicon.Lexicon` each."""
+    """(lexicon, lexicon of the request's own words), `noskgpt.inference.lexicon.Lexicon` each."""
     nodes: Any
     """(2,) int64: where the unfinished word stands in each; -1 where it is not in it, and
     `_CLOSED` behind a quotation mark, which no letter may follow."""
