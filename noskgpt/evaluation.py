@@ -15,7 +15,7 @@ from noskgpt.errors import CorpusError
 from noskgpt.inference import lexicon
 from noskgpt.inference.generator import Generator
 from noskgpt.model import GPT
-from noskgpt.parallel import Group
+from noskgpt.training.distributed import Group
 
 BATCH = 64
 

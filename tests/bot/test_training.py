@@ -20,8 +20,8 @@ from noskgpt import checkpoint as checkpoints
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
 from noskgpt.inference import lexicon
 from noskgpt.model import GPT, ModelConfig
-from noskgpt.runs import run_path
 from noskgpt.tokenizer import VOCABULARY
+from noskgpt.training.run_files import run_path
 
 ANN, BEN = 11, 12
 ORDER = Order(user_id=ANN, guild_id=1, channel_id=2, preset="quick", minutes=30)
