@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 import noskgpt
-from noskgpt import kernels
 from noskgpt.corpus import load_corpus
-from noskgpt.decoder import Cancellation, CompiledDecoder, CompiledSession, Request
-from noskgpt.generator import KEPT_SHARE
+from noskgpt.inference import kernels
+from noskgpt.inference.decoder import Cancellation, CompiledDecoder, CompiledSession, Request
+from noskgpt.inference.generator import KEPT_SHARE
 from tests.noskgpt.reference import Reference
 
 CHARACTERS = 4000

@@ -6,7 +6,7 @@
  * reads the weights that decode.py writes, feeds the symbols, then COUNT likeliest ones, and
  * prints the seconds of the latter, their ids, and the logits behind the last of them. Matrices
  * lie input by input, so that the compiler vectorises the sums without reordering any. When 256
- * positions are full the last KEEP symbols begin a new window, as in noskgpt/decoder.py.
+ * positions are full the last KEEP symbols begin a new window, as in noskgpt/inference/decoder.py.
  */
 #include <math.h>
 #include <stdio.h>

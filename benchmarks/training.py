@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from noskgpt import hardware
 from noskgpt.corpus import Corpus, load_corpus
-from noskgpt.gradients import Gradients
 from noskgpt.model import GPT, ModelConfig
-from noskgpt.recipe import PRESETS, TrainingConfig, build_optimizers
-from noskgpt.training import Finished, Progress, Trainer
+from noskgpt.training import hardware
+from noskgpt.training.gradients import Gradients
+from noskgpt.training.recipe import PRESETS, TrainingConfig, build_optimizers
+from noskgpt.training.trainer import Finished, Progress, Trainer
 from tests.noskgpt.reference import Reference
 
 BATCHES = (16, 64)

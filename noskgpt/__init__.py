@@ -1,8 +1,8 @@
 """noskGPT: a character-level transformer of 1,170,625 parameters that writes like Shakespeare."""
 
-from noskgpt.decoder import Cancellation
 from noskgpt.errors import CheckpointError, CorpusError, NoskGPTError, TrainingError
-from noskgpt.generator import Generator, load
+from noskgpt.inference.decoder import Cancellation
+from noskgpt.inference.generator import Generator, load
 
 __all__ = [
     "Cancellation",

@@ -17,14 +17,16 @@ import typer
 from rich.console import Console
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt import generator, parallel, plotting, reports, runs, training
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import NoskGPTError, TrainingError
 from noskgpt.evaluation import count_words
 from noskgpt.evaluation import evaluate as measure
-from noskgpt.recipe import PRESETS
+from noskgpt.inference import generator
 from noskgpt.resources import weights_path
 from noskgpt.tokenizer import Tokenizer
+from noskgpt.training import distributed, plotting, reports, run_files
+from noskgpt.training.recipe import PRESETS
+from noskgpt.training.trainer import Finished, Interrupted, Trainer
 
 LOGO = r"""
                  _     ___ ___ _____
@@ -154,7 +156,7 @@ def train(
     ] = None,
     save_seconds: Annotated[
         float, typer.Option(min=0, help="Between two saves of what --resume needs.")
-    ] = runs.SAVE_SECONDS,
+    ] = run_files.SAVE_SECONDS,
     until_stdin_ends: Annotated[
         bool,
         typer.Option(
@@ -184,34 +186,36 @@ def train(
     changes = {name: value for name, value in changes.items() if value is not None}
     console = Console()
     try:
-        with parallel.join() as group:
+        with distributed.join() as group:
             if resume:
                 if changes:
                     msg = f"--resume goes on with the run as it began: leave out --{min(changes)}."
                     raise TrainingError(msg)
-                trainer, corpus = runs.resume(out, corpus_path=corpus, group=group)
+                trainer, corpus = run_files.resume(out, corpus_path=corpus, group=group)
             else:
                 config = replace(PRESETS[changes.pop("preset", "default")], **changes)
                 command = shlex.join(["noskgpt", *sys.argv[1:]])
-                trainer = runs.begin(out, config, corpus_path=corpus, command=command, group=group)
+                trainer = run_files.begin(
+                    out, config, corpus_path=corpus, command=command, group=group
+                )
             stopped_by = _stop_on_signals(trainer, with_stdin=until_stdin_ends)
-            events = runs.follow(trainer, out, corpus_path=corpus, save_seconds=save_seconds)
+            events = run_files.follow(trainer, out, corpus_path=corpus, save_seconds=save_seconds)
             if group.rank == 0:
                 in_json = partial(reports.print_json, unread=trainer.stop)
                 events = (in_json if as_json else reports.show)(events, out, console)
             for event in events:
-                if isinstance(event, training.Finished) and plot is not None and group.rank == 0:
+                if isinstance(event, Finished) and plot is not None and group.rank == 0:
                     record = event.checkpoint.training
                     plotting.plot_losses(record, plot, title=f"noskgpt, {record.steps:,} steps")
     except NoskGPTError as error:
         if as_json and int(os.environ.get("RANK", "0")) == 0:
             reports.print_json_error(str(error), console)
         raise
-    if isinstance(event, training.Interrupted):
+    if isinstance(event, Interrupted):
         raise typer.Exit(128 + stopped_by[0])
 
 
-def _stop_on_signals(trainer: training.Trainer, *, with_stdin: bool) -> list[int]:
+def _stop_on_signals(trainer: Trainer, *, with_stdin: bool) -> list[int]:
     """Have the first Ctrl-C or SIGTERM stop the run, and so the end of the input if asked for.
 
     Returns a list of the one signal that did; SIGTERM stands for all that was none.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,9 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from noskgpt import lexicon
 from noskgpt.errors import CorpusError
-from noskgpt.generator import Generator
+from noskgpt.inference.generator import Generator
 from noskgpt.model import GPT
-from noskgpt.parallel import Group
 
 BATCH = 64
 
@@ -33,8 +33,26 @@ class Evaluation:
         return self.loss / math.log(2)
 
 
+class Processes(Protocol):
+    """The processes that share an evaluation, as `noskgpt.training.distributed.Group`."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """The number of processes."""
+        ...
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over the processes."""
+        ...
+
+
 @torch.inference_mode()
-def evaluate(model: GPT, ids: Tensor, group: Group | None = None) -> Evaluation:
+def evaluate(model: GPT, ids: Tensor, group: Processes | None = None) -> Evaluation:
     """Compute the mean loss over `ids` (N,) in non-overlapping windows of one context.
 
     Every character but the first is predicted once, from what stands before it in its window;
@@ -49,16 +67,16 @@ def evaluate(model: GPT, ids: Tensor, group: Group | None = None) -> Evaluation:
         raise CorpusError(msg)
     was_training = model.training
     model.eval()
-    group = group or Group(ids.device)
+    rank, size = (group.rank, group.size) if group is not None else (0, 1)
     total = torch.zeros((), dtype=torch.float64, device=ids.device)
-    for inputs, targets in islice(
-        _windows(ids, model.config.context), group.rank, None, group.size
-    ):
+    for inputs, targets in islice(_windows(ids, model.config.context), rank, None, size):
         logits = model(inputs)
         loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum")
         total += loss.double()
+    if group is not None:
+        total = group.sum(total)
     model.train(was_training)
-    return Evaluation(float(group.sum(total)) / (len(ids) - 1), len(ids) - 1)
+    return Evaluation(float(total) / (len(ids) - 1), len(ids) - 1)
 
 
 def _windows(ids: Tensor, context: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -25,17 +25,17 @@ from pathlib import Path
 import torch
 from IPython.display import Image, display
 
-from noskgpt.batches import Batches
 from noskgpt.checkpoint import load, save
 from noskgpt.corpus import load_corpus
 from noskgpt.evaluation import count_words, evaluate
-from noskgpt.generator import Generator
+from noskgpt.inference.generator import Generator
 from noskgpt.model import GPT, KVCache, ModelConfig
-from noskgpt.plotting import plot_losses
-from noskgpt.recipe import TrainingConfig
 from noskgpt.resources import weights_path
 from noskgpt.tokenizer import Tokenizer
-from noskgpt.training import Finished, Progress, Trainer
+from noskgpt.training.batches import Batches
+from noskgpt.training.plotting import plot_losses
+from noskgpt.training.recipe import TrainingConfig
+from noskgpt.training.trainer import Finished, Progress, Trainer
 
 # %% [markdown]
 # ## The text

@@ -6,7 +6,7 @@ from typing import Any
 import discord
 from discord import app_commands
 
-from noskgpt.generator import MAX_SEED
+from noskgpt.inference.generator import MAX_SEED
 
 from ..bard import Bard
 from ..config import MAX_TEMPERATURE, MIN_TEMPERATURE

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import noskgpt
-from noskgpt.decoder import Cancellation
-from noskgpt.generator import MAX_SEED
+from noskgpt.inference.decoder import Cancellation
+from noskgpt.inference.generator import MAX_SEED
 
 from ..concurrency import Threads, Wait, plain_wait
 from ..errors import StartupError

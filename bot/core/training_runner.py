@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import noskgpt
-from noskgpt.recipe import PRESETS
-from noskgpt.runs import run_path
-from noskgpt.training import SAMPLE_CHARS, Progress
+from noskgpt.training.recipe import PRESETS
+from noskgpt.training.run_files import run_path
+from noskgpt.training.trainer import SAMPLE_CHARS, Progress
 
 from ..concurrency import Threads, Wait, plain_wait
 from ..config import DEFAULT_TEMPERATURE

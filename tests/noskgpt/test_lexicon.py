@@ -7,7 +7,7 @@ import pytest
 
 import noskgpt
 from noskgpt import lexicon
-from noskgpt.sampling import child
+from noskgpt.inference.sampling import child
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 
 SPOKEN = "O'er the king's gate, love-sick; 'tis HE. 'Tis he!"

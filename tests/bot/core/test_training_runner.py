@@ -21,8 +21,8 @@ from noskgpt import checkpoint as checkpoints
 from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
 from noskgpt.model import GPT, ModelConfig
-from noskgpt.runs import run_path
 from noskgpt.tokenizer import VOCABULARY
+from noskgpt.training.run_files import run_path
 from tests.bot.conftest import rejected
 
 ANN, BEN = 11, 12

@@ -9,40 +9,41 @@ from typing import Any
 import pytest
 import torch
 
-from noskgpt import hardware, training
-from noskgpt.batches import Batches
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CorpusError, TrainingError
 from noskgpt.evaluation import Evaluation, evaluate
 from noskgpt.model import GPT, ModelConfig
-from noskgpt.parallel import Group
-from noskgpt.recipe import PRESETS, TrainingConfig, rate_factor
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
+from noskgpt.training import hardware
+from noskgpt.training.batches import Batches
+from noskgpt.training.distributed import Group
+from noskgpt.training.recipe import PRESETS, TrainingConfig, rate_factor
+from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Started, Trainer
 
 CONFIG = TrainingConfig(steps=30, batch=4, report_every=5, evaluations=2, precision="fp32")
 
 
-def run(path: Path, config: TrainingConfig = CONFIG) -> list[training.Event]:
+def run(path: Path, config: TrainingConfig = CONFIG) -> list[Event]:
     """Train on a file and return every event."""
-    return list(training.Trainer(load_corpus(path), config, command="noskgpt train").run())
+    return list(Trainer(load_corpus(path), config, command="noskgpt train").run())
 
 
-def losses(events: list[training.Event]) -> list[tuple[int, float, float | None]]:
+def losses(events: list[Event]) -> list[tuple[int, float, float | None]]:
     return [
         (event.step, event.train_loss, event.held_out_loss)
         for event in events
-        if isinstance(event, training.Progress)
+        if isinstance(event, Progress)
     ]
 
 
 def test_learns_and_records_what_it_did(small_corpus: Path) -> None:
     started, *progress, finished = run(small_corpus)
-    assert isinstance(started, training.Started)
+    assert isinstance(started, Started)
     assert (started.parameters, started.precision) == (1_170_625, "fp32")
     assert started.peak_flops > 0
-    assert isinstance(finished, training.Finished)
+    assert isinstance(finished, Finished)
     assert [step for step, _, _ in losses(progress)] == [1, 5, 10, 15, 20, 25, 30]
-    measured = [event for event in progress if isinstance(event, training.Progress)]
+    measured = [event for event in progress if isinstance(event, Progress)]
     assert [event.step for event in measured if event.held_out_loss is not None] == [15, 30]
     assert all((event.sample is None) == (event.held_out_loss is None) for event in measured)
     assert measured[-1].seconds_left == 0
@@ -64,7 +65,7 @@ def test_the_same_seed_gives_the_same_weights(small_corpus: Path) -> None:
     names = []
     for seed in (1, 1, 2):
         finished = run(small_corpus, replace(config, seed=seed))[-1]
-        assert isinstance(finished, training.Finished)
+        assert isinstance(finished, Finished)
         names.append(finished.checkpoint.fingerprint())
     assert names[0] == names[1] != names[2]
 
@@ -82,33 +83,33 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     set_threads(threads)
     config = replace(CONFIG, steps=14, dropout=dropout, optimizer=optimizer)
     whole = run(small_corpus, config)
-    first = training.Trainer(load_corpus(small_corpus), config)
-    events: list[training.Event] = []
+    first = Trainer(load_corpus(small_corpus), config)
+    events: list[Event] = []
     for event in first.run():
         events.append(event)
-        if isinstance(event, training.Progress) and event.step == 5:
+        if isinstance(event, Progress) and event.step == 5:
             first.stop()
     interrupted = events.pop()
-    assert interrupted == training.Interrupted(step=6, steps=14)
+    assert interrupted == Interrupted(step=6, steps=14)
     state = first.state()
-    rest = list(training.Trainer(load_corpus(small_corpus), state=state).run())
-    assert isinstance(rest[0], training.Started)
+    rest = list(Trainer(load_corpus(small_corpus), state=state).run())
+    assert isinstance(rest[0], Started)
     assert rest[0].step == 6
     assert losses(events + rest) == losses(whole)
     ends = [found[-1] for found in (whole, rest)]
-    assert isinstance(ends[0], training.Finished)
-    assert isinstance(ends[1], training.Finished)
+    assert isinstance(ends[0], Finished)
+    assert isinstance(ends[1], Finished)
     assert ends[0].checkpoint.fingerprint() == ends[1].checkpoint.fingerprint()
 
 
 def test_a_run_goes_on_with_its_own_text_only(small_corpus: Path, tmp_path: Path) -> None:
-    state = training.Trainer(load_corpus(small_corpus), CONFIG).state()
+    state = Trainer(load_corpus(small_corpus), CONFIG).state()
     other = tmp_path / "other.txt"
     other.write_text(small_corpus.read_text(encoding="utf-8") + "More.\n", encoding="utf-8")
     with pytest.raises(TrainingError, match="not the text that this run began with"):
-        training.Trainer(load_corpus(other), state=state)
+        Trainer(load_corpus(other), state=state)
     with pytest.raises(TrainingError, match="2 processes"):
-        training.Trainer(load_corpus(small_corpus), state=state | {"processes": 2})
+        Trainer(load_corpus(small_corpus), state=state | {"processes": 2})
 
 
 def test_plans_as_many_steps_as_fit_into_the_time(
@@ -117,7 +118,7 @@ def test_plans_as_many_steps_as_fit_into_the_time(
     """A clock on which a step takes 2 s at first and 4 s later, and an evaluation 10 s."""
     now = 0.0
 
-    def learn(trainer: training.Trainer, _gradients: object) -> float:
+    def learn(trainer: Trainer, _gradients: object) -> float:
         nonlocal now
         now += 2 if trainer.step < 40 else 4
         return 1.0
@@ -127,10 +128,10 @@ def test_plans_as_many_steps_as_fit_into_the_time(
         now += 10
         return Evaluation(1.0, 1)
 
-    monkeypatch.setattr("noskgpt.training.time.perf_counter", lambda: now)
-    monkeypatch.setattr(training.Trainer, "_learn", learn)
-    monkeypatch.setattr(training.Trainer, "_predict_evaluation", lambda _: 10.0)
-    monkeypatch.setattr(training, "evaluate", measure)
+    monkeypatch.setattr("noskgpt.training.trainer.time.perf_counter", lambda: now)
+    monkeypatch.setattr(Trainer, "_learn", learn)
+    monkeypatch.setattr(Trainer, "_predict_evaluation", lambda _: 10.0)
+    monkeypatch.setattr("noskgpt.training.trainer.evaluate", measure)
     monkeypatch.setattr(hardware, "measure_peak", lambda *_: 1e9)
     config = replace(CONFIG, minutes=5.0, evaluations=4)
     events = run(small_corpus, config)
@@ -138,16 +139,14 @@ def test_plans_as_many_steps_as_fit_into_the_time(
     assert len(measured) == 4
     assert now == pytest.approx(300, abs=4)
     finished = events[-1]
-    assert isinstance(finished, training.Finished)
+    assert isinstance(finished, Finished)
     assert finished.checkpoint.training.steps == measured[-1] == 40 + (300 - 80 - 40) / 4
     assert measured == sorted(measured)
 
 
 def test_a_batch_must_be_shared_out_evenly(small_corpus: Path) -> None:
     with pytest.raises(TrainingError, match="cannot be shared out to 3 processes"):
-        training.Trainer(
-            load_corpus(small_corpus), CONFIG, group=Group(torch.device("cpu"), size=3)
-        )
+        Trainer(load_corpus(small_corpus), CONFIG, group=Group(torch.device("cpu"), size=3))
 
 
 @pytest.mark.parametrize(
@@ -171,14 +170,12 @@ def test_takes_the_alphabet_of_a_foreign_text(tmp_path: Path) -> None:
     path = tmp_path / "greek.txt"
     path.write_text("μῆνιν ἄειδε θεὰ\n" * 1000, encoding="utf-8")
     finished = run(path, replace(CONFIG, steps=1))[-1]
-    assert isinstance(finished, training.Finished)
+    assert isinstance(finished, Finished)
     assert set(finished.checkpoint.vocabulary) == set("μῆνιν ἄειδε θεὰ\n")
 
 
 def test_stops_when_the_loss_is_no_longer_a_number(small_corpus: Path) -> None:
-    trainer = training.Trainer(
-        load_corpus(small_corpus), replace(CONFIG, adam_rate=float("inf"), steps=10)
-    )
+    trainer = Trainer(load_corpus(small_corpus), replace(CONFIG, adam_rate=float("inf"), steps=10))
     with pytest.raises(TrainingError, match="no longer a number"):
         list(trainer.run())
     with pytest.raises(TrainingError, match="no longer a number"):

@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 import torch
 
-from noskgpt.gradients import Gradients
 from noskgpt.model import GPT, KVCache, ModelConfig
+from noskgpt.training.gradients import Gradients
 
 
 def gradients_of(

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noskgpt import compiled
+from noskgpt.inference import jit
+from noskgpt.inference.sampling import Sampling, choose
 from noskgpt.model import GPT, KVCache
-from noskgpt.sampling import Sampling, choose
 
-if compiled.AVAILABLE:
-    from noskgpt import kernels
+if jit.AVAILABLE:
+    from noskgpt.inference import kernels
 
 KINDS = ("weight", "bias")
 
@@ -71,7 +71,7 @@ class Decoder(Protocol):
 
 def create_decoder(model: GPT, *, fast: bool = True) -> Decoder:
     """Return the compiled decoder, or PyTorch's where it cannot run or is not wanted."""
-    if fast and compiled.AVAILABLE and CompiledDecoder.fits(model):
+    if fast and jit.AVAILABLE and CompiledDecoder.fits(model):
         return CompiledDecoder(model)
     return EagerDecoder(model)
 
@@ -122,7 +122,7 @@ class EagerSession:
 
 
 class CompiledDecoder:
-    """Decodes in compiled loops that hold no GIL; see `noskgpt.kernels`."""
+    """Decodes in compiled loops that hold no GIL; see `noskgpt.inference.kernels`."""
 
     def __init__(self, model: GPT) -> None:
         self.config = model.config

@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt import runs, training
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CheckpointError, TrainingError
-from noskgpt.parallel import Group
-from noskgpt.recipe import TrainingConfig
+from noskgpt.training import run_files
+from noskgpt.training.distributed import Group
+from noskgpt.training.recipe import TrainingConfig
+from noskgpt.training.trainer import Trainer
 from tests.noskgpt.test_cli import noskgpt
 
 STEPS = ("--steps", "20", "--batch", "4", "--dropout", "0.1", "--precision", "fp32")
@@ -165,7 +166,7 @@ def test_a_full_disk_stops_no_run_and_damages_no_file(
     """Real full disks need a superuser to make; the write that fails is simulated."""
     out = tmp_path / "new.pth"
     config = TrainingConfig(steps=4, batch=2, report_every=1, evaluations=1)
-    trainer = runs.begin(out, config, corpus_path=small_corpus, command="", group=CPU)
+    trainer = run_files.begin(out, config, corpus_path=small_corpus, command="", group=CPU)
     save, events = torch.save, []
 
     def full(document: object, file: Any) -> None:
@@ -175,14 +176,14 @@ def test_a_full_disk_stops_no_run_and_damages_no_file(
         save(document, file)
 
     monkeypatch.setattr(torch, "save", full)
-    for event in runs.follow(trainer, out, corpus_path=small_corpus, save_seconds=0):
+    for event in run_files.follow(trainer, out, corpus_path=small_corpus, save_seconds=0):
         events.append(event)
-        if isinstance(event, runs.NotSaved):
+        if isinstance(event, run_files.NotSaved):
             assert event.step == 2
             assert "No space left" in event.problem
             there = sorted(path.name for path in tmp_path.iterdir())
             assert there == ["new.pth.run"]
-            _, text = runs.resume(out, corpus_path=None, group=CPU)
+            _, text = run_files.resume(out, corpus_path=None, group=CPU)
             assert text == small_corpus
     kinds = [type(event).__name__ for event in events]
     assert kinds.count("NotSaved") == 1
@@ -194,17 +195,17 @@ def test_a_full_disk_stops_no_run_and_damages_no_file(
 def test_a_file_that_continues_nothing(small_corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "new.pth"
     with pytest.raises(TrainingError, match="no unfinished run"):
-        runs.resume(out, corpus_path=None, group=CPU)
-    path = runs.run_path(out)
+        run_files.resume(out, corpus_path=None, group=CPU)
+    path = run_files.run_path(out)
     path.write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match=r"new\.pth\.run"):
-        runs.resume(out, corpus_path=None, group=CPU)
+        run_files.resume(out, corpus_path=None, group=CPU)
     torch.save({"format": "noskgpt-run", "format_version": 99}, path)
     with pytest.raises(CheckpointError, match="Delete it"):
-        runs.resume(out, corpus_path=None, group=CPU)
-    state = training.Trainer(load_corpus(small_corpus), TrainingConfig(steps=2)).state()
+        run_files.resume(out, corpus_path=None, group=CPU)
+    state = Trainer(load_corpus(small_corpus), TrainingConfig(steps=2)).state()
     del state["weights"]
-    whole = {"format": runs.FORMAT, "format_version": runs.FORMAT_VERSION, "corpus": None}
+    whole = {"format": run_files.FORMAT, "format_version": run_files.FORMAT_VERSION, "corpus": None}
     torch.save(whole | state, path)
     with pytest.raises(CheckpointError, match="damaged run"):
-        runs.resume(out, corpus_path=small_corpus, group=CPU)
+        run_files.resume(out, corpus_path=small_corpus, group=CPU)

@@ -18,10 +18,10 @@ from noskgpt import checkpoint as checkpoints
 from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.corpus import load_corpus
-from noskgpt.decoder import Cancellation, Request, create_decoder
+from noskgpt.inference.decoder import Cancellation, Request, create_decoder
+from noskgpt.inference.sampling import Sampling, step
 from noskgpt.lexicon import Lexicon
 from noskgpt.resources import weights_path
-from noskgpt.sampling import Sampling, step
 from noskgpt.tokenizer import Tokenizer
 
 MAX_SEED = 2**53 - 1
@@ -45,7 +45,7 @@ class Generator:
         model: `torch.nn.Module` in evaluation mode: (B, T) ids to (B, T, V) logits.
         tokenizer: `encode`, `decode` and `fold` for the alphabet of the weights.
         checkpoint: The configuration and the record of the training run.
-        decoder: What turns prompts into symbols; see `noskgpt.decoder`.
+        decoder: What turns prompts into symbols; see `noskgpt.inference.decoder`.
         name: A short name that changes whenever the weights do.
     """
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from noskgpt.muon import Muon, orthogonalize
+from noskgpt.training.muon import Muon, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 64, 16), (2, 16, 64)])

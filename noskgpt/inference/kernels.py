@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from noskgpt.compiled import compiled
-from noskgpt.intrinsics import first, power_of_two, prefetch, second
-from noskgpt.sampling import Sampling, choose
+from noskgpt.inference.intrinsics import first, power_of_two, prefetch, second
+from noskgpt.inference.jit import compiled
+from noskgpt.inference.sampling import Sampling, choose
 
 Array = NDArray[Any]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from noskgpt.compiled import compiled
+from noskgpt.inference.jit import compiled
 from noskgpt.lexicon import Lexicon
 
 Array = NDArray[Any]

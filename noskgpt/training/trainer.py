@@ -1,7 +1,8 @@
 """The trainer: takes a configuration, yields progress events, ends with a checkpoint.
 
 It knows nothing of terminals, files or Discord; whoever iterates decides what to show and what
-to write. `noskgpt.recipe` has the configurations, `noskgpt.runs` keeps a run on disk.
+to write. `noskgpt.training.recipe` has the configurations, `noskgpt.training.run_files` keeps a
+run on disk.
 """
 
 import copy
@@ -16,18 +17,19 @@ from typing import Any
 
 import torch
 
-from noskgpt import hardware, lexicon
-from noskgpt.batches import Batches
+from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
 from noskgpt.corpus import Corpus
 from noskgpt.errors import TrainingError
 from noskgpt.evaluation import evaluate
-from noskgpt.generator import Generator
-from noskgpt.gradients import Gradients
+from noskgpt.inference.generator import Generator
 from noskgpt.model import GPT, ModelConfig
-from noskgpt.parallel import Group
-from noskgpt.recipe import TrainingConfig, build_optimizers, rate_factor
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
+from noskgpt.training import hardware
+from noskgpt.training.batches import Batches
+from noskgpt.training.distributed import Group
+from noskgpt.training.gradients import Gradients
+from noskgpt.training.recipe import TrainingConfig, build_optimizers, rate_factor
 
 SAMPLE_CHARS = 240
 _RECENT = 30

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from noskgpt import lexicon
-from noskgpt.sampling import Sampling, draw
+from noskgpt.inference.sampling import Sampling, draw
 
 LOGITS = np.array([1.0, 2.0, 0.0, 1.5], np.float32)
 DRAWS = 8000

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from noskgpt.model import GPT
-from noskgpt.muon import Muon
+from noskgpt.training.muon import Muon
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from noskgpt.runs import NotSaved, Saved
-from noskgpt.training import Event, Finished, Interrupted, Progress, Started
+from noskgpt.training.run_files import NotSaved, Saved
+from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Started
 
 Report = Event | Saved | NotSaved
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from noskgpt.hardware import best_device
 from noskgpt.model import GPT
+from noskgpt.training.hardware import best_device
 
 
 @dataclass(frozen=True, slots=True)

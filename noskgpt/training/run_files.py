@@ -11,9 +11,9 @@ from pathlib import Path
 from noskgpt import checkpoint as checkpoints
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CheckpointError, TrainingError
-from noskgpt.parallel import Group
-from noskgpt.recipe import TrainingConfig
-from noskgpt.training import Event, Finished, Interrupted, Progress, Trainer
+from noskgpt.training.distributed import Group
+from noskgpt.training.recipe import TrainingConfig
+from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Trainer
 
 SAVE_SECONDS = 60.0
 FORMAT = "noskgpt-run"

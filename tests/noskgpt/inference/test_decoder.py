@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812
 
 import noskgpt
-from noskgpt import compiled, kernels
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.corpus import load_corpus
-from noskgpt.decoder import (
+from noskgpt.inference import jit, kernels
+from noskgpt.inference.decoder import (
     Cancellation,
     CompiledDecoder,
     CompiledSession,
@@ -190,7 +190,7 @@ SPEAK = "import noskgpt; print(noskgpt.load({path!r}).generate('ROMEO:', 30, see
 def test_without_numba_pytorch_decodes_the_same_and_says_so_once(
     weights_file: Path,
 ) -> None:
-    assert compiled.AVAILABLE
+    assert jit.AVAILABLE
     speak = SPEAK.format(path=str(weights_file))
     done = run(f"import sys; sys.modules['numba'] = None; {speak}; {speak}")
     assert done.stderr.count("decoding with PyTorch") == 1
@@ -206,7 +206,8 @@ def test_compiled_code_is_cached_where_it_can_be(
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "bundled"))
     home.mkdir()
     if writable != "beside the source":
-        (package / "__pycache__").touch()  # no folder can be made there, not even by root
+        # No folder can be made there, not even by root.
+        (package / "inference" / "__pycache__").touch()
     if writable == "nowhere":
         home.rmdir()
         home.touch()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from noskgpt import hardware
+from noskgpt.training import hardware
 
 
 class Gradients:

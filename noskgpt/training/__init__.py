@@ -1,0 +1,1 @@
+"""Training: the run from a text to weights, its optimizers, hardware, files and reports."""
