@@ -26,7 +26,7 @@ LITTER = (
 
 PROBE = """
 import asyncio, pathlib, sys
-import noskgpt, noskgpt.corpus, noskgpt_bard, noskgpt_bard.database
+import noskgpt, noskgpt.corpus, noskgpt_bard, noskgpt_bard.storage.database
 for package in (noskgpt, noskgpt_bard):
     home = pathlib.Path(package.__file__).parent
     assert home.is_relative_to({target!r}), home
@@ -36,8 +36,8 @@ corpus = noskgpt.corpus.load_corpus()
 assert len(corpus.train) == {held_out_start}
 assert bard.checkpoint.training.corpus_sha256 == corpus.sha256
 async def main():
-    connection = await noskgpt_bard.database.open_database(pathlib.Path("var/bard.sqlite3"))
-    await connection.close()
+    async with noskgpt_bard.storage.database.open_database(pathlib.Path("var/bard.sqlite3")):
+        pass
 asyncio.run(main())
 assert "bot" not in sys.modules
 print("complete")

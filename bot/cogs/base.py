@@ -1,8 +1,19 @@
-"""The base of the bard's cogs: a client and the services."""
+"""The base of the bard's cogs, and listeners that handle their own errors."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from discord.ext import commands
 
 from ..bard import Bard
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+C = TypeVar("C", bound="BardCog")
 
 
 class BardCog(commands.Cog):
@@ -11,3 +22,21 @@ class BardCog(commands.Cog):
     def __init__(self, client: commands.Bot, bard: Bard) -> None:
         self.client = client
         self.bard = bard
+
+
+def listener(
+    callback: Callable[Concatenate[C, P], Awaitable[None]],
+) -> Callable[..., Any]:
+    """Make a method a listener: track its task, and log every error, which the host would get."""
+
+    @functools.wraps(callback)
+    async def wrapper(self: C, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - a coroutine runs in one
+            self.bard.track(task)
+            await callback(self, *args, **kwargs)
+        except Exception:
+            log.exception("The listener %s failed", callback.__qualname__)
+
+    return commands.Cog.listener()(wrapper)

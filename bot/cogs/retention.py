@@ -5,9 +5,9 @@ import sqlite3
 import time
 
 import discord
-from discord.ext import commands, tasks
+from discord.ext import tasks
 
-from .base import BardCog
+from .base import BardCog, listener
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         else:
             log.info("Deleted %d turns older than %d days", deleted, days)
 
-    @commands.Cog.listener()
+    @listener
     async def on_guild_remove(self, guild: discord.Guild) -> None:
         """Delete all data of a server that the bot has left or that was deleted.
 

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import discord
 from discord import app_commands
-from discord.ext import commands
 
 from ..bard import Bard
 from ..core.scenes import Page
@@ -18,7 +17,7 @@ from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.components import Button, moderates, view_of
 from ..ui.embeds import SOMEONE, scene_page
 from ..ui.replies import reply_to
-from .base import BardCog
+from .base import BardCog, listener
 
 log = logging.getLogger(__name__)
 
@@ -160,12 +159,12 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
         title += f", asked for by {', '.join(names.values())}"
         return files_of(f"{title}\n\n\n{text.strip()}\n".splitlines(keepends=True))
 
-    @commands.Cog.listener()
+    @listener
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
         """Delete the turn of a deleted reply."""
         await self.bard.scenes.delete_messages(payload.channel_id, {payload.message_id})
 
-    @commands.Cog.listener()
+    @listener
     async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
         """Delete the turns of deleted replies."""
         await self.bard.scenes.delete_messages(payload.channel_id, payload.message_ids)

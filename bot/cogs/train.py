@@ -7,7 +7,6 @@ from typing import Any, Literal
 import aiohttp
 import discord
 from discord import app_commands
-from discord.ext import commands
 
 from ..bard import Bard
 from ..core.training_runner import TrainingRequest
@@ -23,7 +22,7 @@ from ..ui.training_status import (
     describe_progress,
     require_owner,
 )
-from .base import BardCog
+from .base import BardCog, listener
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         if self._showing is not None:
             self._showing.cancel()
 
-    @commands.Cog.listener()
+    @listener
     async def on_ready(self) -> None:
         """Show an interrupted run, on the first connection."""
         self._show_interrupted()

