@@ -1,5 +1,6 @@
 """Settings from the environment and `.env`, and what is said of a bad one."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,10 @@ def test_example_file_documents_every_setting() -> None:
     }
     wanted = {f"BARD_{name.upper()}" for name in Settings.model_fields if name != "token"}
     assert names == wanted | {"DISCORD_TOKEN"}
+
+
+def test_readme_lists_every_setting() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `([A-Z_]+)` \|", readme, re.MULTILINE))
+    wanted = {f"BARD_{name.upper()}" for name in Settings.model_fields if name != "token"}
+    assert listed == wanted | {"DISCORD_TOKEN"}
