@@ -1,0 +1,122 @@
+"""Training runs: automatic promotion, kept files, one run at a time, and failures of the child."""
+
+import asyncio
+import sys
+
+import pytest
+
+from bot.core.promotions import weights_path
+from bot.core.training_runner import TrainingRequest, is_better
+from bot.errors import Reason, RejectedError
+from noskgpt.checkpoint import Checkpoint
+from noskgpt.training.run_files import run_path
+from tests.bot.conftest import rejected
+from tests.bot.core.conftest import ANN, TrainingServices, name_of, trained
+
+REQUEST = TrainingRequest(user_id=ANN, guild_id=1, channel_id=2, preset="quick", minutes=30)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "corpus", "comparable", "promoted"),
+    [
+        (trained(2, 1.9), None, True, True),
+        (trained(2, 2.0), None, True, False),
+        (trained(2, 2.1), None, True, False),
+        (trained(2, 1.9, corpus="b"), None, False, False),
+        (trained(2, 1.9), "mine.txt", False, False),
+        (trained(2, None), None, True, False),
+    ],
+    ids=["lower", "equal", "higher", "other text", "attached text", "not measured"],
+)
+async def test_automatic_promotion_requires_a_lower_loss_on_the_same_text(
+    services: TrainingServices,
+    checkpoint: Checkpoint,
+    corpus: str | None,
+    *,
+    comparable: bool,
+    promoted: bool,
+) -> None:
+    for auto_promote in (False, True):
+        services.training._auto_promote = auto_promote
+        run = await services.finish_run(checkpoint, corpus=corpus)
+        assert run.old_weights == name_of(trained(1, 2.0))
+        assert (run.old_loss is not None) == comparable
+        assert is_better(run) == promoted
+        assert (services.active_weights == run.weights) == (promoted and auto_promote)
+
+
+async def test_files_of_old_runs_are_deleted_unless_promoted(services: TrainingServices) -> None:
+    first = await services.finish_run(trained(2))
+    await services.promotions.promote(first.id, ANN)
+    for seed in (3, 4, 5):
+        await services.finish_run(trained(seed))
+    unfinished = await services.start_run()
+    folder = weights_path(services.folder, unfinished.id).parent
+    await asyncio.to_thread(folder.mkdir)
+    run_path(weights_path(services.folder, unfinished.id)).write_bytes(b"")
+    (services.folder / "notes").mkdir()
+    await services.runs.end(unfinished.id, "cancelled")
+    await services.training._delete_old_files()
+    assert sorted(path.name for path in services.folder.iterdir()) == ["1", "4", "5", "notes"]
+    with rejected(Reason.RUN_DAMAGED, run_id=2):
+        await services.promotions.promote(2, ANN)
+
+
+async def test_discard_deletes_files_and_rejects_promoted_runs(services: TrainingServices) -> None:
+    first, second = [await services.finish_run(trained(seed)) for seed in (2, 3)]
+    await services.promotions.promote(first.id, ANN)
+    with rejected(Reason.RUN_IN_USE):
+        await services.training.discard(first.id)
+    await services.training.discard(second.id)
+    assert [path.name for path in services.folder.iterdir()] == ["1"]
+    for action in (
+        services.training.discard(second.id),
+        services.promotions.promote(second.id, ANN),
+    ):
+        with rejected(Reason.RUN_NOT_FINISHED, state="discarded"):
+            await action
+
+
+async def test_only_one_of_several_concurrent_starts_succeeds(services: TrainingServices) -> None:
+    results = await asyncio.gather(
+        *(services.training.start(REQUEST) for _ in range(3)), return_exceptions=True
+    )
+    (active,) = (result for result in results if not isinstance(result, BaseException))
+    reasons = [result.reason for result in results if isinstance(result, RejectedError)]
+    assert reasons == [Reason.RUN_ACTIVE] * 2
+    with pytest.raises(RejectedError):
+        await services.start_run()
+    await services.training.close()
+    assert active.ended.result().state == "interrupted"
+
+
+async def test_invalid_events_of_the_child_are_ignored(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["gar{bage", "[1]", "7", '{"event": "progress"}', '{"event": "error"}']
+    too_long = "print('x' * 2**21)"
+    program = f"print({chr(10).join(lines)!r}); {too_long}; raise SystemExit(3)"
+    pipe = asyncio.subprocess.PIPE
+
+    async def spawn(*_: object) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, stdin=pipe, stdout=pipe
+        )
+
+    monkeypatch.setattr(services.training, "_spawn", spawn)
+    active = await services.training.start(REQUEST)
+    run = await active.ended
+    assert run.state == "failed"
+    assert "exit code 3" in (run.problem or "")
+    assert caplog.text.count("ignored an invalid event") >= len(lines)
+    assert "too long" in caplog.text
+    assert services.training.active is None
+
+
+async def test_unwritable_folder_rejects_the_run(services: TrainingServices) -> None:
+    services.folder.write_text("not a folder")
+    with rejected(Reason.RUN_NOT_STARTED):
+        await services.training.start(REQUEST)
+    (run,) = await services.runs.newest()
+    assert run.state == "failed"
+    assert run.problem is not None
