@@ -109,7 +109,7 @@ async def test_close_cancels_late_tasks(
     task = asyncio.create_task(never_end())
     bard.track(task)
     await asyncio.sleep(0)
-    await bard.close()
+    await asyncio.wait_for(bard.close(), 30)
     assert task.cancelled()
     assert cleaned_up == [0]
 
