@@ -1,6 +1,6 @@
 """Take the pictures of the documentation on the rehearsal stage: `make pictures`.
 
-The replies have random seeds, so each call shows other words. It trains a model for two minutes.
+The replies have random seeds, so they differ from call to call. It trains a model for two minutes.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ MINUTES = 2
 
 
 async def main() -> None:
-    """Run a stage of its own, and take the pictures in order."""
+    """Run the rehearsal stage in a temporary folder and take all pictures."""
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         async with stage.rehearsal(weights=weights_path(), BARD_MAX_CHARS="250") as address:
             async with stage.browser_page(address, width=1100, height=1000) as page:
-                await talk(page)
-            # High enough for the whole message: a screenshot lacks what the page scrolls away.
+                await picture_conversation(page)
+            # High enough for the whole message: a screenshot lacks what is scrolled out of view.
             async with stage.browser_page(address, width=1100, height=1500) as page:
-                await learn(page)
+                await picture_training(page)
 
 
-async def talk(page: Page) -> None:
+async def picture_conversation(page: Page) -> None:
     """Take pictures of a conversation, and of a reply with two takes."""
     for number, prompt in enumerate(("ROMEO:", "O gentle night, that"), start=1):
         await stage.slash(page, "bard", prompt)
@@ -54,17 +54,17 @@ async def talk(page: Page) -> None:
     await stage.messages(page).last.screenshot(path=DOCS / "reply.png")
 
 
-async def learn(page: Page) -> None:
+async def picture_training(page: Page) -> None:
     """Take a picture of a finished run, and check that its weights reply after their promotion."""
     await stage.slash(page, "train start", f"{MINUTES:g}")
-    shown = stage.messages(page).last
-    await expect(shown).to_contain_text("Latest sample", timeout=60_000 * MINUTES)
-    await expect(shown).to_contain_text("finished", timeout=60_000 * (MINUTES + 1))
-    await expect(shown.get_by_role("img", name="A chart of")).to_be_visible()
+    status = stage.messages(page).last
+    await expect(status).to_contain_text("Latest sample", timeout=60_000 * MINUTES)
+    await expect(status).to_contain_text("finished", timeout=60_000 * (MINUTES + 1))
+    await expect(status.get_by_role("img", name="A chart of")).to_be_visible()
     await page.mouse.move(0, 0)
-    await shown.screenshot(path=DOCS / "learnt.png")
-    await stage.press(shown, "Promote")
-    await expect(shown).to_contain_text("Promoted", timeout=30_000)
+    await status.screenshot(path=DOCS / "learnt.png")
+    await stage.press(status, "Promote")
+    await expect(status).to_contain_text("Promoted", timeout=30_000)
     await stage.slash(page, "bard", "PORTIA:")
     await expect(stage.messages(page).last).to_contain_text("characters", timeout=30_000)
 

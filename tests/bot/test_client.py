@@ -1,0 +1,50 @@
+"""The stand-alone client syncs its commands if, and only if, they differ from Discord's."""
+
+import pytest
+import simcord
+
+from bot import Settings, create_bot
+from tests.bot.conftest import Stage
+
+
+def syncs(env: simcord.Env) -> list[str]:
+    """Return the paths of the requests that registered commands."""
+    return [request.path for request in env.http_requests if request.method == "PUT"]
+
+
+async def test_unchanged_commands_are_synced_once(stage: Stage) -> None:
+    assert len(syncs(stage.env)) == 1
+    await stage.restart()
+    assert len(syncs(stage.env)) == 1
+
+
+async def test_changed_command_is_synced(stage: Stage, settings: Settings) -> None:
+    changed = create_bot(settings.model_copy(update={"max_chars": 500}))
+    await stage.env.restart_bot(changed)
+    assert len(syncs(stage.env)) == 2
+    await stage.env.restart_bot(create_bot(settings))
+    assert len(syncs(stage.env)) == 3
+    last = stage.env.bot
+    await changed.close()
+    await last.close()
+
+
+async def test_command_missing_at_discord_is_synced(stage: Stage) -> None:
+    stage.env.backend.commands[None].popitem()
+    await stage.restart()
+    assert len(syncs(stage.env)) == 2
+
+
+async def test_empty_description_equals_none(stage: Stage) -> None:
+    (menu,) = (c for c in stage.env.backend.commands[None].values() if c["type"] == 3)
+    menu["description"] = ""  # as Discord returns it
+    await stage.restart()
+    assert len(syncs(stage.env)) == 1
+
+
+@pytest.mark.settings(dev_guild_id=80351110224678912)
+async def test_development_server_is_synced_alone(stage: Stage) -> None:
+    (path,) = syncs(stage.env)
+    assert path.endswith("/guilds/80351110224678912/commands")
+    await stage.restart()
+    assert len(syncs(stage.env)) == 1
