@@ -16,7 +16,12 @@ from tests.bot.conftest import rejected
 ANN, BEN = 11, 12
 GARDEN, MAZE, TAVERN = 21, 22, 23
 RULES = Rules(
-    channels=frozenset(), max_chars=4000, cooldown=10, temperature=0.8, buttons="everyone"
+    channels=frozenset(),
+    max_chars=4000,
+    cooldown=10,
+    temperature=0.8,
+    buttons="everyone",
+    default_chars=400,
 )
 
 
