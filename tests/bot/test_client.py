@@ -4,7 +4,9 @@ import pytest
 import simcord
 
 from bot import Settings, create_bot
-from tests.bot.conftest import Stage
+from bot.errors import Reason
+from bot.ui.responses import OUTDATED, REJECTIONS
+from tests.bot.conftest import Stage, content_of
 
 
 def syncs(env: simcord.Env) -> list[str]:
@@ -48,3 +50,22 @@ async def test_development_server_is_synced_alone(stage: Stage) -> None:
     assert path.endswith("/guilds/80351110224678912/commands")
     await stage.restart()
     assert len(syncs(stage.env)) == 1
+
+
+async def test_command_during_the_shutdown_is_rejected(stage: Stage) -> None:
+    await stage.bot.unload_extension("bot")
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:")
+    assert content_of(result) == REJECTIONS[Reason.CLOSING]
+    assert result.ephemeral
+    assert stage.env.errors  # the simulation records what reaches the tree
+    await stage.bot.load_extension("bot")
+
+
+async def test_command_that_only_discord_still_has_is_explained(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.bot.tree.remove_command("bard-about")
+    result = await stage.ann.slash(stage.garden, "bard-about")
+    assert content_of(result).startswith(OUTDATED)
+    assert content_of(result).split("`")[1] in caplog.text
+    assert stage.env.errors
