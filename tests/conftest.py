@@ -1,6 +1,8 @@
-"""Marks the slow tests, which `make test-fast` leaves out."""
+"""Fixtures of several folders; marks the slow tests, which `make test-fast` leaves out."""
 
 import pytest
+
+from tests.wheel import Built, build_checkout
 
 # Files, fixtures and tests by name: what trains, runs a browser, builds the wheel, executes the
 # notebook, compiles the decoder anew or takes a minute for another reason.
@@ -29,3 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             names = {item.path.stem, item.originalname, *item.fixturenames}
             if names & SLOW:
                 item.add_marker("slow")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The distributions of this checkout."""
+    return build_checkout(tmp_path_factory.mktemp("wheel"))
