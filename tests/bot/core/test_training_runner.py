@@ -4,8 +4,10 @@ import asyncio
 import dataclasses
 import sqlite3
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -344,3 +346,31 @@ async def test_what_is_said_of_people_and_servers_can_be_forgotten(school: Schoo
         "SELECT user_id, withdrawn_by FROM promotions"
     )
     assert (by, withdrawn_by) == (0, 0)
+
+
+async def test_close_stops_a_run_that_starts_at_that_moment(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, spawning, released = school.training, asyncio.Event(), asyncio.Event()
+    spawn = training._spawn
+
+    async def slow_spawn(*args: Any) -> Process:
+        spawning.set()
+        await released.wait()
+        return await spawn(*args)
+
+    monkeypatch.setattr(training, "_spawn", slow_spawn)
+    starting = asyncio.create_task(training.start(ORDER))
+    await spawning.wait()
+    closing = asyncio.create_task(training.close())
+    done, _ = await asyncio.wait({closing}, timeout=0.05)
+    assert not done
+    released.set()
+    await closing
+    active = await starting
+    assert active.process.returncode is not None
+    assert (await school.runs.get(1)).state == "interrupted"
+    with rejected(Reason.CLOSING):
+        await training.start(ORDER)
+    with rejected(Reason.CLOSING):
+        await training.resume(user_id=ANN, guild_id=1, channel_id=2)
