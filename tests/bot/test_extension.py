@@ -4,9 +4,11 @@ tests/hosts/ has the installed extension in whole hosts.
 """
 
 import asyncio
+import gc
 import logging
 import sqlite3
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -134,3 +136,15 @@ async def test_cog_that_cannot_be_loaded_keeps_nothing_of_the_extension(
     monkeypatch.undo()
     await host.load_extension("bot")
     assert host.cogs
+
+
+async def test_host_is_freed_after_it_closed(settings: Settings) -> None:
+    async def run() -> weakref.ref[Host]:
+        async with Host(settings) as host:
+            await host.load_extension("bot")
+        return weakref.ref(host)
+
+    reference = await run()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert reference() is None
