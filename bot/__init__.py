@@ -4,6 +4,7 @@ A host loads it with `await bot.load_extension("noskgpt_bard")`. `create_bot` bu
 own that loads the same extension.
 """
 
+import logging
 import weakref
 
 from discord import AppCommandType, app_commands
@@ -13,6 +14,7 @@ from pydantic_settings import BaseSettings
 from .bard import Bard
 from .client import BardClient, create_bot
 from .cogs import BUTTONS, COGS, COMMANDS
+from .cogs.base import BardCog
 from .concurrency import plain_wait
 from .config import Settings, load_settings, load_standalone_settings
 from .errors import StartupError
@@ -28,6 +30,8 @@ __all__ = [
     "setup",
     "teardown",
 ]
+
+log = logging.getLogger(__name__)
 
 _bards: weakref.WeakKeyDictionary[commands.Bot, Bard] = weakref.WeakKeyDictionary()
 
@@ -52,7 +56,7 @@ async def setup(bot: commands.Bot) -> None:
     _bards[bot] = bard
     try:
         for cog in COGS:
-            await bot.add_cog(cog(bot, bard))
+            await _add_cog(bot, cog(bot, bard))
         bot.add_dynamic_items(*BUTTONS)
     except BaseException as error:
         await teardown(bot)
@@ -68,9 +72,24 @@ async def teardown(bot: commands.Bot) -> None:
     for cog in COGS:
         await bot.remove_cog(cog.__cog_name__)
     bard = _bards.pop(bot, None)
-    if bard is not None:
-        await bard.close()
-    bot.remove_dynamic_items(*BUTTONS)
+    try:
+        if bard is not None:
+            await bard.close()
+    except Exception:
+        # The library would drop it without a word.
+        log.exception("Could not shut down in order")
+    finally:
+        bot.remove_dynamic_items(*BUTTONS)
+
+
+async def _add_cog(bot: commands.Bot, cog: BardCog) -> None:
+    """Add a cog to a host, or nothing of it."""
+    try:
+        await bot.add_cog(cog)
+    except BaseException:
+        # The library leaves a cog loaded whose commands it could not add, and forgets it.
+        await cog.cog_unload()
+        raise
 
 
 def _settings(bot: commands.Bot) -> Settings:

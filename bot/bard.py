@@ -118,15 +118,23 @@ class Bard:
     async def close(self) -> None:
         """Reject new requests, finish those in progress, stop training, and end all services.
 
-        Tasks that take longer than `DRAIN_SECONDS` are cancelled.
+        Tasks that take longer than `DRAIN_SECONDS` are cancelled. An error of one service, such
+        as a full disk, is raised after the others have ended.
         """
         self.closing = True
-        await self.training.close()
-        tasks = self._tasks - {asyncio.current_task()}
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+        async with self._resources:
+            try:
+                await self.training.close()
+            finally:
+                await self._drain()
+
+    async def _drain(self) -> None:
+        """Wait for the tracked tasks and for those that they start."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + DRAIN_SECONDS
+        while tasks := self._tasks - {asyncio.current_task()}:
+            _, late = await asyncio.wait(tasks, timeout=max(0.0, end - loop.time()))
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        await self._resources.aclose()

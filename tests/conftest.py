@@ -1,6 +1,17 @@
-"""Mark the slow tests, which `make test-fast` deselects."""
+"""Fixtures of several folders; marks the slow tests, which `make test-fast` deselects."""
+
+import hashlib
+import json
+from pathlib import Path
 
 import pytest
+import torch
+
+from noskgpt import lexicon
+from noskgpt.checkpoint import Checkpoint, save
+from noskgpt.model import GPT, ModelConfig
+from noskgpt.tokenizer import VOCABULARY
+from tests.wheel import Built, build_checkout
 
 # Names of files, fixtures and tests that train, run a browser, build the wheel, execute the
 # notebook, recompile the decoder or take long for another reason.
@@ -29,3 +40,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             names = {item.path.stem, item.originalname, *item.fixturenames}
             if names & SLOW:
                 item.add_marker("slow")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The distributions of this checkout."""
+    return build_checkout(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a real, untrained model with the full alphabet and context."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.manual_seed(1)
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=16)
+    words = lexicon.build(VOCABULARY, lexicon.words("But soft, what light through yonder window?"))
+    model = GPT(config)
+    model.round_to_bfloat16()  # as the shipped ones, for which the decoder is compiled already
+    weights = model.state_dict()
+    save(Checkpoint(config=config, vocabulary=VOCABULARY, weights=weights, lexicon=words), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text with three speakers: two in its training part, the third in what is held out."""
+    path = tmp_path_factory.mktemp("corpus") / "play.txt"
+    scene = "ROMEO:\nO, she doth teach.\n\nFirst Citizen:\nSpeak.\n\nROMEO:\nAy me.\n\n"
+    train, held_out = scene * 150, "TYBALT:\nPeace?\n\n" * 90
+    path.write_text(train + held_out, encoding="utf-8")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest = {"sha256": digest, "held_out_start": len(train)}
+    path.with_suffix(".json").write_text(json.dumps(manifest), encoding="utf-8")
+    return path

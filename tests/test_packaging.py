@@ -3,26 +3,18 @@
 import importlib.metadata
 import json
 import re
-import shutil
-import subprocess
 import sys
 import tomllib
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parent.parent
-PACKAGES = {"noskgpt", "noskgpt_bard"}
+from tests.wheel import ROOT, Built, build, run
 
-# Not copied before a build: what git ignores, and the caches of other tools.
-LITTER = (
-    *(".env", ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__"),
-    *("*.egg-info", "build", "dist", "var"),
-)
+PACKAGES = {"noskgpt", "noskgpt_bard"}
 
 PROBE = """
 import asyncio, pathlib, sys
@@ -44,57 +36,13 @@ print("complete")
 """
 
 
-@dataclass(frozen=True)
-class Built:
-    """The distributions of this checkout, and the wheel unpacked into a folder of its own."""
-
-    wheel: Path
-    sdist: Path
-    installed: Path
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Build a copy of the checkout: setuptools writes into the folder that it builds.
-
-    The copy holds a module from an earlier build, as a checkout does after a module has moved.
-    """
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*LITTER))
-    stale = source / "build/lib/noskgpt_bard/stale.py"
-    stale.parent.mkdir(parents=True)
-    stale.touch()
-    build(source, "--sdist", "--wheel", into=folder)
-    (wheel,) = folder.glob("*.whl")
-    (sdist,) = folder.glob("*.tar.gz")
-    installed = folder / "installed"
-    run(sys.executable, "-m", "zipfile", "-e", str(wheel), str(installed), cwd=folder)
-    return Built(wheel, sdist, installed)
-
-
-def build(source: Path, *kinds: str, into: Path) -> None:
-    command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", str(into))
-    run(*command, *kinds, str(source), cwd=into)
-
-
-def run(*command: str, cwd: Path, path: Path | None = None) -> str:
-    """Run a command away from the checkout and return what it printed."""
-    done = subprocess.run(  # noqa: S603  (our own commands)
-        command,
-        cwd=cwd,
-        env=None if path is None else {"PYTHONPATH": str(path), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
+
+
+def path_to(built: Built) -> dict[str, str]:
+    """Return an environment in which the built packages come before the editable install."""
+    return {"PYTHONPATH": str(built.installed)}
 
 
 def metadata_of(built: Built) -> importlib.metadata.Distribution:
@@ -139,8 +87,9 @@ def test_works_from_any_folder(built: Built, tmp_path: Path) -> None:
     manifest = json.loads((ROOT / "data/shakespeare.json").read_text(encoding="utf-8"))
     held_out_start = manifest["held_out_start"]
     probe = PROBE.format(target=str(built.installed), held_out_start=held_out_start)
-    # PYTHONPATH comes before the editable install of this checkout.
-    assert run(sys.executable, "-c", probe, cwd=tmp_path, path=built.installed) == "complete\n"
+    assert (
+        run(sys.executable, "-c", probe, cwd=tmp_path, environment=path_to(built)) == "complete\n"
+    )
 
 
 def test_names_its_commands_its_licence_and_all_that_it_imports(built: Built) -> None:
@@ -169,12 +118,14 @@ def test_names_its_commands_its_licence_and_all_that_it_imports(built: Built) ->
 
 def test_speaks_on_the_command_line(built: Built, tmp_path: Path) -> None:
     options = ("--prompt", "JULIET:", "--max-chars", "300", "--seed", "1")
-    said = run(sys.executable, "-m", "noskgpt", *options, cwd=tmp_path, path=built.installed)
+    said = run(sys.executable, "-m", "noskgpt", *options, cwd=tmp_path, environment=path_to(built))
     assert len(said) == 301
 
 
 def test_describes_the_bot_on_the_command_line(built: Built, tmp_path: Path) -> None:
-    said = run(sys.executable, "-m", "noskgpt_bard", "--help", cwd=tmp_path, path=built.installed)
+    said = run(
+        sys.executable, "-m", "noskgpt_bard", "--help", cwd=tmp_path, environment=path_to(built)
+    )
     assert "rehearse" in said
 
 

@@ -23,6 +23,9 @@ class BardCog(commands.Cog):
         self.client = client
         self.bard = bard
 
+    async def cog_unload(self) -> None:
+        """Undo `cog_load`."""
+
 
 def listener(
     callback: Callable[Concatenate[C, P], Awaitable[None]],

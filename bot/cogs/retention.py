@@ -22,9 +22,7 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         if self.bard.settings.retention_days is not None:
             self.sweep.start()
         if not self.client.intents.guilds:
-            log.warning(
-                "The bot lacks the intent `guilds`: data of servers that it leaves is not deleted"
-            )
+            log.warning("Intents missing: guilds. Data of servers that the bot leaves is kept")
 
     async def cog_unload(self) -> None:
         """Stop the daily deletion."""

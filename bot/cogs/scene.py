@@ -93,9 +93,8 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
         ]
         if missing:
             log.warning(
-                "The bot lacks the intent %s: replies that members delete by hand there stay in "
-                "their scene",
-                " and ".join(f"`{name}`" for name in missing),
+                "Intents missing: %s. Replies that members delete by hand stay in their scene",
+                ", ".join(missing),
             )
 
     @scene.command(name="continue", description="Let the scene go on by itself.")

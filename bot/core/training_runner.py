@@ -126,6 +126,7 @@ class TrainingRunner:
         self._auto_promote = auto_promote
         self._wait = wait
         self._starting = asyncio.Lock()
+        self._closed = False
 
     async def recover(self) -> Run | None:
         """Record the end of a run whose child outlived its bot, and return the run."""
@@ -143,9 +144,11 @@ class TrainingRunner:
         """Start a run.
 
         Raises:
-            RejectedError: Another run is active, or the child could not be started.
+            RejectedError: Another run is active, the child could not be started, or the runner is
+                closed.
         """
         async with self._starting:
+            self._require_open()
             await self.recover()
             run = await self._runs.start(
                 user_id=request.user_id,
@@ -162,9 +165,11 @@ class TrainingRunner:
         """Resume the last run that did not finish, with its own plan.
 
         Raises:
-            RejectedError: There is none, another is active, or the child could not be started.
+            RejectedError: There is none, another is active, the child could not be started, or the
+                runner is closed.
         """
         async with self._starting:
+            self._require_open()
             await self.recover()
             for run in await self._runs.newest():
                 unfinished = run.state in ("interrupted", "cancelled", "failed")
@@ -211,10 +216,17 @@ class TrainingRunner:
             return None
 
     async def close(self) -> None:
-        """Stop the active run with a checkpoint and record it as interrupted."""
-        if self.active is not None:
+        """Reject new runs; stop the active one with a checkpoint and record it as interrupted."""
+        self._closed = True
+        async with self._starting:  # a run that starts at this moment is active after that
+            active = self.active
+        if active is not None:
             # Not through the seam: a shutdown is not one of the bot's own tasks.
-            await self._stop(self.active, "interrupted", plain_wait)
+            await self._stop(active, "interrupted", plain_wait)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RejectedError(Reason.CLOSING)
 
     def _run_folder(self, run_id: int) -> Path:
         return weights_path(self._folder, run_id).parent

@@ -101,4 +101,7 @@ def view_of(*buttons: Button) -> discord.ui.View:
     view = discord.ui.View(timeout=None)
     for button in buttons:
         view.add_item(button)
+    # The client finds the buttons by their ids. The library would keep the view of an ephemeral
+    # message for 15 minutes, in a task that outlives the extension.
+    view.stop()
     return view

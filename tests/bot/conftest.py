@@ -1,7 +1,5 @@
 """Fixtures: the real bot on a simulated Discord, with a small real model."""
 
-import hashlib
-import json
 import random
 import re
 import secrets
@@ -15,7 +13,6 @@ from typing import Any
 import discord
 import pytest
 import simcord
-import torch
 from simcord.actors import MemberActor
 from simcord.builders import ChannelHandle, GuildHandle
 from simcord.results import InteractionResult, ResponseMessage
@@ -23,10 +20,6 @@ from simcord.results import InteractionResult, ResponseMessage
 from bot import Bard, BardClient, Settings, create_bot
 from bot.concurrency import Threads, Wait, plain_wait
 from bot.errors import Reason, RejectedError
-from noskgpt import lexicon
-from noskgpt.checkpoint import Checkpoint, save
-from noskgpt.model import GPT, ModelConfig
-from noskgpt.tokenizer import VOCABULARY
 
 
 @pytest.fixture(autouse=True)
@@ -60,33 +53,6 @@ def _fixed_seeds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Draw the same seeds in every run of a test; they still differ between its requests."""
     drawn = random.Random(request.node.nodeid)  # noqa: S311 - nothing secret
     monkeypatch.setattr(secrets, "randbelow", drawn.randrange)
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a small untrained model with the full alphabet and context."""
-    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
-    torch.manual_seed(1)
-    config = ModelConfig(n_layer=1, n_head=2, n_embd=16)
-    words = lexicon.build(VOCABULARY, lexicon.words("But soft, what light through yonder window?"))
-    model = GPT(config)
-    model.round_to_bfloat16()  # like the bundled weights: the compiled decoder is cached
-    weights = model.state_dict()
-    save(Checkpoint(config=config, vocabulary=VOCABULARY, weights=weights, lexicon=words), path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text with two speakers in its training part and a third in its held-out part."""
-    path = tmp_path_factory.mktemp("corpus") / "play.txt"
-    scene = "ROMEO:\nO, she doth teach.\n\nFirst Citizen:\nSpeak.\n\nROMEO:\nAy me.\n\n"
-    train, held_out = scene * 150, "TYBALT:\nPeace?\n\n" * 90
-    path.write_text(train + held_out, encoding="utf-8")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    manifest = {"sha256": digest, "held_out_start": len(train)}
-    path.with_suffix(".json").write_text(json.dumps(manifest), encoding="utf-8")
-    return path
 
 
 def pytest_configure(config: pytest.Config) -> None:

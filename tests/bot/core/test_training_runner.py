@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from asyncio.subprocess import Process
+from typing import Any
 
 import pytest
 
@@ -120,3 +122,31 @@ async def test_unwritable_folder_rejects_the_run(services: TrainingServices) -> 
     (run,) = await services.runs.newest()
     assert run.state == "failed"
     assert run.problem is not None
+
+
+async def test_close_stops_a_run_that_starts_at_that_moment(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, spawning, released = services.training, asyncio.Event(), asyncio.Event()
+    spawn = training._spawn
+
+    async def slow_spawn(*args: Any) -> Process:
+        spawning.set()
+        await released.wait()
+        return await spawn(*args)
+
+    monkeypatch.setattr(training, "_spawn", slow_spawn)
+    starting = asyncio.create_task(training.start(REQUEST))
+    await spawning.wait()
+    closing = asyncio.create_task(training.close())
+    done, _ = await asyncio.wait({closing}, timeout=0.05)
+    assert not done
+    released.set()
+    await closing
+    active = await starting
+    assert active.process.returncode is not None
+    assert (await services.runs.get(1)).state == "interrupted"
+    with rejected(Reason.CLOSING):
+        await training.start(REQUEST)
+    with rejected(Reason.CLOSING):
+        await training.resume(user_id=ANN, guild_id=1, channel_id=2)

@@ -1,0 +1,150 @@
+"""The extension in a host: what `setup` and `teardown` do when something fails.
+
+tests/hosts/ has the installed extension in whole hosts.
+"""
+
+import asyncio
+import gc
+import logging
+import sqlite3
+import threading
+import weakref
+from collections.abc import AsyncIterator
+from typing import Any
+
+import discord
+import pytest
+from discord.ext import commands
+
+from bot import Settings
+from bot.bard import Bard
+from bot.storage.runs import RunStore
+from bot.ui.components import find_bard
+
+
+class Host(commands.Bot):
+    """A host that has settings for the extension."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(command_prefix=(), intents=discord.Intents.none())
+        self.bard_settings = settings
+
+    @property
+    def bard(self) -> Bard:
+        found = find_bard(self)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+async def host(settings: Settings) -> AsyncIterator[Host]:
+    async with Host(settings) as host:
+        yield host
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "noskgpt" in thread.name]
+
+
+def views(host: Host) -> list[Any]:
+    store = host._connection._view_store
+    return [*store._views.values(), *store._dynamic_items.values(), *store._modals.values()]
+
+
+async def test_service_that_cannot_be_closed_is_logged_and_keeps_no_other_open(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """discord.py drops an error of `teardown`."""
+    await host.load_extension("bot")
+    bard = host.bard
+    assert threads()
+    answering = asyncio.Event()
+
+    async def answer() -> None:
+        await answering.wait()
+        await bard.turns.statistics()
+
+    task = asyncio.create_task(answer())
+    bard.track(task)
+
+    async def fail() -> None:
+        answering.set()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(bard.training, "close", fail)
+    await host.unload_extension("bot")
+    assert task.done()
+    assert task.exception() is None
+    assert not threads()
+    assert not views(host)
+    (record,) = (r for r in caplog.records if r.levelno >= logging.ERROR)
+    assert record.name == "bot"
+    assert record.exc_info is not None
+    assert "disk is full" in str(record.exc_info[1])
+
+
+async def test_unload_waits_for_tasks_that_others_start(host: Host) -> None:
+    await host.load_extension("bot")
+    bard, ended = host.bard, []
+
+    async def show() -> None:
+        await asyncio.sleep(0.01)
+        await bard.turns.statistics()
+        ended.append("shown")
+
+    async def answer() -> None:
+        await asyncio.sleep(0.01)
+        bard.track(asyncio.create_task(show()))
+
+    bard.track(asyncio.create_task(answer()))
+    await host.unload_extension("bot")
+    assert ended == ["shown"]
+
+
+@pytest.mark.parametrize("places", [0, 1, 2, 3, 4])
+async def test_host_with_too_many_commands_keeps_nothing_of_the_extension(
+    host: Host, places: int
+) -> None:
+    for number in range(100 - places):
+
+        @host.tree.command(name=f"host-{number}", description="The host's own.")
+        async def command(_interaction: discord.Interaction) -> None: ...
+
+    with pytest.raises(commands.ExtensionFailed, match="too many commands") as caught:
+        await host.load_extension("bot")
+    assert "\n" not in str(caught.value)
+    assert len(host.tree.get_commands()) == 100 - places
+    assert not host.cogs
+    assert not threads()
+    assert not views(host)
+    assert not [listener for listeners in host.extra_events.values() for listener in listeners]
+
+
+async def test_cog_that_cannot_be_loaded_keeps_nothing_of_the_extension(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_self: RunStore) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(RunStore, "running", fail)
+    with pytest.raises(commands.ExtensionFailed, match="disk I/O error"):
+        await host.load_extension("bot")
+    assert not host.tree.get_commands()
+    assert not host.cogs
+    assert not threads()
+    assert not views(host)
+    monkeypatch.undo()
+    await host.load_extension("bot")
+    assert host.cogs
+
+
+async def test_host_is_freed_after_it_closed(settings: Settings) -> None:
+    async def run() -> weakref.ref[Host]:
+        async with Host(settings) as host:
+            await host.load_extension("bot")
+        return weakref.ref(host)
+
+    reference = await run()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert reference() is None

@@ -1,0 +1,3 @@
+"""The host's own extensions."""
+
+EXTENSIONS = ("bot.cogs.settings", "bot.cogs.train")

@@ -1,0 +1,70 @@
+"""Build the distributions of this checkout, and run commands away from it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+# Not copied before a build: what git ignores, and the caches of other tools.
+LITTER = (
+    *(".env", ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__"),
+    *("*.egg-info", "build", "dist", "var"),
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """The distributions of this checkout, and the wheel unpacked into a folder of its own."""
+
+    wheel: Path
+    sdist: Path
+    installed: Path
+
+
+def build_checkout(folder: Path) -> Built:
+    """Build a copy of the checkout: setuptools writes into the folder that it builds.
+
+    The copy holds a module from an earlier build, as a checkout does after a module has moved.
+    """
+    source = folder / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*LITTER))
+    stale = source / "build/lib/noskgpt_bard/stale.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    build(source, "--sdist", "--wheel", into=folder)
+    (wheel,) = folder.glob("*.whl")
+    (sdist,) = folder.glob("*.tar.gz")
+    installed = folder / "installed"
+    run(sys.executable, "-m", "zipfile", "-e", str(wheel), str(installed), cwd=folder)
+    return Built(wheel, sdist, installed)
+
+
+def build(source: Path, *kinds: str, into: Path) -> None:
+    command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", str(into))
+    run(*command, *kinds, str(source), cwd=into)
+
+
+def run(*command: str, cwd: Path, environment: Mapping[str, str] | None = None) -> str:
+    """Run a command away from the checkout and return what it printed.
+
+    Args:
+        command: The program and its arguments.
+        cwd: The working directory.
+        environment: All of its environment but PATH; None selects that of the tests.
+    """
+    done = subprocess.run(  # noqa: S603  (our own commands)
+        command,
+        cwd=cwd,
+        env=None if environment is None else {"PATH": os.defpath, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
