@@ -36,7 +36,8 @@ class GatedStage(Stage):
         def gated(prompt: str, *args: Any, **options: Any) -> str:
             while not self.gate.wait(0.001) and not options["cancellation"]:
                 pass
-            return generate(prompt, *args, **options)
+            # The thread of a stopped request may come here later than that of the next one.
+            return "" if options["cancellation"] else generate(prompt, *args, **options)
 
         model.generate = gated  # type: ignore[method-assign]
 
