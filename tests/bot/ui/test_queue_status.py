@@ -26,6 +26,9 @@ class GatedStage(Stage):
         if tasks := self.bard._tasks:
             _, pending = await asyncio.wait(tasks, timeout=30)
             assert not pending
+        # The thread of a stopped request ends after the request.
+        if threads := [asyncio.wrap_future(f) for f in self.bard.inference._threads._futures]:
+            await asyncio.wait(threads, timeout=30)
 
     def close_gate(self) -> None:
         """Make the running bot's model wait for a new, closed gate."""
@@ -36,8 +39,7 @@ class GatedStage(Stage):
         def gated(prompt: str, *args: Any, **options: Any) -> str:
             while not self.gate.wait(0.001) and not options["cancellation"]:
                 pass
-            # The thread of a stopped request may come here later than that of the next one.
-            return "" if options["cancellation"] else generate(prompt, *args, **options)
+            return generate(prompt, *args, **options)
 
         model.generate = gated  # type: ignore[method-assign]
 
