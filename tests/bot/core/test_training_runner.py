@@ -2,12 +2,13 @@
 
 import asyncio
 import dataclasses
+import os
 import sqlite3
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ import torch
 from bot.concurrency import Threads
 from bot.core.inference import Inference
 from bot.core.promotions import Promotions, weights_path
-from bot.core.training_runner import TrainingRequest, TrainingRunner, is_better
+from bot.core.training_runner import NICENESS, TrainingRequest, TrainingRunner, is_better
 from bot.errors import Reason, RejectedError, StartupError
 from bot.storage.database import open_database
 from bot.storage.runs import Run, RunStore
@@ -374,3 +375,27 @@ async def test_close_stops_a_run_that_starts_at_that_moment(
         await training.start(ORDER)
     with rejected(Reason.CLOSING):
         await training.resume(user_id=ANN, guild_id=1, channel_id=2)
+
+
+async def test_child_is_started_as_every_event_loop_can_and_has_a_group_of_its_own(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop uvloop rejects asyncio's argument `process_group`."""
+    start = asyncio.create_subprocess_exec
+
+    async def of_uvloop(
+        *command: str, stdin: int, stdout: int, stderr: IO[bytes], env: dict[str, str], limit: int
+    ) -> Process:
+        return await start(
+            *command, stdin=stdin, stdout=stdout, stderr=stderr, env=env, limit=limit
+        )
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", of_uvloop)
+    active = await school.training.start(ORDER)
+    pid = active.process.pid
+    async with asyncio.timeout(30):
+        while os.getpgid(pid) != pid:  # noqa: ASYNC110 - it is another process's doing
+            await asyncio.sleep(0.01)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == NICENESS
+    await school.training.close()
+    assert (await school.runs.get(1)).state == "interrupted"
