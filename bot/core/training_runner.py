@@ -38,6 +38,9 @@ GRACE_SECONDS = 5.0
 """Time, beyond that of one step, after which a child that was told to stop is killed."""
 _LINE_LIMIT = 2**20
 """Longest event in bytes."""
+_JOIN_GROUP = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+"""Python code that runs a command in a process group of its own. asyncio has an argument for
+that, which uvloop, the event loop of some hosts, rejects."""
 _STOPPED = 128 + signal.SIGTERM
 """Exit code of a child that was told to stop."""
 
@@ -263,8 +266,12 @@ class TrainingRunner:
     def _spawn(self, run: Run, options: tuple[str, ...], errors: IO[bytes]) -> Awaitable[Process]:
         threads = max(1, (os.cpu_count() or 1) - 1)
         corpus = self._corpus if run.corpus is None else self._run_folder(run.id) / "corpus.txt"
+        # Ctrl-C at the terminal is for the bot alone. A process group and not a session: where
+        # Linux groups sessions (man 7 sched, autogroup), niceness counts within one.
+        grouped = (sys.executable, "-I", "-S", "-c", _JOIN_GROUP) if os.name == "posix" else ()
         command = [
-            *("-m", "noskgpt", "train", "--json", "--until-stdin-ends", *options),
+            *(*grouped, sys.executable, "-m", "noskgpt"),
+            *("train", "--json", "--until-stdin-ends", *options),
             *("--threads", str(threads), "--out", str(weights_path(self._folder, run.id))),
             *("--plot", str(self._chart_path(run.id))),
             *(("--corpus", str(corpus.absolute())) if corpus is not None else ()),
@@ -272,16 +279,12 @@ class TrainingRunner:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         environment.pop("DISCORD_TOKEN", None)
         return asyncio.create_subprocess_exec(
-            sys.executable,
             *command,
             env=environment,
             stdin=PIPE,
             stdout=PIPE,
             stderr=errors,
             limit=_LINE_LIMIT,
-            # Ctrl-C at the terminal is for the bot alone. A process group and not a session:
-            # where Linux groups sessions (man 7 sched, autogroup), niceness counts within one.
-            process_group=0,
         )
 
     async def _run_to_end(self, active: ActiveRun) -> Run:

@@ -1,14 +1,15 @@
 """Training runs: automatic promotion, kept files, one run at a time, and failures of the child."""
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import Process
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from bot.core.promotions import weights_path
-from bot.core.training_runner import TrainingRequest, is_better
+from bot.core.training_runner import NICENESS, TrainingRequest, is_better
 from bot.errors import Reason, RejectedError
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.training.run_files import run_path
@@ -150,3 +151,27 @@ async def test_close_stops_a_run_that_starts_at_that_moment(
         await training.start(REQUEST)
     with rejected(Reason.CLOSING):
         await training.resume(user_id=ANN, guild_id=1, channel_id=2)
+
+
+async def test_child_is_started_as_every_event_loop_can_and_has_a_group_of_its_own(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop uvloop rejects asyncio's argument `process_group`."""
+    start = asyncio.create_subprocess_exec
+
+    async def of_uvloop(
+        *command: str, stdin: int, stdout: int, stderr: IO[bytes], env: dict[str, str], limit: int
+    ) -> Process:
+        return await start(
+            *command, stdin=stdin, stdout=stdout, stderr=stderr, env=env, limit=limit
+        )
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", of_uvloop)
+    active = await services.training.start(REQUEST)
+    pid = active.process.pid
+    async with asyncio.timeout(30):
+        while os.getpgid(pid) != pid:  # noqa: ASYNC110 - it is another process's doing
+            await asyncio.sleep(0.01)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == NICENESS
+    await services.training.close()
+    assert (await services.runs.get(1)).state == "interrupted"
