@@ -133,11 +133,12 @@ def streams(bard: noskgpt.Generator, count: int) -> float:
 def start(bard: noskgpt.Generator, ids: np.ndarray[Any, Any]) -> CompiledSession:
     """Return a session of the compiled decoder after the prompt `ids`."""
     assert isinstance(bard.decoder, CompiledDecoder)
+    sampling = bard._sampling("", 0.8, 0, 1.0, real_words=True)
     return bard.decoder.start(
         Request(
             ids=ids,
-            sampling=bard._sampling("", 0.8, 0, 1.0, real_words=True),
-            real_words=True,
+            sampling=sampling,
+            constraints=bard._bare_stage.constrain("", sampling, real_words=True),
             keep=int(bard.model.config.context * KEPT_FRACTION),
             cancellation=Cancellation(),
         )
