@@ -113,7 +113,7 @@ class Casts:
             }
             for name in play:
                 words = tuple(words_in_order(name))
-                if len(words) > 1 or words[0] in parts:
+                if len(words) > 1 or parts.keys() & set(words):
                     called[words] = name
             calls.append(called)
         return tuple(calls)

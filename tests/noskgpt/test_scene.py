@@ -114,7 +114,7 @@ def test_finds_the_speakers_of_a_prompt(
     ],
 )
 def test_a_question_an_exclamation_or_a_blank_line_finishes_a_speech(
-    casts: Casts, prompt: str, finished: bool, spoken: bool
+    casts: Casts, prompt: str, *, finished: bool, spoken: bool
 ) -> None:
     reading = casts.read(prompt)
     assert (reading.finished, reading.spoken) == (finished, spoken)
