@@ -7,7 +7,6 @@ with `cast` and `echo`. The last line of output is JSON.
 import argparse
 import json
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -54,8 +53,11 @@ def measure(bard: noskgpt.Generator, seeds: int, *, on: bool) -> dict[str, float
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
 
         def replies(prompt: str, characters: int) -> list[str]:
-            reply: Callable[[int], str] = lambda seed: generate(prompt, characters, seed=seed)  # noqa: E731
-            return list(threads.map(reply, range(1, seeds + 1)))
+            return list(
+                threads.map(
+                    lambda seed: generate(prompt, characters, seed=seed), range(1, seeds + 1)
+                )
+            )
 
         scenes = [speakers(reply) for reply in replies(QUESTION, QUESTION_CHARS)]
         pizzas = replies(PIZZA, PIZZA_CHARS)

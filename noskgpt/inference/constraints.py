@@ -15,7 +15,7 @@ from noskgpt.inference.sampling import Sampling, advance, allow_real_words, draw
 Array = NDArray[Any]
 
 OTHER, NEWLINE, SPACE, COLON, HYPHEN, CAPITAL, SMALL = range(7)
-"""Kinds of symbols; letters without case are capitals."""
+"""Kinds of symbols; a letter without another case in the vocabulary is small."""
 
 BLANK, TITLE, WORDS = range(3)
 """Kinds of lines: without words, with capitalised words only, with others."""
@@ -53,11 +53,17 @@ class Echo(NamedTuple):
 
     words: Any  # (W, K) int64: letter ids, padded with -1
     begin: float
-    """What the logit of a word's first letter gains."""
+    """What the logit of a word's first letter gains; it may rise to the best logit."""
     along: float
-    """What the logits of its further letters gain."""
+    """What the logit of a further letter gains, times the number of letters before it."""
     over: float
-    """How far a further letter may rise above the best logit; the first one rises up to it."""
+    """How far it may rise above the best logit, times the number of letters before it."""
+    within: float
+    """How far below the best logit a letter that decides on the word may be: a word comes only
+    where the model might place it."""
+    deciding: Any  # (W,) int64: all letters of a word that the model knows, else the first ones
+    fade: float
+    """A gain is divided by 1 plus this times the number of uses."""
     alive: Any  # (W,) bool, state: the words that begin as the partial word
     uses: Any  # (W,) int64, state
     rest: Any  # (W,) int64, state: number of words to wait
@@ -67,6 +73,8 @@ class Echo(NamedTuple):
 class Constraints(NamedTuple):
     """Store the options of one request and their state."""
 
+    active: bool
+    """Whether any option is on, so that the last word of the prompt is complete."""
     real_words: bool
     """Whether to generate only words of the lexicons."""
     keep_cast: bool
@@ -241,11 +249,18 @@ def _favour(logits: Array, sampling: Sampling, constraints: Constraints) -> bool
             changed = True
             echo.logits[:] = logits
             best = logits.max()
-        fade = np.float32(1 + 2 * echo.uses[w])
-        gain = np.float32(echo.along if letters else echo.begin) / fade
-        limit = best + np.float32(echo.over if letters else 0.0)
+        fade = np.float32(1 + echo.fade * echo.uses[w])
+        gain = np.float32(echo.along * letters if letters else echo.begin) / fade
+        limit = best + np.float32(echo.over * letters)
+        lowest = best - np.float32(echo.within if letters < echo.deciding[w] else np.inf)
         for symbol in range(logits.shape[0]):
-            if sampling.lexicons[0].letters[symbol] == echo.words[w, letters]:
+            fits = sampling.lexicons[0].letters[symbol] == echo.words[w, letters]
+            # The model chooses the case of the first letter only.
+            if (
+                fits
+                and logits[symbol] >= lowest
+                and (letters == 0 or constraints.kinds[symbol] == SMALL)
+            ):
                 raised = min(logits[symbol] + gain, limit)
                 echo.logits[symbol] = max(echo.logits[symbol], raised)
     return changed
@@ -262,15 +277,14 @@ def choose(logits: Array, sampling: Sampling, constraints: Constraints, uniform:
         uniform: A number in [0, 1).
     """
     state, echo = constraints.state, constraints.echo
-    repeats = echo.words.shape[0] > 0
     sampling.allowed[:] = True
-    if not (constraints.real_words or constraints.keep_cast or repeats):
+    if not constraints.active:
         return draw(logits, sampling, uniform)
     if state[FORCED] < constraints.forced.shape[0]:
         symbol = constraints.forced[state[FORCED]]
         state[FORCED] += 1
     else:
-        favoured = repeats and _favour(logits, sampling, constraints)
+        favoured = _favour(logits, sampling, constraints)
         used = echo.logits if favoured else logits
         symbol = draw(used, sampling, uniform)
         _restrict(sampling, constraints)

@@ -197,7 +197,13 @@ class Generator:
         if cast or echo:
             words = None if echo_of is None else self.tokenizer.fold(echo_of).text
             constraints = self._stage.constrain(
-                text, sampling, real_words=real_words, cast=cast, echo=echo, echo_of=words
+                text,
+                sampling,
+                real_words=real_words,
+                cast=cast,
+                echo=echo,
+                echo_of=words,
+                known=self.lexicon if echo else None,
             )
         else:
             constraints = self._bare_stage.constrain(text, sampling, real_words=real_words)

@@ -1,6 +1,7 @@
 """Set the constraints of a request from its prompt."""
 
 import re
+from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
@@ -10,11 +11,14 @@ from noskgpt import lexicon
 from noskgpt.inference import constraints as c
 from noskgpt.inference.constraints import Cast, Constraints, Echo, begin_speaker_line
 from noskgpt.inference.sampling import Sampling, advance
+from noskgpt.lexicon import Lexicon
 from noskgpt.scene import Casts, Reading
 from noskgpt.tokenizer import Tokenizer
 
-BEGIN, ALONG, OVER = 1.5, 4.5, 2.0
-"""Strength of the echo in nats; see `noskgpt.inference.constraints.Echo` and docs/experiments.md"""
+BEGIN, ALONG, OVER, WITHIN, FADE = 1.0, 4.0, 1.0, 2.5, 2.0
+"""Strength of the echo in nats, and its fading; see `constraints.Echo` and docs/experiments.md."""
+DECIDING = 2
+"""Number of letters that decide on a word which the model does not know."""
 MAX_WORDS = 20
 """Maximum number of words that are repeated."""
 MAX_NEW_SPEAKERS = 50
@@ -37,7 +41,7 @@ class Stage:
         self._tokenizer = tokenizer
         vocabulary = set(tokenizer.vocabulary)
         self._casts = casts
-        self._kinds = np.array([_kind(symbol) for symbol in tokenizer.vocabulary], np.int64)
+        self._kinds = np.array([_kind(s, vocabulary) for s in tokenizer.vocabulary], np.int64)
         names = casts.names if {":", "\n"} <= vocabulary else ()
         self._rows = {
             name: row for row, name in enumerate(name for name in names if set(name) <= vocabulary)
@@ -67,10 +71,12 @@ class Stage:
         cast: bool = False,
         echo: bool = False,
         echo_of: str | None = None,
+        known: Lexicon | None = None,
     ) -> Constraints:
         """Return the constraints after a prompt in the model's alphabet.
 
-        With `real_words`, moves `sampling` along the prompt's last word if an apostrophe ends it.
+        The words of the lexicon `known` are repeated only where the model might place them. With
+        `real_words`, moves `sampling` along the prompt's last word if an apostrophe ends it.
         """
         state = np.zeros(c.FIELDS, np.int64)
         state[[c.AT, c.SPEAKER, c.NEXT]] = -1
@@ -81,15 +87,21 @@ class Stage:
             for symbol in self._tokenizer.encode(lexicon.last_partial_word(prompt)):
                 advance(sampling, symbol)
         words: list[list[int]] = []
+        deciding: list[int] = []
         people, forced = self._everybody, ""
         if cast or echo:
             reading = self._casts.read(prompt, echo_of)
             if echo:
-                words = self._words(reading, sampling)
+                words = self._spell(reading.words)[-MAX_WORDS:]
+                deciding = [
+                    len(word) if known and lexicon.contains(known, word) else DECIDING
+                    for word in words
+                ]
             if self._rows:
                 people = self._set_cast(reading, state)
                 forced = _next_lines(reading, prompt) if cast else ""
         constraints = Constraints(
+            active=real_words or cast or echo,
             real_words=real_words,
             keep_cast=cast and len(self._rows) > 0,
             kinds=self._kinds,
@@ -97,10 +109,13 @@ class Stage:
             state=state,
             cast=people,
             echo=Echo(
-                words=_pad(words),
+                words=_pad([list(sampling.lexicons[0].letters[word]) for word in words]),
                 begin=BEGIN,
                 along=ALONG,
                 over=OVER,
+                within=WITHIN,
+                fade=FADE,
+                deciding=np.array(deciding, np.int64),
                 alive=np.ones(len(words), np.bool_),
                 uses=np.zeros(len(words), np.int64),
                 rest=np.zeros(len(words), np.int64),
@@ -139,16 +154,10 @@ class Stage:
             alive=np.zeros(len(rows), np.bool_),
         )
 
-    def _words(self, reading: Reading, sampling: Sampling) -> list[list[int]]:
-        """Return the letter ids of the words to repeat."""
-        letters = sampling.lexicons[0].letters
-        ids = {
-            symbol.lower(): int(letters[i])
-            for i, symbol in enumerate(self._tokenizer.vocabulary)
-            if letters[i] >= 0
-        }
-        words = [word for word in reading.words if set(word) <= ids.keys()]
-        return [[ids[letter] for letter in word] for word in words[-MAX_WORDS:]]
+    def _spell(self, words: Iterable[str]) -> list[list[int]]:
+        """Return the symbols of the words that the vocabulary can spell, in either case."""
+        symbols = {symbol.lower(): i for i, symbol in enumerate(self._tokenizer.vocabulary)}
+        return [[symbols[x] for x in word] for word in words if set(word) <= symbols.keys()]
 
 
 def _blank(prompt: str) -> bool:
@@ -175,14 +184,14 @@ def _line(line: str) -> int:
     return c.WORDS if any(initial.islower() for initial in initials) else c.TITLE
 
 
-def _kind(symbol: str) -> int:
-    """Return the kind of a symbol."""
+def _kind(symbol: str, vocabulary: set[str]) -> int:
+    """Return the kind of a symbol of a vocabulary."""
     if symbol in _KINDS:
         return _KINDS[symbol]
     if symbol.isspace():
         return c.SPACE
     if symbol.isalpha():
-        return c.SMALL if symbol.islower() else c.CAPITAL
+        return c.CAPITAL if symbol.lower() in vocabulary - {symbol} else c.SMALL
     return c.OTHER
 
 
