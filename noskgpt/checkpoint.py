@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noskgpt import lexicon
+from noskgpt import lexicon, scene
 from noskgpt.errors import CheckpointError
 from noskgpt.lexicon import Lexicon
 from noskgpt.model import GPT, ModelConfig
+from noskgpt.scene import Casts
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 
 _LEXICON_ARRAYS = ("first", "edges", "ends")
@@ -67,6 +68,8 @@ class Checkpoint:
     training: TrainingRecord = field(default_factory=TrainingRecord)
     lexicon: Lexicon | None = None
     """The words of the text that the weights were trained on; None if unknown."""
+    casts: Casts | None = None
+    """The casts of that text; None if unknown."""
 
     def build_model(self) -> GPT:
         """Return a model with these weights, in evaluation mode."""
@@ -100,6 +103,8 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     if checkpoint.lexicon is not None:
         arrays = checkpoint.lexicon._asdict()
         document["lexicon"] = {name: torch.from_numpy(arrays[name]) for name in _LEXICON_ARRAYS}
+    if checkpoint.casts is not None:
+        document["casts"] = scene.to_values(checkpoint.casts)
     write_atomically(document, path)
 
 
@@ -186,11 +191,18 @@ def load(path: Path) -> Checkpoint:
         weights = document["weights"]
         _check_weights(config, vocabulary, weights)
         words = _load_lexicon(vocabulary, document.get("lexicon"))
+        casts = document.get("casts")
+        casts = None if casts is None else scene.from_values(casts)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         msg = f"{path}: damaged noskGPT weights file ({error}). {REMEDY}"
         raise CheckpointError(msg) from error
     return Checkpoint(
-        config=config, vocabulary=vocabulary, weights=weights, training=training, lexicon=words
+        config=config,
+        vocabulary=vocabulary,
+        weights=weights,
+        training=training,
+        lexicon=words,
+        casts=casts,
     )
 
 

@@ -94,6 +94,16 @@ def generate(
             "--real-words", help="Generate only words of the training text and of the prompt."
         ),
     ] = False,
+    cast: Annotated[
+        bool,
+        typer.Option(
+            "--cast/--no-cast",
+            help="Let only the cast of the prompt's play speak, and whoever is addressed answer.",
+        ),
+    ] = False,
+    echo: Annotated[
+        bool, typer.Option("--echo/--no-echo", help="Repeat rarer words of the prompt.")
+    ] = False,
     weights: Weights = None,
 ) -> None:
     """Generate text in the style of Shakespeare. Without a command, open a console."""
@@ -108,6 +118,8 @@ def generate(
         top_k=top_k,
         top_p=top_p,
         real_words=real_words,
+        cast=cast,
+        echo=echo,
     )
     if prompt is not None:
         typer.echo("".join(stream(prompt)))

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from noskgpt.errors import CorpusError
 from noskgpt.resources import corpus_path
@@ -21,6 +23,14 @@ class Corpus:
     sha256: str
     train: str
     held_out: str
+    starts: tuple[int, ...] = (0,)
+    """The start of each play in `train`, in characters; 0 alone if there is no manifest."""
+
+    @property
+    def plays(self) -> list[str]:
+        """The plays in the training part; the whole part if there is no manifest."""
+        ends = [*self.starts[1:], len(self.train)]
+        return [self.train[start:end] for start, end in zip(self.starts, ends, strict=True)]
 
     @property
     def vocabulary(self) -> str:
@@ -66,22 +76,29 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
         )
         raise CorpusError(msg)
     digest = hashlib.sha256(raw).hexdigest()
-    start = _declared_start(path.with_suffix(".json"), digest)
-    if start is None:
+    manifest = _manifest(path.with_suffix(".json"), digest)
+    start = manifest.get("held_out_start")
+    if not isinstance(start, int):
         start = int(len(text) * (1 - HELD_OUT_FRACTION))
         start = text.find("\n", start, start + 2000) + 1 or start
-    return Corpus(path.name, digest, text[:start], text[start:])
+    return Corpus(path.name, digest, text[:start], text[start:], _play_starts(manifest, start))
 
 
-def _declared_start(manifest: Path, sha256: str) -> int | None:
-    """Return the start of the held-out part from a text's manifest, or None."""
-    if not manifest.is_file():
-        return None
+def _manifest(path: Path, sha256: str) -> dict[str, Any]:
+    """Return the manifest of the text with a checksum; empty if there is none."""
+    if not path.is_file():
+        return {}
     try:
-        declared = json.loads(manifest.read_text(encoding="utf-8"))
+        declared = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        return None  # an unrelated file that has the same name
+        return {}  # an unrelated file that has the same name
     if not isinstance(declared, dict) or declared.get("sha256") != sha256:
-        return None
-    start = declared.get("held_out_start")
-    return start if isinstance(start, int) else None
+        return {}
+    return declared
+
+
+def _play_starts(manifest: Mapping[str, Any], end: int) -> tuple[int, ...]:
+    """Return the starts of the plays before `end`, in order; 0 is the first."""
+    plays = manifest.get("plays")
+    starts = [play.get("start") for play in plays if isinstance(play, dict)] if plays else []
+    return (0, *sorted({s for s in starts if isinstance(s, int) and 0 < s < end}))

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noskgpt.inference import jit
-from noskgpt.inference.sampling import Sampling, choose
+from noskgpt.inference.constraints import Constraints, choose
+from noskgpt.inference.sampling import Sampling
 from noskgpt.model import GPT, KVCache
 
 if jit.AVAILABLE:
@@ -47,8 +48,7 @@ class Request:
     ids: NDArray[np.int64]
     """The prompt: 1 to `context` symbol ids."""
     sampling: Sampling
-    real_words: bool
-    """Whether to generate only words of the lexicons in `sampling`."""
+    constraints: Constraints
     keep: int
     """The number of symbols kept when the context is full."""
     cancellation: Cancellation
@@ -108,7 +108,8 @@ class EagerSession:
                 self._cache.length = 0
                 self._pending = self._window[-self._request.keep :]
             logits = self._advance(self._pending)
-            symbol = int(choose(logits, self._request.sampling, uniform, self._request.real_words))
+            request = self._request
+            symbol = int(choose(logits, request.sampling, request.constraints, uniform))
             self._pending = np.array([symbol])
             self._window = np.append(self._window[-context + 1 :], symbol)
             decoded.append(symbol)
@@ -171,8 +172,8 @@ class CompiledSession:
             self._weights,
             self.state,
             self._request.sampling,
+            self._request.constraints,
             uniforms,
-            self._request.real_words,
             self._request.keep,
             self._request.cancellation.flag,
             out,

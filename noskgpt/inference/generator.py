@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt import lexicon
+from noskgpt import lexicon, scene
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.corpus import load_corpus
+from noskgpt.errors import CorpusError
 from noskgpt.inference.decoder import Cancellation, Request, create_decoder
-from noskgpt.inference.sampling import Sampling, advance
+from noskgpt.inference.sampling import Sampling
+from noskgpt.inference.staging import Stage
 from noskgpt.lexicon import Lexicon
 from noskgpt.resources import weights_path
+from noskgpt.scene import Casts
 from noskgpt.tokenizer import Tokenizer
 
 MAX_SEED = 2**53 - 1
@@ -55,6 +58,7 @@ class Generator:
         self.decoder = create_decoder(self.model, fast=fast)
         self.name = f"noskgpt-{checkpoint.fingerprint()}"
         self._empty_lexicon = lexicon.build(checkpoint.vocabulary, ())
+        self._bare_stage = Stage(Casts(), self.tokenizer)
 
     @cached_property
     def lexicon(self) -> Lexicon:
@@ -62,6 +66,25 @@ class Generator:
         if self.checkpoint.lexicon is not None:
             return self.checkpoint.lexicon
         return lexicon.build(self.tokenizer.vocabulary, lexicon.words(load_corpus().train))
+
+    @cached_property
+    def casts(self) -> Casts:
+        """The casts that `cast` keeps: those of the checkpoint, or of the bundled corpus.
+
+        Without any if the weights have none and were trained on another corpus.
+        """
+        if self.checkpoint.casts is not None:
+            return self.checkpoint.casts
+        try:
+            corpus = load_corpus()
+        except CorpusError:  # only weights files are needed to generate
+            return Casts()
+        trained_on_it = corpus.sha256 == self.checkpoint.training.corpus_sha256
+        return scene.build(corpus.plays) if trained_on_it else Casts()
+
+    @cached_property
+    def _stage(self) -> Stage:
+        return Stage(self.casts, self.tokenizer)
 
     def generate(
         self,
@@ -73,16 +96,20 @@ class Generator:
         top_k: int = 0,
         top_p: float = 1.0,
         real_words: bool = False,
+        cast: bool = False,
+        echo: bool = False,
+        echo_of: str | None = None,
         exact: bool = False,
         cancellation: Cancellation | None = None,
     ) -> str:
         """Return a continuation of `prompt`, `max_chars` characters long, without the prompt.
 
         The same arguments and seed give the same text on the same machine. Characters of the
-        prompt outside the vocabulary are folded or left out.
+        prompt outside the vocabulary are folded or left out. With `real_words`, `cast` or `echo`,
+        the last word of the prompt is complete unless an apostrophe or a hyphen follows it.
 
         Args:
-            prompt: Any text; only its last 256 characters are used.
+            prompt: Any text. The model reads its last 256 characters; `cast` and `echo` read all.
             max_chars: 0 or more.
             temperature: 0, which always selects the most likely character, to 100.
             seed: 0 to `MAX_SEED`; None uses a random seed.
@@ -91,6 +118,14 @@ class Generator:
                 reach this sum.
             real_words: Generate only words of the text that the weights were trained on, and of
                 the prompt. The last word may be incomplete.
+            cast: Only the cast of the scene speaks: the play of the people who speak or are named
+                in the prompt, and its own speakers (`Steve:`). Nobody answers themselves, and a
+                person whom the last speech names speaks next. A prompt that ends in a question
+                or an exclamation mark is answered by another person. Without effect if the text
+                that the weights were trained on has no speakers.
+            echo: Repeat rarer words of the prompt more often.
+            echo_of: The text whose words `echo` repeats; None selects the last speech or paragraph
+                of the prompt.
             exact: Use the full context, as the reference does; slow beyond 256 characters.
             cancellation: Cancels the request from another thread.
 
@@ -106,6 +141,9 @@ class Generator:
                 top_k=top_k,
                 top_p=top_p,
                 real_words=real_words,
+                cast=cast,
+                echo=echo,
+                echo_of=echo_of,
                 exact=exact,
                 cancellation=cancellation,
             )
@@ -121,6 +159,9 @@ class Generator:
         top_k: int = 0,
         top_p: float = 1.0,
         real_words: bool = False,
+        cast: bool = False,
+        echo: bool = False,
+        echo_of: str | None = None,
         exact: bool = False,
         cancellation: Cancellation | None = None,
     ) -> Iterator[str]:
@@ -148,14 +189,28 @@ class Generator:
             raise ValueError(msg)
         context = self.model.config.context
         # A scene starts on a new line, so an empty prompt is replaced by a line break.
-        text = (self.tokenizer.fold(prompt).text or self.tokenizer.fold("\n").text)[-context:]
-        ids = np.array(self.tokenizer.encode(text) or [0], np.int64)
+        text = self.tokenizer.fold(prompt).text or self.tokenizer.fold("\n").text
+        ids = np.array(self.tokenizer.encode(text[-context:]) or [0], np.int64)
+        sampling = self._sampling(
+            text, float(temperature), top_k, float(top_p), real_words=real_words
+        )
+        if cast or echo:
+            words = None if echo_of is None else self.tokenizer.fold(echo_of).text
+            constraints = self._stage.constrain(
+                text,
+                sampling,
+                real_words=real_words,
+                cast=cast,
+                echo=echo,
+                echo_of=words,
+                known=self.lexicon if echo else None,
+            )
+        else:
+            constraints = self._bare_stage.constrain(text, sampling, real_words=real_words)
         request = Request(
             ids=ids,
-            sampling=self._sampling(
-                text, float(temperature), top_k, float(top_p), real_words=real_words
-            ),
-            real_words=real_words,
+            sampling=sampling,
+            constraints=constraints,
             keep=context if exact else max(1, int(context * KEPT_FRACTION)),
             cancellation=Cancellation() if cancellation is None else cancellation,
         )
@@ -180,15 +235,13 @@ class Generator:
         """Return the sampling settings of a request and the state after its prompt."""
         vocabulary = self.tokenizer.vocabulary
         allowed_words = prompt_words = self._empty_lexicon
-        partial_word = ""
         if real_words:
             allowed_words = self.lexicon
-            partial_word = lexicon.last_partial_word(prompt)
-            complete = lexicon.words(prompt.removesuffix(partial_word))
+            complete = lexicon.words(prompt)
             if complete:
                 prompt_words = lexicon.build(vocabulary, complete)
         size = len(vocabulary)
-        sampling = Sampling(
+        return Sampling(
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
@@ -198,9 +251,6 @@ class Generator:
             lexicons=(allowed_words, prompt_words),
             nodes=np.zeros(2, np.int64),
         )
-        for symbol in self.tokenizer.encode(partial_word):
-            advance(sampling, symbol)
-        return sampling
 
 
 def load(path: str | Path | None = None, *, fast: bool = True) -> Generator:

@@ -26,7 +26,7 @@ else:
     AVAILABLE = True
 
 _PACKAGE = Path(__file__).resolve().parent
-_SOURCES = ("jit.py", "intrinsics.py", "kernels.py", "sampling.py")
+_SOURCES = ("jit.py", "intrinsics.py", "kernels.py", "sampling.py", "constraints.py")
 
 
 def compiled(function: F) -> F:

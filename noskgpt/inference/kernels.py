@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from noskgpt.inference.constraints import Constraints, choose
 from noskgpt.inference.intrinsics import first, power_of_two, prefetch, second
 from noskgpt.inference.jit import compiled
-from noskgpt.inference.sampling import Sampling, choose
+from noskgpt.inference.sampling import Sampling
 
 Array = NDArray[Any]
 
@@ -424,8 +425,8 @@ def decode(
     weights: Weights,
     state: State,
     sampling: Sampling,
+    constraints: Constraints,
     uniforms: Array,
-    real_words: bool,  # noqa: FBT001
     keep: int,
     cancelled: Array,
     out: Array,
@@ -436,8 +437,8 @@ def decode(
         weights: See `Weights`.
         state: The state after `prefill` or after an earlier `decode`.
         sampling: See `Sampling`.
+        constraints: See `noskgpt.inference.constraints`.
         uniforms: Float64 in [0, 1), one per symbol of `out`.
-        real_words: Whether to generate only words of the lexicons.
         keep: The number of symbols kept when T are cached and one more is appended.
         cancelled: (1,) uint8; another thread sets it to 1 to end the loop.
         out: int64, receives the symbol ids.
@@ -447,7 +448,7 @@ def decode(
             extend(weights, state, state.counts[1], keep, cancelled)
         if cancelled[0]:
             return i
-        symbol = choose(state.logits, sampling, uniforms[i], real_words)
+        symbol = choose(state.logits, sampling, constraints, uniforms[i])
         state.counts[1] = symbol
         out[i] = symbol
     return len(out)

@@ -131,7 +131,7 @@ def allow_real_words(sampling: Sampling) -> None:
     """Set `allowed` to the symbols after which the partial word can still become a real word."""
     nodes, allowed = sampling.nodes, sampling.allowed
     size = allowed.shape[0]
-    if nodes[0] == -1 and nodes[1] == -1:  # the prompt ends in a word that no lexicon has
+    if nodes[0] == -1 and nodes[1] == -1:  # a word that no lexicon has, as a new speaker's name
         allowed[:] = True
         return
     inside = nodes[0] != 0 or nodes[1] != 0
@@ -150,16 +150,3 @@ def allow_real_words(sampling: Sampling) -> None:
         none_allowed = none_allowed and not allowed[symbol]
     if none_allowed:  # the vocabulary has only letters, so nothing can separate words
         allowed[:] = True
-
-
-@compiled
-def choose(logits: Array, sampling: Sampling, uniform: float, real_words: bool) -> int:  # noqa: FBT001
-    """Sample a symbol; with `real_words`, only one that the mask allows, and update the state."""
-    sampling.allowed[:] = True
-    symbol = draw(logits, sampling, uniform)
-    if real_words:
-        allow_real_words(sampling)
-        if not sampling.allowed[symbol]:
-            symbol = draw(logits, sampling, uniform)
-        advance(sampling, symbol)
-    return symbol

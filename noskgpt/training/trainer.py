@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from noskgpt import lexicon
+from noskgpt import lexicon, scene
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
 from noskgpt.corpus import Corpus
 from noskgpt.errors import TrainingError
@@ -419,6 +419,7 @@ class Trainer:
             vocabulary=self.vocabulary,
             weights=weights,
             lexicon=self._lexicon,
+            casts=scene.build(self.corpus.plays),
             training=TrainingRecord(
                 steps=self.steps,
                 batch=self.config.batch,

@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt import lexicon
+from noskgpt import lexicon, scene
 from noskgpt.errors import CheckpointError
 
 
 def test_loads_what_was_saved(random_checkpoint: checkpoints.Checkpoint, tmp_path: Path) -> None:
     training = checkpoints.TrainingRecord(steps=7, held_out_loss=1.5, command="noskgpt train")
     words = lexicon.build(random_checkpoint.vocabulary, {"king", "kings"})
-    saved = replace(random_checkpoint, training=training, lexicon=words)
+    casts = scene.Casts(({"ROMEO": 2, "JULIET": 1},), frozenset({"the"}), frozenset({"nurse"}))
+    saved = replace(random_checkpoint, training=training, lexicon=words, casts=casts)
     checkpoints.save(saved, tmp_path / "new" / "weights.pth")
     loaded = checkpoints.load(tmp_path / "new" / "weights.pth")
     assert (loaded.config, loaded.vocabulary, loaded.training) == (
@@ -27,6 +28,7 @@ def test_loads_what_was_saved(random_checkpoint: checkpoints.Checkpoint, tmp_pat
         training,
     )
     assert loaded.fingerprint() == saved.fingerprint()
+    assert loaded.casts == casts
     assert loaded.lexicon is not None
     for actual, expected in zip(loaded.lexicon, words, strict=True):
         np.testing.assert_array_equal(actual, expected)
@@ -61,6 +63,8 @@ def damage(document: dict[str, Any], kind: str) -> None:  # noqa: C901, PLR0912 
             document["weights"][name] = document["weights"][name].to_sparse()
         case "lexicon":
             document["lexicon"] = {"first": torch.zeros(3)}
+        case "casts":
+            document["casts"] = {"plays": [{"ROMEO": -1}], "common": [], "nouns": []}
         case "empty":
             document.clear()
 
@@ -69,7 +73,7 @@ def damage(document: dict[str, Any], kind: str) -> None:  # noqa: C901, PLR0912 
     "kind",
     [
         *("foreign", "version", "missing", "shape", "dtype", "nan", "vocabulary", "config"),
-        *("huge", "words", "sparse", "lexicon", "empty"),
+        *("huge", "words", "sparse", "lexicon", "casts", "empty"),
     ],
 )
 def test_names_the_file_and_the_remedy_if_the_contents_are_wrong(

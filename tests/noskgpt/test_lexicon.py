@@ -80,20 +80,32 @@ def test_ignores_case_of_letters_whose_lower_case_has_another_length() -> None:
 @pytest.mark.parametrize("fast", [True, False])
 def test_generates_real_words_only(weights_file: Path, fast: bool) -> None:  # noqa: FBT001
     bard = noskgpt.load(weights_file, fast=fast)  # untrained weights
-    prompt = "Zorkmid:\nThe Frobnitz and the nig"
+    prompt = "Zorkmid:\nThe Frobnitz and the night"
     text = bard.generate(prompt, 800, seed=3, real_words=True)
     assert len(text) == 800
     known = lexicon.words(noskgpt.corpus.load_corpus().train) | {"zorkmid", "frobnitz"}
-    whole = prompt + text
-    generated = lexicon.words(whole.removesuffix(lexicon.last_partial_word(whole)))
+    generated = lexicon.words(text.removesuffix(lexicon.last_partial_word(text)))
     assert len(generated) > 50
     assert generated <= known
     assert not lexicon.words(bard.generate(prompt, 800, seed=3)) <= known
 
 
-def test_generates_real_words_after_an_unknown_partial_word(weights_file: Path) -> None:
+@pytest.mark.parametrize("prompt", ["I love pizza", "Xyzzyq", "the nig"])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_last_word_of_a_prompt_is_complete(weights_file: Path, prompt: str, seed: int) -> None:
+    text = noskgpt.load(weights_file).generate(prompt, 50, seed=seed, real_words=True)
+    assert len(text) == 50
+    assert not text[0].isalpha()
+    assert text[0] not in "'-"
+
+
+def test_an_apostrophe_or_a_hyphen_leaves_the_last_word_open(weights_file: Path) -> None:
     bard = noskgpt.load(weights_file)
-    assert len(bard.generate("Xyzzyq", 50, seed=1, real_words=True)) == 50
+    for prompt in ("the king'", "love-"):
+        texts = [bard.generate(prompt, 2, seed=seed, real_words=True) for seed in range(40)]
+        assert any(text[0].isalpha() for text in texts)
+    after_quote = {bard.generate("the king'", 1, seed=s, real_words=True) for s in range(40)}
+    assert {text for text in after_quote if text.isalpha()} <= set("dDsS")
 
 
 def test_contains_its_words_and_no_others() -> None:

@@ -36,11 +36,12 @@ def bard() -> noskgpt.Generator:
 
 def session(bard: noskgpt.Generator, ids: NDArray[np.int64]) -> CompiledSession:
     assert isinstance(bard.decoder, CompiledDecoder)
+    sampling = bard._sampling("", 0.0, 0, 1.0, real_words=False)
     return bard.decoder.start(
         Request(
             ids=ids,
-            sampling=bard._sampling("", 0.0, 0, 1.0, real_words=False),
-            real_words=False,
+            sampling=sampling,
+            constraints=bard._bare_stage.constrain("", sampling),
             keep=1,
             cancellation=Cancellation(),
         )
