@@ -204,6 +204,9 @@ def test_held_out_plays_come_last(text: str, manifest: dict[str, Any]) -> None:
 def test_load_corpus_splits_as_the_manifest_declares(text: str, manifest: dict[str, Any]) -> None:
     corpus = load_corpus(DATA / "shakespeare.txt")
     assert corpus.train == text[: manifest["held_out_start"]]
+    trained_on = [play for play in manifest["plays"] if not play["held_out"]]
+    assert [len(play) for play in corpus.plays] == [play["characters"] for play in trained_on]
+    assert "".join(corpus.plays) == corpus.train
     assert corpus.held_out == text[manifest["held_out_start"] :]
 
 

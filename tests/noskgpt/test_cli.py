@@ -82,7 +82,7 @@ def test_trains_evaluates_and_generates_in_another_alphabet(tmp_path: Path) -> N
         *("evaluate", "--weights", "greek.pth", "--corpus", "greek.txt", "--json"), cwd=tmp_path
     )
     assert json.loads(measured.stdout)["loss"] < 4.2
-    for option in ((), ("--real-words",)):
+    for option in ((), ("--real-words", "--cast", "--echo")):
         reply = noskgpt(
             *("--weights", "greek.pth", "--prompt", "Ὧ", "--max-chars", "30", *option), cwd=tmp_path
         )

@@ -1,6 +1,7 @@
 """Test generation: equality with full recomputation, seeds, threads, streaming and arguments."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import pytest
 import torch
 
 import noskgpt
+from noskgpt import scene
+from noskgpt.checkpoint import Checkpoint, TrainingRecord
+from noskgpt.corpus import load_corpus
 
 
 @pytest.fixture(scope="module", params=["compiled", "PyTorch"])
@@ -90,3 +94,29 @@ def test_rejects_arguments_out_of_range_at_the_call(
 ) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be"):
         bard.stream("x", **arguments)
+
+
+def test_the_casts_are_those_of_the_text_that_the_weights_were_trained_on(
+    random_checkpoint: Checkpoint, tmp_path: Path, small_corpus: Path
+) -> None:
+    plays = load_corpus()
+    of_plays = replace(random_checkpoint, training=TrainingRecord(corpus_sha256=plays.sha256))
+    assert noskgpt.Generator(of_plays).casts == scene.build(plays.plays)
+    for unknown in (None, load_corpus(small_corpus).sha256):
+        trained = TrainingRecord(corpus_sha256=unknown)
+        other = noskgpt.Generator(replace(random_checkpoint, training=trained))
+        assert other.casts == scene.Casts()
+        plain = other.generate("JULIET:\nO Romeo,", 50, seed=1)
+        assert other.generate("JULIET:\nO Romeo,", 50, seed=1, cast=True) == plain
+    own = scene.Casts(({"STEVE": 3},))
+    noskgpt.checkpoint.save(replace(of_plays, casts=own), tmp_path / "own.pth")
+    assert noskgpt.load(tmp_path / "own.pth").casts == own
+
+
+def test_a_scene_uses_the_whole_prompt() -> None:
+    bard = noskgpt.load()
+    speech = "and some words that name nobody, as long as a window\n" * 8
+    prompt = f"OPHELIA:\nHamlet! {speech}\nSTEVE:\n{speech}And so I ask, Ophelia?"
+    for seed in range(5):
+        reply = bard.generate(prompt, 200, seed=seed, cast=True)
+        assert reply.startswith("\n\nOPHELIA:\n")
