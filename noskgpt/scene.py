@@ -26,7 +26,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _FINISHED = re.compile(r"[?!]['\")\]]*\s*\Z")
 _JOINING = frozenset(("and", "of", "the", "de", "la", "to", "at"))
 _MIN_SPEAKERS = 5
-_MIN_WORD = 3
+_MIN_WORD, _MAX_WORD = 3, 30
+"""Lengths of a word that `echo` repeats: a longer one would fill the reply."""
 _TITLE_NAMES = 4
 """A word in this many names of several words is a title, as `King` or `First`: it calls nobody."""
 _MAX_VALUES = 100_000
@@ -177,7 +178,7 @@ class Casts:
         repeated = [
             word
             for word in words_in_order(final.words if echo_of is None else echo_of)
-            if len(word) >= _MIN_WORD and word not in self.common | self._names
+            if _MIN_WORD <= len(word) <= _MAX_WORD and word not in self.common | self._names
         ]
         blank = prompt[len(prompt.rstrip()) :].count("\n") > 1 or not prompt.strip()
         spoken = bool(final.words.strip())
@@ -260,17 +261,19 @@ def build(plays: Iterable[str]) -> Casts:
     lower: Counter[str] = Counter()
     words: Counter[str] = Counter()
     for text in plays:
-        speakers = Counter(name.rstrip() for name in _SPEAKER_LINE.findall(text))
+        # Without people who speak together: one of them may be the last speaker.
+        names = (name.rstrip() for name in _SPEAKER_LINE.findall(text))
+        speakers = Counter(name for name in names if " and " not in name)
         if sum(count > 1 for count in speakers.values()) >= _MIN_SPEAKERS:
             casts.append(dict(speakers.most_common(MAX_SPEAKERS)))
         speeches = _SPEAKER_LINE.sub("\n\n", text)
         words.update(words_in_order(speeches))
         lower.update(word for word in _WORD.findall(speeches) if word.islower())
-    names = {word for cast in casts for name in cast for word in words_in_order(name)}
+    name_words = {word for cast in casts for name in cast for word in words_in_order(name)}
     return Casts(
         tuple(casts),
         frozenset(word for word, _ in words.most_common(COMMON_WORDS)),
-        frozenset(word for word in names if 2 * lower[word] > words[word]),
+        frozenset(word for word in name_words if 2 * lower[word] > words[word]),
     )
 
 
