@@ -168,5 +168,5 @@ def test_rejects_damaged_values(change: dict[str, Any]) -> None:
 
 
 def test_words_of_absurd_length_are_not_repeated() -> None:
-    casts = build([])
+    casts = scene.build([])
     assert casts.read("pizza " + "x" * 1000).words == ("pizza",)
