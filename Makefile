@@ -21,7 +21,7 @@ define install
 @$(BIN)/pip install --no-build-isolation --no-deps --editable .
 @$(BIN)/pip check
 @echo "Compiling the decoder, about 20 s"
-@$(BIN)/noskgpt --prompt ROMEO: --max-chars 2 --real-words >/dev/null
+@$(BIN)/noskgpt --prompt ROMEO: --max-chars 2 --real-words --cast --echo >/dev/null
 endef
 
 # The newest versions that pyproject.toml allows, for each platform, the build backend's included.

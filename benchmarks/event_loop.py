@@ -1,8 +1,8 @@
-"""How late the event loop is beside 16 generations: `python -m benchmarks.event_loop`.
+"""Measure the delay of the event loop beside 16 generations.
 
-A coroutine asks to be woken every millisecond while the bot's own `Inference`, as it is
-configured by default, writes 16 replies of 4,000 characters; then the same with PyTorch's
-decoder. Ends in one line of JSON, in milliseconds.
+Run `python -m benchmarks.event_loop`. A coroutine wakes up every millisecond while the bot's
+`Inference` with default settings generates 16 replies of 4,000 characters, then shorter ones with
+PyTorch's decoder. The last line is JSON, in milliseconds.
 """
 
 import asyncio
@@ -19,44 +19,44 @@ REPLIES, CHARACTERS = 16, 4000
 TICK = 0.001
 
 
-async def lags(work: asyncio.Future[Any]) -> list[float]:
-    """Return how many milliseconds late each tick was until `work` was done."""
-    found = []
+async def tick_delays(work: asyncio.Future[Any]) -> list[float]:
+    """Return the delay of each tick in milliseconds until `work` is done."""
+    delays = []
     while not work.done():
-        asked = time.perf_counter()
+        start = time.perf_counter()
         await asyncio.sleep(TICK)
-        found.append((time.perf_counter() - asked - TICK) * 1000)
+        delays.append((time.perf_counter() - start - TICK) * 1000)
     await work
-    return found
+    return delays
 
 
 async def measure(*, fast: bool, characters: int) -> dict[str, float]:
-    """Return the median, 99th percentile and largest lag, and the seconds it all took."""
-    generation = Inference(None, load_settings().workers)
-    await generation.load()
+    """Return the median, 99th percentile and maximum delay, and the characters per second."""
+    inference = Inference(None, load_settings().workers)
+    await inference.load()
     if not fast:
-        generation._model = noskgpt.load(fast=False)
+        inference._model = noskgpt.load(fast=False)
     started = time.perf_counter()
     work = asyncio.gather(
         *(
-            generation.generate("ROMEO:\n", max_chars=characters, temperature=0.8, seed=seed)
+            inference.generate("ROMEO:\n", max_chars=characters, temperature=0.8, seed=seed)
             for seed in range(REPLIES)
         )
     )
-    found = sorted(await lags(work))
+    delays = sorted(await tick_delays(work))
     seconds = time.perf_counter() - started
-    await generation.close()
+    await inference.close()
     return {
-        "median": statistics.median(found),
-        "p99": found[int(len(found) * 0.99)],
-        "maximum": found[-1],
+        "median": statistics.median(delays),
+        "p99": delays[int(len(delays) * 0.99)],
+        "maximum": delays[-1],
         "characters_per_second": REPLIES * characters / seconds,
     }
 
 
 async def main() -> None:
-    """Measure idle, compiled and PyTorch's decoding and print them."""
-    idle = sorted(await lags(asyncio.ensure_future(asyncio.sleep(2, []))))
+    """Measure an idle loop, the compiled decoder and PyTorch's; print the results."""
+    idle = sorted(await tick_delays(asyncio.ensure_future(asyncio.sleep(2, []))))
     report = {
         "idle": {"median": statistics.median(idle), "p99": idle[int(len(idle) * 0.99)]},
         "compiled": await measure(fast=True, characters=CHARACTERS),

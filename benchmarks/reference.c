@@ -1,12 +1,13 @@
-/* The architecture as a plain C program: fp32, keys and values cached, one thread.
+/* Decode greedily in plain C, for comparison: fp32, cached keys and values, one thread.
  *
  *   cc -O3 -march=native reference.c -lm -o reference
  *   ./reference WEIGHTS COUNT KEEP SYMBOL...
  *
- * reads the weights that decode.py writes, feeds the symbols, then COUNT likeliest ones, and
- * prints the seconds of the latter, their ids, and the logits behind the last of them. Matrices
- * lie input by input, so that the compiler vectorises the sums without reordering any. When 256
- * positions are full the last KEEP symbols begin a new window, as in noskgpt/inference/decoder.py.
+ * Reads the weights that decode.py writes, feeds the symbols, then decodes COUNT symbols, always
+ * the most likely one. Prints the seconds of decoding, the ids, and the logits after the last one.
+ * Matrices are stored by input, so that the compiler vectorises sums without reordering them. When
+ * 256 positions are cached, only the last KEEP symbols are kept and recomputed, as in
+ * noskgpt/inference/decoder.py.
  */
 #include <math.h>
 #include <stdio.h>
@@ -30,7 +31,7 @@ typedef struct {
 
 static Weights w;
 static float keys[L][T][C], values[L][T][C], logits[V];
-static int window[T], held;
+static int window[T], cached;
 
 static void multiply(float *restrict out, const float *restrict x, const float *restrict m,
                      int inputs, int outputs) {
@@ -51,59 +52,59 @@ static void relu(float *x) {
 }
 
 static void feed(int symbol) {
-    int at = held++;
-    float x[C], n[C], qkv[3 * C], wide[W], scores[T];
-    window[at] = symbol;
-    for (int j = 0; j < C; j++) x[j] = w.token[symbol][j] + w.position[at][j];
+    int position = cached++;
+    float x[C], n[C], qkv[3 * C], hidden[W], scores[T];
+    window[position] = symbol;
+    for (int j = 0; j < C; j++) x[j] = w.token[symbol][j] + w.position[position][j];
     for (int l = 0; l < L; l++) {
         Block *b = &w.block[l];
         normalize(n, x, b->norm1);
         memset(qkv, 0, sizeof qkv);
         multiply(qkv, n, &b->qkv[0][0], C, 3 * C);
-        memcpy(keys[l][at], qkv + C, sizeof keys[l][at]);
-        memcpy(values[l][at], qkv + 2 * C, sizeof values[l][at]);
+        memcpy(keys[l][position], qkv + C, sizeof keys[l][position]);
+        memcpy(values[l][position], qkv + 2 * C, sizeof values[l][position]);
         for (int h = 0; h < H; h++) {
             float *q = qkv + h * D, *out = n + h * D, largest = -INFINITY, total = 0;
-            for (int t = 0; t <= at; t++) {
+            for (int t = 0; t <= position; t++) {
                 float s = 0;
                 for (int d = 0; d < D; d++) s += q[d] * keys[l][t][h * D + d];
                 scores[t] = s / sqrtf(C);
                 if (scores[t] > largest) largest = scores[t];
             }
-            for (int t = 0; t <= at; t++) total += scores[t] = expf(scores[t] - largest);
+            for (int t = 0; t <= position; t++) total += scores[t] = expf(scores[t] - largest);
             memset(out, 0, D * sizeof *out);
-            for (int t = 0; t <= at; t++)
+            for (int t = 0; t <= position; t++)
                 for (int d = 0; d < D; d++) out[d] += scores[t] / total * values[l][t][h * D + d];
         }
         for (int j = 0; j < C; j++) x[j] += b->projection_bias[j];
         multiply(x, n, &b->projection[0][0], C, C);
         normalize(n, x, b->norm2);
-        memcpy(wide, b->expand_bias, sizeof wide);
-        multiply(wide, n, &b->expand[0][0], C, W);
-        relu(wide);
+        memcpy(hidden, b->expand_bias, sizeof hidden);
+        multiply(hidden, n, &b->expand[0][0], C, W);
+        relu(hidden);
         for (int j = 0; j < C; j++) x[j] += b->contract_bias[j];
-        multiply(x, wide, &b->contract[0][0], W, C);
+        multiply(x, hidden, &b->contract[0][0], W, C);
     }
-    memcpy(wide, w.expand_bias, sizeof wide);
-    multiply(wide, x, &w.expand[0][0], C, W);
-    relu(wide);
+    memcpy(hidden, w.expand_bias, sizeof hidden);
+    multiply(hidden, x, &w.expand[0][0], C, W);
+    relu(hidden);
     memcpy(n, w.contract_bias, sizeof n);
-    multiply(n, wide, &w.contract[0][0], W, C);
+    multiply(n, hidden, &w.contract[0][0], W, C);
     memcpy(logits, w.head_bias, sizeof logits);
     multiply(logits, n, &w.head[0][0], C, V);
 }
 
 static void extend(int symbol, int keep) {
-    if (held == T) {
+    if (cached == T) {
         int tail[T];
         memcpy(tail, window + T - keep + 1, (keep - 1) * sizeof *tail);
-        held = 0;
+        cached = 0;
         for (int i = 0; i < keep - 1; i++) feed(tail[i]);
     }
     feed(symbol);
 }
 
-static int likeliest(void) {
+static int most_likely(void) {
     int best = 0;
     for (int i = 1; i < V; i++)
         if (logits[i] > logits[best]) best = i;
@@ -119,7 +120,7 @@ int main(int argc, char **argv) {
     struct timespec start, end;
     clock_gettime(CLOCK_MONOTONIC, &start);
     for (int i = 0; i < count; i++) {
-        out[i] = likeliest();
+        out[i] = most_likely();
         extend(out[i], keep);
     }
     clock_gettime(CLOCK_MONOTONIC, &end);

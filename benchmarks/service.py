@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from benchmarks.event_loop import lags
+from benchmarks.event_loop import tick_delays
 from bot.bard import Bard
 from bot.config import load_settings
 from bot.errors import RejectedError
@@ -38,8 +38,8 @@ class Load:
         self.ids = itertools.count(1)
         self.replies = 0
 
-    async def ask(self, user: int) -> None:
-        """Request one reply after another, in a channel of one's own."""
+    async def request_replies(self, user: int) -> None:
+        """Request one reply after another, in the user's own channel."""
 
         async def show(turn: Turn, _dropped: str) -> int:
             self.replies += 1
@@ -47,7 +47,7 @@ class Load:
 
         while True:
             rules = self.bard.guild_settings.rules(GUILD)
-            ask = TurnRequest(
+            turn_request = TurnRequest(
                 guild_id=GUILD,
                 channel_id=user,
                 user_id=user,
@@ -56,11 +56,11 @@ class Load:
                 temperature=rules.temperature,
             )
             with self.bard.queue.admit(next(self.ids), user, GUILD) as request:
-                await self.bard.scenes.play(ask, show, request)
+                await self.bard.scenes.play(turn_request, show, request)
 
     async def decide(self, seconds: float, *, accepted: bool) -> list[float]:
-        """Send requests for a while; return the milliseconds until each was decided."""
-        found = []
+        """Send requests for some seconds; return the milliseconds that each decision took."""
+        durations = []
         end = time.perf_counter() + seconds
         while (arrival := time.perf_counter() + PAUSE) < end:
             await asyncio.sleep(PAUSE)
@@ -70,9 +70,9 @@ class Load:
                     as_expected = accepted
             except RejectedError:
                 as_expected = not accepted
-            found.append((time.perf_counter() - arrival) * 1000)
+            durations.append((time.perf_counter() - arrival) * 1000)
             assert as_expected, "a request was accepted or rejected against expectation"
-        return found
+        return durations
 
 
 def summarize(figures: list[float]) -> dict[str, float]:
@@ -100,22 +100,22 @@ async def measure(folder: Path) -> dict[str, dict[str, float]]:
     """Return the delays of decisions and of the event loop."""
     report = {}
     async with opened(folder) as bard:
-        service, settings = Load(bard), bard.settings
-        people = asyncio.gather(*(service.ask(user) for user in range(RUNNING)))
-        await asyncio.sleep(1)  # all of them at work
+        load, settings = Load(bard), bard.settings
+        people = asyncio.gather(*(load.request_replies(user) for user in range(RUNNING)))
+        await asyncio.sleep(1)  # until all of them generate
         started = time.perf_counter()
         for name, accepted in (("accepted", True), ("rejected", False)):
             with contextlib.ExitStack() as places:
                 if not accepted:
                     for user in range(RUNNING, settings.workers + settings.queue):
-                        places.enter_context(bard.queue.admit(next(service.ids), user, GUILD))
-                decisions = asyncio.create_task(service.decide(SECONDS, accepted=accepted))
-                late = await lags(decisions)
+                        places.enter_context(bard.queue.admit(next(load.ids), user, GUILD))
+                decisions = asyncio.create_task(load.decide(SECONDS, accepted=accepted))
+                delays = await tick_delays(decisions)
             report[name] = summarize(decisions.result())
-            report[f"loop while {name}"] = summarize(late)
-        assert not people.done(), "somebody's request failed"
+            report[f"loop while {name}"] = summarize(delays)
+        assert not people.done(), "a request failed"
         seconds = time.perf_counter() - started
-        report["work"] = {"characters_per_second": service.replies * CHARACTERS / seconds}
+        report["work"] = {"characters_per_second": load.replies * CHARACTERS / seconds}
         people.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await people
@@ -123,7 +123,7 @@ async def measure(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Measure, print, and say by the exit status whether the bounds hold."""
+    """Measure, print, and exit with 1 if a bound does not hold."""
     with tempfile.TemporaryDirectory() as folder:
         report = asyncio.run(measure(Path(folder)))
     for name, figures in report.items():

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.event_loop import lags
+from benchmarks.event_loop import tick_delays
 from benchmarks.service import opened
 from bot.bard import Bard
 from bot.config import DEFAULT_REPLY_CHARS, DEFAULT_TEMPERATURE
@@ -34,13 +34,13 @@ class Load:
         self.bard = bard
         self.ids = itertools.count(1)
 
-    async def ask(self, user: int, seconds: float) -> list[float]:
+    async def request_replies(self, user: int, seconds: float) -> list[float]:
         """Request one reply after another; return the milliseconds that each took."""
 
         async def show(turn: Turn, _dropped: str) -> int:
             return turn.id
 
-        ask = TurnRequest(
+        turn_request = TurnRequest(
             guild_id=None,
             channel_id=user,
             user_id=user,
@@ -48,32 +48,32 @@ class Load:
             max_chars=DEFAULT_REPLY_CHARS,
             temperature=DEFAULT_TEMPERATURE,
         )
-        found = []
+        durations = []
         end = time.perf_counter() + seconds
-        while (asked := time.perf_counter()) < end:
+        while (start := time.perf_counter()) < end:
             with self.bard.queue.admit(next(self.ids), user, None) as request:
-                await self.bard.scenes.play(ask, show, request)
-            found.append((time.perf_counter() - asked) * 1000)
-        return found
+                await self.bard.scenes.play(turn_request, show, request)
+            durations.append((time.perf_counter() - start) * 1000)
+        return durations
 
     async def measure(self) -> dict[str, float]:
-        """Return the durations of replies, and the delay of the event loop beside them."""
-        people = asyncio.gather(*(self.ask(user, SECONDS) for user in range(PEOPLE)))
-        late = sorted(await lags(people))
+        """Return figures of the durations of replies and of the delay of the event loop."""
+        people = asyncio.gather(*(self.request_replies(user, SECONDS) for user in range(PEOPLE)))
+        delays = sorted(await tick_delays(people))
         replies = sorted(itertools.chain(*people.result()))
         return {
             "replies": len(replies),
             "median": statistics.median(replies),
             "p95": replies[int(len(replies) * 0.95)],
-            "loop p99": late[int(len(late) * 0.99)],
+            "loop p99": delays[int(len(delays) * 0.99)],
         }
 
 
 async def measure(folder: Path) -> dict[str, dict[str, float]]:
-    """Return what `Service.measure` does, without and with a run beside it."""
+    """Return the figures of `Load.measure`, without and with a run beside it."""
     async with opened(folder) as bard:
-        service, training = Load(bard), bard.training
-        report = {"alone": await service.measure()}
+        load, training = Load(bard), bard.training
+        report = {"alone": await load.measure()}
         request = TrainingRequest(
             user_id=0, guild_id=None, channel_id=0, preset="default", minutes=60
         )
@@ -81,11 +81,11 @@ async def measure(folder: Path) -> dict[str, dict[str, float]]:
         while active.progress is None:
             assert not active.ended.done(), "the run ended before its first step"
             await asyncio.sleep(0.1)
-        begun = active.progress.step
-        report["beside a run"] = await service.measure()
+        first_step = active.progress.step
+        report["beside a run"] = await load.measure()
         assert not active.ended.done(), "the run ended early"
-        report["beside a run"]["steps"] = active.progress.step - begun
-        assert active.progress.step > begun, "other work on this machine kept the run from any step"
+        report["beside a run"]["steps"] = active.progress.step - first_step
+        assert active.progress.step > first_step, "the run made no step: this machine is too busy"
     return report
 
 

@@ -11,7 +11,7 @@ from discord.ext import commands
 from .bard import Bard
 from .concurrency import Wait, plain_wait
 from .config import Settings, load_standalone_settings
-from .errors import StartupError
+from .errors import Reason, RejectedError, StartupError
 from .ui.components import find_bard
 from .ui.responses import respond_to_error
 
@@ -37,8 +37,11 @@ class BardTree(app_commands.CommandTree["BardClient"]):
     async def on_error(
         self, interaction: discord.Interaction["BardClient"], error: app_commands.AppCommandError, /
     ) -> None:
-        """Respond to a command that the tree does not have, because Discord's list is older."""
-        await respond_to_error(interaction, error)
+        """Respond to a command that the tree lacks: the bot shuts down, or Discord's is older."""
+        if interaction.type is discord.InteractionType.autocomplete:
+            return  # only suggestions can respond to it
+        closing = find_bard(self.client) is None
+        await respond_to_error(interaction, RejectedError(Reason.CLOSING) if closing else error)
 
     async def sync_if_changed(self, guild: discord.abc.Snowflake | None = None) -> bool:
         """Register the commands if they differ from Discord's; return whether they do.

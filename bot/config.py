@@ -18,7 +18,7 @@ PACKAGE_FOLDER = Path(__file__).resolve().parent
 
 MAX_REPLY_CHARS = 4000
 """Longest reply in characters: two embeds hold it beside the prompt and the footer."""
-DEFAULT_REPLY_CHARS = 1000
+DEFAULT_REPLY_CHARS = 400
 MIN_TEMPERATURE, DEFAULT_TEMPERATURE, MAX_TEMPERATURE = 0.1, 0.8, 2.0
 MAX_COOLDOWN = 3600
 """Longest cooldown in seconds."""
@@ -65,6 +65,18 @@ class Settings(BaseSettings):
         ge=1,
         le=MAX_REPLY_CHARS,
         description=f"a whole number from 1 to {MAX_REPLY_CHARS}",
+    )
+    default_chars: int = Field(
+        default=DEFAULT_REPLY_CHARS,
+        ge=1,
+        le=MAX_REPLY_CHARS,
+        description=f"a whole number from 1 to {MAX_REPLY_CHARS}",
+    )
+    default_temperature: float = Field(
+        default=DEFAULT_TEMPERATURE,
+        ge=MIN_TEMPERATURE,
+        le=MAX_TEMPERATURE,
+        description=f"a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE}",
     )
     workers: int = Field(
         default_factory=lambda: min(64, os.cpu_count() or 1),

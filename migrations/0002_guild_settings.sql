@@ -1,9 +1,8 @@
--- 0002: settings of a server, totals that need no scan, and indexes for what is to be removed.
--- Why: managers decide how the bot behaves in their server; /about must stay cheap; a server's
--- turns go when the bot leaves it, and old ones after the days that the bot's owner may set.
+-- 0002: from turns alone to settings of servers, stored totals, and indexes for deletion.
+-- Why: managers change the bot's behaviour in their server; the statistics must not need a scan; a
+-- server's turns are deleted when the bot leaves it, and old turns after the configured retention.
 --
--- A NULL leaves a setting to the bot's own. Channels are ids, separated by spaces; none means
--- everywhere.
+-- NULL selects the bot's default. Channels are ids, separated by spaces; an empty list means all.
 
 CREATE TABLE guild_settings (
     guild_id    INTEGER PRIMARY KEY,
@@ -17,7 +16,7 @@ CREATE TABLE guild_settings (
 CREATE INDEX turns_of_guild ON turns (guild_id);
 CREATE INDEX turns_by_time ON turns (created_at);
 
--- What was ever shown, also after its words are gone.
+-- Totals of all shown turns, deleted ones included.
 CREATE TABLE totals (
     scenes     INTEGER NOT NULL,
     characters INTEGER NOT NULL
@@ -37,6 +36,6 @@ BEGIN
             SELECT 1 FROM turns
             WHERE channel_id = NEW.channel_id AND scene = NEW.scene
                 AND state != 'pending' AND id != NEW.id
-                AND weights != ''       -- what only begins a scene was written by none
+                AND weights != ''       -- a row that only starts a scene has no weights
         );
 END;

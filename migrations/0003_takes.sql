@@ -1,11 +1,11 @@
 -- 0003: from one reply to a turn to several takes of it.
--- Why: a turn can be played again, and people leaf through what came of it.
+-- Why: people can reroll a turn and browse its takes.
 --
--- The row of a turn holds the take that is shown, the one that feeds the scene. `takes` holds all
--- of them, that one too, from the second on; a turn that was never played again has none there.
--- A trigger takes them along with their turn's words, whoever removes those.
+-- The row of a turn has the take that is shown, which is the one in the scene. Once a turn has a
+-- second take, `takes` has all of them, the shown one included; before that it has none.
+-- A trigger deletes the takes of a turn together with its text.
 
-ALTER TABLE turns ADD COLUMN take INTEGER NOT NULL DEFAULT 1;  -- the number of the shown take
+ALTER TABLE turns ADD COLUMN take INTEGER NOT NULL DEFAULT 1;  -- number of the shown take
 
 CREATE TABLE takes (
     turn_id    INTEGER NOT NULL REFERENCES turns (id) ON DELETE CASCADE,
@@ -23,10 +23,10 @@ BEGIN
     DELETE FROM takes WHERE turn_id = new.id;
 END;
 
--- What one person asked for is exported and forgotten together.
+-- The turns of one person are exported and deleted together.
 CREATE INDEX turns_of_user ON turns (user_id);
 
--- Another take is as much written as the first, which was counted when its turn was shown.
+-- The first take was counted when its turn was shown.
 CREATE TRIGGER count_take AFTER INSERT ON takes WHEN new.number > 1
 BEGIN
     UPDATE totals SET characters = characters + length(new.reply);

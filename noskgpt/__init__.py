@@ -1,4 +1,4 @@
-"""noskGPT: a character-level transformer of 1,170,625 parameters that writes like Shakespeare."""
+"""Load noskGPT, a character-level transformer of 1,170,625 parameters, and generate text."""
 
 from noskgpt.errors import CheckpointError, CorpusError, NoskGPTError, TrainingError
 from noskgpt.inference.decoder import Cancellation

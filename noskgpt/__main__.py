@@ -1,4 +1,4 @@
-"""``python -m noskgpt``."""
+"""Run the command line as ``python -m noskgpt``."""
 
 from noskgpt.cli import main
 

@@ -1,7 +1,7 @@
-"""The weights file: what it holds, how it is written, and how it is checked.
+"""Save, load and check weights files, and import those of the original noskGPT.
 
-A checkpoint is one `torch.save` of plain values and tensors, so that it loads with
-``weights_only=True`` and never runs code from the file.
+A checkpoint is a `torch.save` file of plain values and tensors, so that it loads with
+``weights_only=True``, which never runs code from the file.
 """
 
 import errno
@@ -17,33 +17,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noskgpt import lexicon
+from noskgpt import lexicon, scene
 from noskgpt.errors import CheckpointError
 from noskgpt.lexicon import Lexicon
 from noskgpt.model import GPT, ModelConfig
+from noskgpt.scene import Casts
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 
-_LEXICON_PARTS = ("first", "edges", "ends")
+_LEXICON_ARRAYS = ("first", "edges", "ends")
 
 FORMAT = "noskgpt"
 FORMAT_VERSION = 1
 
 REMEDY = (
     "Restore it with `git checkout weights.pth`, train new weights with `noskgpt train`, "
-    "or name another file."
+    "or choose another file."
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRecord:
-    """How weights came to be. Losses are nats per character; None is 'not known'."""
+    """Describe the training run of some weights; None is unknown. Losses are nats per character."""
 
     steps: int | None = None
     batch: int | None = None
     train_loss: float | None = None
     held_out_loss: float | None = None
     curve: tuple[tuple[int, float, float | None], ...] = ()
-    """Step, training loss since the point before and, where it was measured, held-out loss."""
+    """(step, mean training loss since the previous point, held-out loss or None) per point."""
     corpus_sha256: str | None = None
     command: str | None = None
     seed: int | None = None
@@ -59,14 +60,16 @@ class TrainingRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Everything a weights file says. `weights` are float32 on the CPU."""
+    """Hold the contents of a weights file. `weights` are float32 tensors on the CPU."""
 
     config: ModelConfig
     vocabulary: str
     weights: Mapping[str, Tensor]
     training: TrainingRecord = field(default_factory=TrainingRecord)
     lexicon: Lexicon | None = None
-    """The words of the text that the weights were trained on; None where they are not known."""
+    """The words of the text that the weights were trained on; None if unknown."""
+    casts: Casts | None = None
+    """The casts of that text; None if unknown."""
 
     def build_model(self) -> GPT:
         """Return a model with these weights, in evaluation mode."""
@@ -75,7 +78,7 @@ class Checkpoint:
         return model.eval()
 
     def fingerprint(self) -> str:
-        """Return the first 8 hex digits of the SHA-256 over the weights: their short name."""
+        """Return the first 8 hex digits of the SHA-256 of the weights."""
         digest = hashlib.sha256()
         for name in sorted(self.weights):
             digest.update(name.encode())
@@ -84,7 +87,7 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint so that `path` holds either the old file or the whole new one.
+    """Write a checkpoint atomically.
 
     Raises:
         CheckpointError: The folder cannot be written or the disk is full.
@@ -98,13 +101,15 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "weights": {k: v.detach().to("cpu", torch.float32) for k, v in checkpoint.weights.items()},
     }
     if checkpoint.lexicon is not None:
-        parts = checkpoint.lexicon._asdict()
-        document["lexicon"] = {name: torch.from_numpy(parts[name]) for name in _LEXICON_PARTS}
+        arrays = checkpoint.lexicon._asdict()
+        document["lexicon"] = {name: torch.from_numpy(arrays[name]) for name in _LEXICON_ARRAYS}
+    if checkpoint.casts is not None:
+        document["casts"] = scene.to_values(checkpoint.casts)
     write_atomically(document, path)
 
 
 def check_writable(path: Path) -> None:
-    """Raise `CheckpointError` if a file could not be written to `path`, before work is spent."""
+    """Raise `CheckpointError` if `path` cannot be written; creates its folder if missing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -112,12 +117,14 @@ def check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             return
     except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror or error}). Name another file."
+        msg = f"{path}: cannot be written ({error.strerror or error}). Choose another file."
         raise CheckpointError(msg) from error
 
 
 def write_atomically(document: Mapping[str, Any], path: Path) -> None:
-    """`torch.save` to a temporary file beside `path`, flush it to disk, rename it into place.
+    """Save a document so that `path` always has either the old file or the complete new one.
+
+    `torch.save` writes a temporary file in the same folder, which is flushed to disk and renamed.
 
     Raises:
         CheckpointError: The folder cannot be written or the disk is full.
@@ -134,15 +141,15 @@ def write_atomically(document: Mapping[str, Any], path: Path) -> None:
         Path(temporary).replace(path)
         _sync_directory(path.parent)
     except (OSError, RuntimeError) as error:
-        # torch reports a failed write of its archive as RuntimeError.
+        # torch raises RuntimeError if it cannot write its archive.
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        msg = f"{path}: cannot be written ({error}). Free some space or name another folder."
+        msg = f"{path}: cannot be written ({error}). Free disk space or choose another folder."
         raise CheckpointError(msg) from error
 
 
 def _sync_directory(folder: Path) -> None:
-    if os.name != "posix":  # Windows opens no directories; its rename is journalled
+    if os.name != "posix":  # Windows cannot open directories, and its renames are journalled
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -152,17 +159,17 @@ def _sync_directory(folder: Path) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read and check a weights file.
+    """Load and check a weights file.
 
     Raises:
-        CheckpointError: Missing, damaged, truncated, foreign, of another format version, or with
-            weights of the wrong name, shape, type or with values that are not finite.
+        CheckpointError: The file is missing, damaged, truncated, foreign or of another format
+            version, or a weight has a wrong name, shape or type or values that are not finite.
     """
     document = read_document(path)
     if "token_embedding_table.weight" in document:
         msg = (
-            f"{path}: these are weights of the original noskGPT. "
-            f"Import them with `noskgpt import-reference {path} NEW.pth`."
+            f"{path}: a weights file of the original noskGPT. "
+            f"Convert it with `noskgpt import-reference {path} NEW.pth`."
         )
         raise CheckpointError(msg)
     if document.get("format") != FORMAT:
@@ -170,43 +177,51 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(msg)
     if document.get("format_version") != FORMAT_VERSION:
         msg = (
-            f"{path}: format version {document.get('format_version')!r}, and this program reads "
-            f"{FORMAT_VERSION}. Update noskgpt, or train new weights with `noskgpt train`."
+            f"{path}: format version {document.get('format_version')!r}, but this version of "
+            f"noskgpt reads {FORMAT_VERSION}. Update noskgpt, or train new weights with "
+            "`noskgpt train`."
         )
         raise CheckpointError(msg)
     try:
         config = ModelConfig(**document["config"])
         vocabulary = Tokenizer(str(document["vocabulary"])).vocabulary
-        known = {f.name for f in fields(TrainingRecord)}
-        record = {k: v for k, v in document["training"].items() if k in known}
+        names = {f.name for f in fields(TrainingRecord)}
+        record = {k: v for k, v in document["training"].items() if k in names}
         training = TrainingRecord(**record)
         weights = document["weights"]
         _check_weights(config, vocabulary, weights)
-        words = _read_lexicon(vocabulary, document.get("lexicon"))
+        words = _load_lexicon(vocabulary, document.get("lexicon"))
+        casts = document.get("casts")
+        casts = None if casts is None else scene.from_values(casts)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        msg = f"{path}: damaged noskGPT weights ({error}). {REMEDY}"
+        msg = f"{path}: damaged noskGPT weights file ({error}). {REMEDY}"
         raise CheckpointError(msg) from error
     return Checkpoint(
-        config=config, vocabulary=vocabulary, weights=weights, training=training, lexicon=words
+        config=config,
+        vocabulary=vocabulary,
+        weights=weights,
+        training=training,
+        lexicon=words,
+        casts=casts,
     )
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """`torch.load` a file of plain values without running code from it.
+    """Load a `torch.save` file of plain values without running code from it.
 
     Raises:
-        CheckpointError: Missing, unreadable, damaged, or not a mapping.
+        CheckpointError: The file is missing, unreadable or damaged, or is not a mapping.
     """
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        msg = f"{path}: there is no such weights file. {REMEDY}"
+        msg = f"{path}: the file does not exist. {REMEDY}"
         raise CheckpointError(msg) from error
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror or error}). {REMEDY}"
         raise CheckpointError(msg) from error
-    except Exception as error:  # a damaged archive surfaces as nearly any exception class
-        msg = f"{path}: damaged, cut short, or not a weights file. {REMEDY}"
+    except Exception as error:  # a damaged archive can raise almost any exception class
+        msg = f"{path}: damaged, truncated, or not a weights file. {REMEDY}"
         raise CheckpointError(msg) from error
     if not isinstance(document, dict):
         msg = f"{path}: not a noskGPT weights file. {REMEDY}"
@@ -215,18 +230,18 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def _check_weights(config: ModelConfig, vocabulary: str, weights: object) -> None:
-    """Raise `ValueError` unless `weights` are exactly those of `config`."""
+    """Raise `ValueError` unless `weights` have exactly the names, shapes and types of `config`."""
     if len(vocabulary) != config.vocab_size:
-        msg = f"{len(vocabulary)} symbols for a model of {config.vocab_size}"
+        msg = f"{len(vocabulary)} symbols, but the model has {config.vocab_size}"
         raise ValueError(msg)
     if not isinstance(weights, dict):
-        msg = "no weights"
-        raise ValueError(msg)  # noqa: TRY004  (one error class for every kind of damage)
+        msg = "the weights are missing"
+        raise ValueError(msg)  # noqa: TRY004  (the same error class for every kind of damage)
     with torch.device("meta"):
         expected = GPT(config).state_dict()
     if weights.keys() != expected.keys():
         differing = sorted(map(str, weights.keys() ^ expected.keys()))
-        msg = f"missing or unknown weights: {', '.join(differing[:3])}"
+        msg = f"missing or unexpected weights: {', '.join(differing[:3])}"
         raise ValueError(msg)
     for name, tensor in weights.items():
         if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or tensor.is_sparse:
@@ -240,18 +255,18 @@ def _check_weights(config: ModelConfig, vocabulary: str, weights: object) -> Non
             raise ValueError(msg)
 
 
-def _read_lexicon(vocabulary: str, parts: Mapping[str, Tensor] | None) -> Lexicon | None:
-    """Return the trie that a file carries; raises `ValueError` where its loops would stray."""
-    if parts is None:
+def _load_lexicon(vocabulary: str, arrays: Mapping[str, Tensor] | None) -> Lexicon | None:
+    """Return the lexicon of a file, if it has one; raise `ValueError` if it is inconsistent."""
+    if arrays is None:
         return None
-    first, edges, ends = (np.ascontiguousarray(parts[name].numpy()) for name in _LEXICON_PARTS)
-    found = lexicon.build(vocabulary, ())._replace(first=first, edges=edges, ends=ends)
-    lexicon.check(found)
-    return found
+    first, edges, ends = (np.ascontiguousarray(arrays[name].numpy()) for name in _LEXICON_ARRAYS)
+    loaded = lexicon.build(vocabulary, ())._replace(first=first, edges=edges, ends=ends)
+    lexicon.check(loaded)
+    return loaded
 
 
 def import_reference(old: Path, new: Path) -> Checkpoint:
-    """Convert a bare `state_dict` of the original noskGPT and write it to `new`.
+    """Convert the `state_dict` file `old` of the original noskGPT to the weights file `new`.
 
     Raises:
         CheckpointError: `old` is not such a file, or `new` cannot be written.
@@ -264,7 +279,7 @@ def import_reference(old: Path, new: Path) -> Checkpoint:
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         msg = (
             f"{old}: not a state_dict of the original noskGPT ({error}). "
-            "Give the .pth file that its training wrote."
+            "Give the .pth file that its training script wrote."
         )
         raise CheckpointError(msg) from error
     checkpoint = Checkpoint(
@@ -278,32 +293,32 @@ def import_reference(old: Path, new: Path) -> Checkpoint:
 
 
 def _convert_reference(source: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Rename the reference's entries and join its per-head matrices."""
+    """Rename the weights of the reference and concatenate its per-head matrices."""
     weights = {
         "token_embedding.weight": source["token_embedding_table.weight"],
         "position_embedding.weight": source["position_embedding_table.weight"],
     }
     linear_pairs = {"feed_forward": "feedforward"}
     for i in range(config.n_layer):
-        theirs, ours = f"transformer_blocks.{i}", f"blocks.{i}"
+        old, new = f"transformer_blocks.{i}", f"blocks.{i}"
         for part in ("query", "key", "value"):
-            weights[f"{ours}.attention.{part}.weight"] = torch.cat(
+            weights[f"{new}.attention.{part}.weight"] = torch.cat(
                 [
-                    source[f"{theirs}.self_attention.heads.{h}.{part}.weight"]
+                    source[f"{old}.self_attention.heads.{h}.{part}.weight"]
                     for h in range(config.n_head)
                 ]
             )
         for kind in ("weight", "bias"):
-            weights[f"{ours}.attention.projection.{kind}"] = source[
-                f"{theirs}.self_attention.projection.{kind}"
+            weights[f"{new}.attention.projection.{kind}"] = source[
+                f"{old}.self_attention.projection.{kind}"
             ]
-            weights[f"{ours}.norm1.{kind}"] = source[f"{theirs}.layernorm1.{kind}"]
-            weights[f"{ours}.norm2.{kind}"] = source[f"{theirs}.layernorm2.{kind}"]
-        linear_pairs[f"{ours}.feed_forward"] = f"{theirs}.feedforward"
-    for ours, theirs in linear_pairs.items():
+            weights[f"{new}.norm1.{kind}"] = source[f"{old}.layernorm1.{kind}"]
+            weights[f"{new}.norm2.{kind}"] = source[f"{old}.layernorm2.{kind}"]
+        linear_pairs[f"{new}.feed_forward"] = f"{old}.feedforward"
+    for new, old in linear_pairs.items():
         for kind in ("weight", "bias"):
-            weights[f"{ours}.expand.{kind}"] = source[f"{theirs}.network.0.{kind}"]
-            weights[f"{ours}.contract.{kind}"] = source[f"{theirs}.network.2.{kind}"]
+            weights[f"{new}.expand.{kind}"] = source[f"{old}.network.0.{kind}"]
+            weights[f"{new}.contract.{kind}"] = source[f"{old}.network.2.{kind}"]
     for kind in ("weight", "bias"):
         weights[f"head.{kind}"] = source[f"output_head.{kind}"]
     return {name: tensor.to(torch.float32).clone() for name, tensor in weights.items()}

@@ -1,4 +1,4 @@
-"""The command line: the console, one-off prompts, training, evaluation, import."""
+"""Run the command line: console, single prompts, training, evaluation and weight conversion."""
 
 import json
 import os
@@ -36,7 +36,7 @@ LOGO = r"""
 """
 
 app = typer.Typer(
-    help="noskGPT writes in the manner of Shakespeare. Without a command it opens a console.",
+    help="Generate text in the style of Shakespeare. Without a command, open a console.",
     no_args_is_help=False,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,55 +45,87 @@ errors = Console(stderr=True)
 WORD_SAMPLES = 100
 
 Weights = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Weights to use instead of the bundled ones.")
+    Path | None, typer.Option(metavar="FILE", help="Weights file; default: the bundled weights.")
+]
+CorpusPath = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="UTF-8 text file; default: the bundled plays.")
 ]
 
 
 @app.callback(invoke_without_command=True)
-def converse(
+def generate(
     context: typer.Context,
     prompt: Annotated[
-        str | None, typer.Option(help="Print one continuation of this text, and leave.")
+        str | None, typer.Option(help="Print one continuation of this text and exit.")
     ] = None,
-    max_chars: Annotated[int, typer.Option(min=1, help="Characters in a reply.")] = 1000,
+    max_chars: Annotated[int, typer.Option(min=1, help="Length of a reply in characters.")] = 1000,
     temperature: Annotated[
-        float, typer.Option(min=0, max=100, help="0 is always the likeliest; 1 is bold.")
+        float,
+        typer.Option(
+            min=0,
+            max=100,
+            help="0 always selects the most likely character; higher values are more random.",
+        ),
     ] = 0.8,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=generator.MAX_SEED, help="The same seed gives the same text."),
+        typer.Option(
+            min=0,
+            max=generator.MAX_SEED,
+            help="Random seed; the same seed gives the same text. Default: random.",
+        ),
     ] = None,
     top_k: Annotated[
-        int, typer.Option(min=0, help="Draw from so many of the likeliest characters; 0: all.")
+        int,
+        typer.Option(min=0, help="Sample from the K most likely characters only; 0: no limit."),
     ] = 0,
     top_p: Annotated[
         float,
-        typer.Option(min=0.001, max=1, help="Draw from the likeliest characters of this share."),
+        typer.Option(
+            min=0.001,
+            max=1,
+            help="Sample from the most likely characters that together reach this probability.",
+        ),
     ] = 1.0,
     *,
     real_words: Annotated[
-        bool, typer.Option("--real-words", help="Write only words that Shakespeare wrote.")
+        bool,
+        typer.Option(
+            "--real-words", help="Generate only words of the training text and of the prompt."
+        ),
+    ] = False,
+    cast: Annotated[
+        bool,
+        typer.Option(
+            "--cast/--no-cast",
+            help="Let only the cast of the prompt's play speak, and whoever is addressed answer.",
+        ),
+    ] = False,
+    echo: Annotated[
+        bool, typer.Option("--echo/--no-echo", help="Repeat rarer words of the prompt.")
     ] = False,
     weights: Weights = None,
 ) -> None:
-    """NoskGPT writes in the manner of Shakespeare. Without a command it opens a console."""
+    """Generate text in the style of Shakespeare. Without a command, open a console."""
     if context.invoked_subcommand is not None:
         return
-    bard = generator.load(weights)
-    write = partial(
-        bard.stream,
+    model = generator.load(weights)
+    stream = partial(
+        model.stream,
         max_chars=max_chars,
         temperature=temperature,
         seed=seed,
         top_k=top_k,
         top_p=top_p,
         real_words=real_words,
+        cast=cast,
+        echo=echo,
     )
     if prompt is not None:
-        typer.echo("".join(write(prompt)))
+        typer.echo("".join(stream(prompt)))
         return
     typer.echo(LOGO)
-    typer.echo(f"  {bard.name}. Write a line, or exit to leave.\n")
+    typer.echo(f"  {model.name}. Enter a prompt, or exit to quit.\n")
     while True:
         try:
             line = input("> ")
@@ -105,7 +137,7 @@ def converse(
         if not line.strip():
             continue
         typer.echo(line)
-        for piece in write(line + "\n"):
+        for piece in stream(line + "\n"):
             sys.stdout.write(piece)
             sys.stdout.flush()
         typer.echo("\n")
@@ -113,68 +145,71 @@ def converse(
 
 @app.command()
 def train(
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Where the new weights are written.")
-    ] = Path("var/weights.pth"),
-    corpus: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A UTF-8 text; the plays if not given.")
-    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Weights file to write.")] = Path(
+        "var/weights.pth"
+    ),
+    corpus: CorpusPath = None,
     preset: Annotated[
         Literal["quick", "default", "best", "original"] | None,
-        typer.Option(help="The run; the options below change parts of it."),
+        typer.Option(help="Named configuration; the options below override parts of it."),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.1, help="End after so many minutes, with as many steps as fit."),
+        typer.Option(min=0.1, help="Duration of the run; trains as many steps as fit."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Batches to learn from.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of training steps.")] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Passages of 256 characters in a batch.")
+        int | None, typer.Option(min=1, help="Windows of 256 characters per step.")
     ] = None,
     dropout: Annotated[
-        float | None, typer.Option(min=0, max=0.9, help="Share of activations dropped.")
+        float | None, typer.Option(min=0, max=0.9, help="Dropout probability of activations.")
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="The same seed gives the same weights on a machine."),
+        typer.Option(
+            min=0, help="Random seed; the same seed gives the same weights on the same machine."
+        ),
     ] = None,
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"] | None, typer.Option(help="auto: the faster of the two.")
+        Literal["auto", "fp32", "bf16"] | None,
+        typer.Option(help="Floating-point format; auto measures which is faster."),
     ] = None,
     *,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the unfinished run that writes --out.")
+        bool, typer.Option("--resume", help="Resume the unfinished run that writes --out.")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw both losses into this picture.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Plot both losses to this image file at the end."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each event as a line of JSON.")
     ] = False,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with; all cores if not given.")
+        int | None, typer.Option(min=1, help="Number of threads; default: all cores.")
     ] = None,
     save_seconds: Annotated[
-        float, typer.Option(min=0, help="Between two saves of what --resume needs.")
+        float, typer.Option(min=0, help="Seconds between saves of the state for --resume.")
     ] = run_files.SAVE_SECONDS,
     until_stdin_ends: Annotated[
         bool,
         typer.Option(
-            "--until-stdin-ends", help="End as by SIGTERM when the input ends: with the parent."
+            "--until-stdin-ends",
+            help="Stop as on SIGTERM when standard input closes, as it does if the parent exits.",
         ),
     ] = False,
 ) -> None:
     """Train a model and write its weights.
 
-    Ctrl-C or SIGTERM ends the run early in such a way that --resume goes on with it. Under
-    `torchrun` its processes share each batch.
+    Ctrl-C and SIGTERM stop the run after saving its state; --resume continues it. Processes
+    started by `torchrun` divide each batch among them.
     """
     torch.set_num_threads(threads or torch.get_num_threads())
     checkpoints.check_writable(out)
     if plot is not None:
         plotting.check_format(plot)
         checkpoints.check_writable(plot)
-    changes: dict[str, Any] = {
+    overrides: dict[str, Any] = {
         "preset": preset,
         "minutes": minutes,
         "steps": steps,
@@ -183,26 +218,31 @@ def train(
         "seed": seed,
         "precision": precision,
     }
-    changes = {name: value for name, value in changes.items() if value is not None}
+    overrides = {name: value for name, value in overrides.items() if value is not None}
     console = Console()
     try:
         with distributed.join() as group:
             if resume:
-                if changes:
-                    msg = f"--resume goes on with the run as it began: leave out --{min(changes)}."
+                if overrides:
+                    msg = (
+                        "--resume continues the run with its original settings: "
+                        f"leave out --{min(overrides)}."
+                    )
                     raise TrainingError(msg)
                 trainer, corpus = run_files.resume(out, corpus_path=corpus, group=group)
             else:
-                config = replace(PRESETS[changes.pop("preset", "default")], **changes)
+                config = replace(PRESETS[overrides.pop("preset", "default")], **overrides)
                 command = shlex.join(["noskgpt", *sys.argv[1:]])
-                trainer = run_files.begin(
+                trainer = run_files.start(
                     out, config, corpus_path=corpus, command=command, group=group
                 )
             stopped_by = _stop_on_signals(trainer, with_stdin=until_stdin_ends)
-            events = run_files.follow(trainer, out, corpus_path=corpus, save_seconds=save_seconds)
+            events = run_files.train_and_save(
+                trainer, out, corpus_path=corpus, save_seconds=save_seconds
+            )
             if group.rank == 0:
-                in_json = partial(reports.print_json, unread=trainer.stop)
-                events = (in_json if as_json else reports.show)(events, out, console)
+                print_json = partial(reports.print_json, on_closed_pipe=trainer.stop)
+                events = (print_json if as_json else reports.show)(events, out, console)
             for event in events:
                 if isinstance(event, Finished) and plot is not None and group.rank == 0:
                     record = event.checkpoint.training
@@ -216,18 +256,18 @@ def train(
 
 
 def _stop_on_signals(trainer: Trainer, *, with_stdin: bool) -> list[int]:
-    """Have the first Ctrl-C or SIGTERM stop the run, and so the end of the input if asked for.
+    """Stop the run on the first Ctrl-C or SIGTERM, and with `with_stdin` when the input ends.
 
-    Returns a list of the one signal that did; SIGTERM stands for all that was none.
+    Returns a list with the signal that stopped the run, updated later; SIGTERM if it was no signal.
     """
     stopped_by: list[int] = [signal.SIGTERM]
 
     def stop(number: int, _frame: FrameType | None) -> None:
         stopped_by[0] = number
         trainer.stop()
-        signal.signal(number, signal.SIG_DFL)  # the second time it does not wait for the step
+        signal.signal(number, signal.SIG_DFL)  # a second signal does not wait for the step
 
-    def read() -> None:
+    def wait_for_end_of_input() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
         trainer.stop()
@@ -235,38 +275,36 @@ def _stop_on_signals(trainer: Trainer, *, with_stdin: bool) -> list[int]:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     if with_stdin:
-        threading.Thread(target=read, name="stdin", daemon=True).start()
+        threading.Thread(target=wait_for_end_of_input, name="stdin", daemon=True).start()
     return stopped_by
 
 
 @app.command()
 def evaluate(
     weights: Weights = None,
-    corpus: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A UTF-8 text; the plays if not given.")
-    ] = None,
+    corpus: CorpusPath = None,
     temperature: Annotated[
-        float, typer.Option(min=0, max=100, help="Of the text whose words are looked up.")
+        float, typer.Option(min=0, max=100, help="Temperature of the generated samples.")
     ] = 0.8,
     seed: Annotated[
         int,
         typer.Option(
             min=0,
             max=generator.MAX_SEED - WORD_SAMPLES,
-            help="Of the first of the texts; the others count up from it.",
+            help="Seed of the first sample; each further sample uses the next seed.",
         ),
     ] = 1,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure the loss over the held-out part of a corpus, exactly, and the share of real words.
+    """Measure the exact loss over the held-out part of a corpus and the fraction of real words.
 
-    The words are those of 100 texts of 1,000 characters, written without --real-words.
+    The words are those of 100 generated samples of 1,000 characters each, without --real-words.
     """
     loaded = checkpoints.load(weights_path() if weights is None else weights)
     text = load_corpus(corpus)
-    folded = Tokenizer(loaded.vocabulary).encode(text.held_out)
-    result = measure(loaded.build_model(), torch.tensor(folded))
+    ids = Tokenizer(loaded.vocabulary).encode(text.held_out)
+    result = measure(loaded.build_model(), torch.tensor(ids))
     words = count_words(
         generator.Generator(loaded), samples=WORD_SAMPLES, temperature=temperature, seed=seed
     )
@@ -276,7 +314,7 @@ def evaluate(
         "corpus": text.name,
         "corpus_sha256": text.sha256,
         "recorded_loss": loaded.training.held_out_loss,
-        "real_words_share": words.real_share,
+        "real_words_fraction": words.real_fraction,
         "words": words.words,
         "made_up_words": dict(words.made_up.most_common(10)),
         "temperature": temperature,
@@ -291,7 +329,7 @@ def evaluate(
     if loaded.training.held_out_loss is not None:
         typer.echo(f"recorded in weights {loaded.training.held_out_loss:.4f}")
     typer.echo(
-        f"real words          {words.real_share:.2%} of {words.words:,} "
+        f"real words          {words.real_fraction:.2%} of {words.words:,} "
         f"at temperature {temperature:g}, seed {seed}"
     )
     typer.echo(f"made up             {', '.join(w for w, _ in words.made_up.most_common(10))}")
@@ -299,16 +337,16 @@ def evaluate(
 
 @app.command()
 def import_reference(
-    old: Annotated[Path, typer.Argument(help="A state_dict of the original noskGPT.")],
-    new: Annotated[Path, typer.Argument(help="The weights file to write.")],
+    old: Annotated[Path, typer.Argument(help="state_dict file of the original noskGPT.")],
+    new: Annotated[Path, typer.Argument(help="Weights file to write.")],
 ) -> None:
-    """Convert weights of the original noskGPT."""
+    """Convert a weights file of the original noskGPT to the format of this program."""
     checkpoints.import_reference(old, new)
     typer.echo(f"Wrote {new}")
 
 
 def main() -> None:
-    """Run the command line; an error the person can mend is one line on stderr, exit code 1."""
+    """Run the command line; print a `NoskGPTError` as one line on stderr, with exit code 1."""
     try:
         app()
     except NoskGPTError as error:

@@ -1,26 +1,36 @@
-"""Text to train on: reading it, its checksum, and where the held-out part begins."""
+"""Load a text, compute its checksum, and split it into training and held-out parts."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from noskgpt.errors import CorpusError
 from noskgpt.resources import corpus_path
 from noskgpt.tokenizer import MAX_VOCABULARY
 
-HELD_OUT_SHARE = 0.1
+HELD_OUT_FRACTION = 0.1
 MIN_CHARACTERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A text in two parts, of which training sees the first alone."""
+    """Store a text in two parts: `train` for training, `held_out` for evaluation only."""
 
     name: str
     sha256: str
     train: str
     held_out: str
+    starts: tuple[int, ...] = (0,)
+    """The start of each play in `train`, in characters; 0 alone if there is no manifest."""
+
+    @property
+    def plays(self) -> list[str]:
+        """The plays in the training part; the whole part if there is no manifest."""
+        ends = [*self.starts[1:], len(self.train)]
+        return [self.train[start:end] for start, end in zip(self.starts, ends, strict=True)]
 
     @property
     def vocabulary(self) -> str:
@@ -29,58 +39,66 @@ class Corpus:
 
 
 def load_corpus(path: str | Path | None = None) -> Corpus:
-    """Read a UTF-8 text; the bundled plays when no path is given.
+    """Load a UTF-8 text; the bundled plays if `path` is None.
 
-    Where ``NAME.json`` stands beside ``NAME.txt`` and its ``sha256`` is the text's, the
-    held-out part begins at its ``held_out_start`` (in characters). Otherwise it is the last
-    tenth, from the beginning of a line.
+    If there is a ``NAME.json`` beside ``NAME.txt`` and its ``sha256`` is that of the text, the
+    held-out part starts at its ``held_out_start`` (in characters). Otherwise the held-out part is
+    the last tenth, starting at the beginning of a line.
 
     Raises:
-        CorpusError: Missing, not text, shorter than 10,000 characters, of one character alone,
-            or of more than 256 different ones.
+        CorpusError: The file is missing, is not text, has fewer than 10,000 characters, or does
+            not have 2 to 256 different characters.
     """
     path = corpus_path() if path is None else Path(path)
     try:
         raw = path.read_bytes()
         text = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror}). Name a text file that exists."
+        msg = f"{path}: cannot be read ({error.strerror}). Give the path of a readable text file."
         raise CorpusError(msg) from error
     except UnicodeDecodeError as error:
-        msg = f"{path}: not a UTF-8 text (byte {error.start}). Save it as UTF-8 and try again."
+        msg = f"{path}: not a UTF-8 text file (byte {error.start}). Save it as UTF-8 and try again."
         raise CorpusError(msg) from error
     symbols = len(set(text))
     if len(text) < MIN_CHARACTERS:
         msg = (
-            f"{path}: {len(text):,} characters are too few to learn from; "
-            f"at least {MIN_CHARACTERS:,} are needed, and a million are better."
+            f"{path}: {len(text):,} characters are too few to train on. "
+            f"Use at least {MIN_CHARACTERS:,}, or better a million."
         )
         raise CorpusError(msg)
     if symbols < 2:  # noqa: PLR2004
-        msg = f"{path}: holds one character over and over; give it a text."
+        msg = f"{path}: contains only one character, repeated. Use a text with at least two."
         raise CorpusError(msg)
     if symbols > MAX_VOCABULARY:
         msg = (
-            f"{path}: {symbols} different characters, and a model takes {MAX_VOCABULARY}. "
-            "Replace the rare ones."
+            f"{path}: {symbols} different characters, but a model supports at most "
+            f"{MAX_VOCABULARY}. Replace the rare ones."
         )
         raise CorpusError(msg)
     digest = hashlib.sha256(raw).hexdigest()
-    start = _declared_start(path.with_suffix(".json"), digest)
-    if start is None:
-        start = int(len(text) * (1 - HELD_OUT_SHARE))
+    manifest = _manifest(path.with_suffix(".json"), digest)
+    start = manifest.get("held_out_start")
+    if not isinstance(start, int):
+        start = int(len(text) * (1 - HELD_OUT_FRACTION))
         start = text.find("\n", start, start + 2000) + 1 or start
-    return Corpus(path.name, digest, text[:start], text[start:])
+    return Corpus(path.name, digest, text[:start], text[start:], _play_starts(manifest, start))
 
 
-def _declared_start(manifest: Path, sha256: str) -> int | None:
-    if not manifest.is_file():
-        return None
+def _manifest(path: Path, sha256: str) -> dict[str, Any]:
+    """Return the manifest of the text with a checksum; empty if there is none."""
+    if not path.is_file():
+        return {}
     try:
-        declared = json.loads(manifest.read_text(encoding="utf-8"))
+        declared = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        return None  # somebody's own file of that name says nothing about this text
+        return {}  # an unrelated file that has the same name
     if not isinstance(declared, dict) or declared.get("sha256") != sha256:
-        return None
-    start = declared.get("held_out_start")
-    return start if isinstance(start, int) else None
+        return {}
+    return declared
+
+
+def _play_starts(manifest: Mapping[str, Any], end: int) -> tuple[int, ...]:
+    """Return the starts of the plays before `end`, in order; 0 is the first."""
+    plays = manifest.get("plays")
+    starts = [play.get("start") for play in plays if isinstance(play, dict)] if plays else []
+    return (0, *sorted({s for s in starts if isinstance(s, int) and 0 < s < end}))

@@ -1,17 +1,17 @@
-"""The errors of the library that a person can do something about."""
+"""Define the errors that the library raises for problems that a user can fix."""
 
 
 class NoskGPTError(Exception):
-    """Base of the library's errors; the message says what is wrong and what to do."""
+    """Base class of the library's errors; the message states the problem and the remedy."""
 
 
 class CheckpointError(NoskGPTError):
-    """A weights file is missing, damaged or not one of ours; names the file and the remedy."""
+    """A weights file or another output file is missing, damaged, foreign or cannot be written."""
 
 
 class CorpusError(NoskGPTError):
-    """A corpus is missing, too short or not text; names the file and the remedy."""
+    """A corpus file is missing, is not text, or is too short to train on or evaluate."""
 
 
 class TrainingError(NoskGPTError):
-    """A training run cannot start or cannot go on."""
+    """A training run cannot start or cannot continue."""

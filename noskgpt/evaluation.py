@@ -1,4 +1,7 @@
-"""The two figures of quality: the exact loss over a text, and the share of real words."""
+"""Measure a model: the exact loss over a text, and the fraction of generated words that are real.
+
+A real word occurs in the text that the model was trained on.
+"""
 
 import math
 from collections import Counter
@@ -22,19 +25,19 @@ BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Loss in nats per predicted character, and how many characters were predicted."""
+    """Result of `evaluate`: mean loss in nats per character, over `characters` predictions."""
 
     loss: float
     characters: int
 
     @property
     def bits_per_character(self) -> float:
-        """The loss in bits."""
+        """The loss in bits per character."""
         return self.loss / math.log(2)
 
 
 class Processes(Protocol):
-    """The processes that share an evaluation, as `noskgpt.training.distributed.Group`."""
+    """Describe the processes that share an evaluation; see `noskgpt.training.distributed.Group`."""
 
     @property
     def rank(self) -> int:
@@ -55,12 +58,12 @@ class Processes(Protocol):
 def evaluate(model: GPT, ids: Tensor, group: Processes | None = None) -> Evaluation:
     """Compute the mean loss over `ids` (N,) in non-overlapping windows of one context.
 
-    Every character but the first is predicted once, from what stands before it in its window;
-    nothing is sampled, so the figure is the same on every run. The processes of a `group` share
-    the windows out and return the same figure.
+    Every character except the first is predicted once, from the characters before it in its
+    window. Nothing is sampled, so the result is the same on every run. The processes of a `group`
+    divide the windows among them and return the same result.
 
     Raises:
-        CorpusError: Fewer than two characters.
+        CorpusError: There are fewer than two characters.
     """
     if len(ids) < 2:  # noqa: PLR2004
         msg = "At least two characters are needed to measure a loss."
@@ -80,55 +83,63 @@ def evaluate(model: GPT, ids: Tensor, group: Processes | None = None) -> Evaluat
 
 
 def _windows(ids: Tensor, context: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (B, T) inputs and targets: batches of whole windows, then the shorter last one."""
-    whole = (len(ids) - 1) // context
-    inputs = ids[: whole * context].view(-1, context)
-    targets = ids[1 : whole * context + 1].view(-1, context)
-    for start in range(0, whole, BATCH):
+    """Yield (B, T) inputs and targets: batches of full windows, then the shorter last window."""
+    full = (len(ids) - 1) // context
+    inputs = ids[: full * context].view(-1, context)
+    targets = ids[1 : full * context + 1].view(-1, context)
+    for start in range(0, full, BATCH):
         yield inputs[start : start + BATCH], targets[start : start + BATCH]
-    if whole * context < len(ids) - 1:
-        yield ids[None, whole * context : -1], ids[None, whole * context + 1 :]
+    if full * context < len(ids) - 1:
+        yield ids[None, full * context : -1], ids[None, full * context + 1 :]
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """How many words a model wrote, and which of them the text that it learnt from has not."""
+    """Result of `count_words`: the number of generated words, and the made-up ones among them."""
 
     words: int
     made_up: Counter[str]
 
     @property
-    def real_share(self) -> float:
-        """The share of words, counted as often as they were written, that are in the text."""
+    def real_fraction(self) -> float:
+        """The fraction of generated words, repetitions included, that are real."""
         return 1 - self.made_up.total() / self.words if self.words else 0.0
 
 
 def count_words(
-    bard: Generator,
+    generator: Generator,
     *,
     samples: int = 100,
     characters: int = 1000,
     temperature: float = 0.8,
     seed: int = 1,
 ) -> Words:
-    """Have `bard` write freely and look its words up in the text that it was trained on.
+    """Generate samples without masking and look up their words in the generator's lexicon.
 
-    Each sample begins with nothing and has a seed of its own, from `seed` upwards: only seeds
-    that are `samples` apart have no sample in common. A word that the end of a sample cuts is not
-    counted; case does not count. Words are not masked.
+    Each sample starts from an empty prompt. The seeds are `seed` to `seed + samples - 1`, so calls
+    whose seeds differ by less than `samples` share samples. A word cut off by the end of a sample
+    is not counted, and case is ignored.
+
+    Args:
+        generator: The weights.
+        samples: The number of samples.
+        characters: The length of each.
+        temperature: See `Generator.generate`.
+        seed: The seed of the first sample.
     """
 
-    def write(sample: int) -> str:
-        return bard.generate("", characters, temperature, seed + sample)
+    def sample(number: int) -> str:
+        return generator.generate("", characters, temperature, seed + number)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        texts = list(threads.map(write, range(samples)))
-    written: Counter[str] = Counter()
+        texts = list(threads.map(sample, range(samples)))
+    counts: Counter[str] = Counter()
     for text in texts:
-        written.update(lexicon.words_in_order(text.removesuffix(lexicon.unfinished(text))))
+        complete = text.removesuffix(lexicon.last_partial_word(text))
+        counts.update(lexicon.words_in_order(complete))
     made_up = {
         word: count
-        for word, count in written.items()
-        if not lexicon.knows(bard.lexicon, bard.tokenizer.encode(word))
+        for word, count in counts.items()
+        if not lexicon.contains(generator.lexicon, generator.tokenizer.encode(word))
     }
-    return Words(written.total(), Counter(made_up))
+    return Words(counts.total(), Counter(made_up))

@@ -1,10 +1,9 @@
-"""The noskGPT architecture: a character-level transformer of 1,170,625 parameters.
+"""Define the noskGPT network, a transformer of 1,170,625 parameters, and its key-value cache.
 
-This file knows the network and its key-value cache. It knows nothing about characters,
-files, training or sampling.
+This module is independent of characters, files, training and sampling.
 
-Shapes are written with B sequences, T positions, C channels (`n_embd`), H heads of D channels,
-and V symbols.
+In shapes, B is the number of sequences, T of positions, C of channels (`n_embd`), H of heads,
+D of channels in a head, and V of symbols in the vocabulary.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812  (the name PyTorch's own docu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """The shape of a model. The defaults are the reference's."""
+    """Set the shape of a model. The defaults are those of the reference, the original noskGPT."""
 
     vocab_size: int = 65
     context: int = 256
@@ -25,11 +24,11 @@ class ModelConfig:
     n_embd: int = 128
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for a shape that cannot be built."""
+        """Raise `ValueError` for an invalid shape."""
         for name in ("vocab_size", "context", "n_layer", "n_head", "n_embd"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                msg = f"{name} must be a positive whole number, not {value!r}"
+                msg = f"{name} must be a positive integer, not {value!r}"
                 raise ValueError(msg)
         if self.n_embd % self.n_head:
             msg = f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})"
@@ -37,9 +36,10 @@ class ModelConfig:
 
 
 class KVCache:
-    """Keys and values of the positions seen so far, preallocated for a whole context.
+    """Store the keys and values of earlier positions, preallocated for a full context.
 
-    Holds two tensors of (n_layer, B, H, context, D). `length` counts the positions filled.
+    `keys` and `values` are (n_layer, B, H, context, D); `length` is the number of filled
+    positions.
     """
 
     def __init__(self, config: ModelConfig, batch: int = 1) -> None:
@@ -50,7 +50,7 @@ class KVCache:
         self.length = 0
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store (B, H, T, D) keys and values of one layer; return all of its positions so far."""
+        """Append (B, H, T, D) keys and values to a layer; return those of all its positions."""
         end = self.length + k.shape[2]
         self.keys[layer, :, :, self.length : end] = k
         self.values[layer, :, :, self.length : end] = v
@@ -58,9 +58,9 @@ class KVCache:
 
 
 class SelfAttention(nn.Module):
-    """Causal multi-head attention, all heads in one matrix each for query, key and value.
+    """Compute causal multi-head attention, with one matrix per query, key and value for all heads.
 
-    Scores are scaled by ``n_embd ** -0.5`` as in the reference, not by the head size.
+    Scores are scaled by ``n_embd ** -0.5``, as in the reference, not by the head size.
     """
 
     def __init__(self, config: ModelConfig, attention_dropout: float) -> None:
@@ -96,7 +96,7 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with ReLU between, four times as wide inside."""
+    """Compute two linear maps with ReLU between them; the hidden layer has 4C channels."""
 
     def __init__(self, config: ModelConfig, dropout: float) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-LayerNorm transformer block."""
+    """Compute a pre-LayerNorm transformer block."""
 
     def __init__(self, config: ModelConfig, dropout: float, attention_dropout: float) -> None:
         super().__init__()
@@ -127,27 +127,28 @@ class Block(nn.Module):
 
 
 def _embedding(rows: int, channels: int) -> nn.Embedding:
-    """Return an embedding without drawing it from a normal distribution, as PyTorch's own does.
+    """Return an embedding initialised from a uniform distribution.
 
-    Where a network is built for its shapes alone, on the device `meta`, that draw would import
-    PyTorch's compiler: two seconds, in every process that loads weights.
+    `nn.Embedding` draws from a normal distribution. On the `meta` device, where a checkpoint's
+    shapes are checked, that draw imports PyTorch's compiler and adds two seconds to every process
+    that loads weights.
     """
     weight = torch.empty(rows, channels).uniform_(-0.1, 0.1)
-    made: nn.Embedding = nn.Embedding.from_pretrained(weight, freeze=False)  # type: ignore[no-untyped-call]
-    return made
+    embedding: nn.Embedding = nn.Embedding.from_pretrained(weight, freeze=False)  # type: ignore[no-untyped-call]
+    return embedding
 
 
 class GPT(nn.Module):
-    """The whole network: (B, T) symbol ids to (B, T, V) logits.
+    """Map (B, T) symbol ids to (B, T, V) logits.
 
-    After the blocks stand one more feed-forward, without residual or LayerNorm, and the head;
+    The blocks are followed by one more feed-forward, without residual or LayerNorm, and the head;
     there is no final LayerNorm.
 
     Args:
         config: The shape.
-        dropout: Share of feed-forward outputs dropped in training mode.
-        attention_dropout: Share of attention weights dropped in training mode. Above zero it
-            keeps PyTorch from its fused CPU attention kernel.
+        dropout: Fraction of feed-forward outputs dropped in training mode.
+        attention_dropout: Fraction of attention weights dropped in training mode. A value above
+            zero disables PyTorch's fused CPU attention kernel.
     """
 
     def __init__(
@@ -164,10 +165,10 @@ class GPT(nn.Module):
         self.head = nn.Linear(config.n_embd, config.vocab_size)
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Draw every weight anew from `generator`.
+        """Initialise every weight from `generator`.
 
-        Embeddings start small because nothing normalises the residual stream before the head;
-        what blocks add to it starts at nothing. docs/experiments.md has what each is worth.
+        Embeddings start small because nothing normalises the residual stream before the head, and
+        the output matrices of each block start at zero. docs/experiments.md has the gain of each.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -185,7 +186,7 @@ class GPT(nn.Module):
                 nn.init.zeros_(p)
 
     def hidden_matrices(self) -> dict[str, nn.Parameter]:
-        """Return the matrices of attention and feed-forwards: all but embeddings and head."""
+        """Return the matrices of attention and feed-forwards: all except embeddings and head."""
         return {
             name: p
             for name, p in self.named_parameters()
@@ -194,20 +195,21 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def round_to_bfloat16(self) -> None:
-        """Round the hidden matrices to values that 16 bits hold, for the decoder to read fewer."""
+        """Round the hidden matrices to bfloat16 values, so that the decoder can store 16 bits."""
         for matrix in self.hidden_matrices().values():
             matrix.copy_(matrix.to(torch.bfloat16))
 
     def parameter_count(self) -> int:
-        """Return the number of trained values."""
+        """Return the number of trainable parameters."""
         return sum(p.numel() for p in self.parameters())
 
     def training_flops(self) -> float:
-        """Return the floating-point operations of a training step for each character of it.
+        """Return the floating-point operations of a training step per character.
 
-        Forward and backward: six for every weight of a matrix product, and attention's products
-        over the half of the context that a position sees on average. See appendix B of "PaLM"
-        (https://arxiv.org/abs/2204.02311), which counts the whole of it.
+        Forward and backward passes cost six operations for every weight of a matrix product, plus
+        attention over half of the context, the average that a position attends to. The formula is
+        that of appendix B of "PaLM" (https://arxiv.org/abs/2204.02311), which counts the full
+        context.
         """
         config = self.config
         lookups = self.token_embedding.weight.numel() + self.position_embedding.weight.numel()
@@ -218,16 +220,15 @@ class GPT(nn.Module):
         """Compute logits.
 
         Args:
-            ids: (B, T) int64. With a cache that already holds positions, T must be 1.
-            cache: Filled with the keys and values of `ids`; they take the positions that follow
-                those it holds.
+            ids: (B, T) int64. T must be 1 if `cache` is not empty.
+            cache: Receives the keys and values of `ids`, after the positions it already has.
 
         Returns:
             (B, T, V) logits of the symbol after each position.
 
         Raises:
-            ValueError: More positions than the context holds, or several at once behind a
-                filled cache.
+            ValueError: There are more positions than the context has, or several at once with a
+                cache that is not empty.
         """
         start = cache.length if cache is not None else 0
         time = ids.shape[1]
@@ -235,7 +236,7 @@ class GPT(nn.Module):
             msg = f"{start + time} positions do not fit a context of {self.config.context}"
             raise ValueError(msg)
         if start and time != 1:
-            msg = "behind a filled cache, positions are added one at a time"
+            msg = "with a cache that is not empty, positions must be added one at a time"
             raise ValueError(msg)
         x = self.token_embedding(ids) + self.position_embedding.weight[start : start + time]
         for layer, block in enumerate(self.blocks):

@@ -1,7 +1,7 @@
-"""Where the bundled files are, in a checkout and in an installed wheel.
+"""Locate the bundled weights and corpus, in a checkout and in an installed wheel.
 
-In a checkout (and an editable install) they stand at the top level, where people look for
-them; a wheel carries them inside the package.
+In a checkout or an editable install the files are in the repository's own folders. A wheel
+contains them in the package, in ``bundled``.
 """
 
 from pathlib import Path

@@ -1,6 +1,7 @@
-"""Characters to symbol ids and back, with a fold for whatever people type.
+"""Convert text to symbol ids and back, and fold any Unicode text to a model's vocabulary.
 
-The alphabet is the model's; the tokenizer knows nothing about Shakespeare beyond the default.
+Every symbol is one character. The default vocabulary is that of the reference, the original
+noskGPT; a model trained on another text may have another.
 """
 
 import unicodedata
@@ -12,7 +13,7 @@ VOCABULARY = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 MAX_VOCABULARY = 256
 
-# Characters that compatibility decomposition leaves alone although a plain spelling exists.
+# Plain spellings of characters that compatibility decomposition (NFKD) does not change.
 _SPELLINGS = {
     **dict.fromkeys('‘’‚‛′ʼ`´“”„‟″"«»‹›', "'"),
     **dict.fromkeys("‐‑‒–—―−", "-"),
@@ -43,7 +44,7 @@ _INVISIBLE = frozenset({"Mn", "Me", "Cf"})
 
 
 class Folded(NamedTuple):
-    """Text in the alphabet, and what found no place in it."""
+    """Return type of `Tokenizer.fold`: text in the vocabulary, and the characters left out."""
 
     text: str
     dropped: str
@@ -51,18 +52,19 @@ class Folded(NamedTuple):
 
 
 class Tokenizer:
-    """Maps between text and symbol ids for one alphabet.
+    """Convert between text and symbol ids for one vocabulary.
 
     Args:
-        vocabulary: The symbols, one character each, without repeats; a symbol's id is its place.
+        vocabulary: The symbols, one character each, without repeats; the id of a symbol is its
+            index.
 
     Raises:
-        ValueError: The alphabet is empty, repeats a symbol, or has more than 256.
+        ValueError: The vocabulary is empty, repeats a symbol, or has more than 256.
     """
 
     def __init__(self, vocabulary: str = VOCABULARY) -> None:
         if not 1 <= len(vocabulary) <= MAX_VOCABULARY or len(set(vocabulary)) != len(vocabulary):
-            msg = f"a vocabulary is 1 to {MAX_VOCABULARY} different characters"
+            msg = f"a vocabulary must have 1 to {MAX_VOCABULARY} different characters"
             raise ValueError(msg)
         self.vocabulary = vocabulary
         self._ids = {symbol: i for i, symbol in enumerate(vocabulary)}
@@ -72,17 +74,17 @@ class Tokenizer:
         return len(self.vocabulary)
 
     def encode(self, text: str) -> list[int]:
-        """Fold `text` and return its symbol ids. Takes any string."""
+        """Fold any string and return its symbol ids."""
         return [self._ids[symbol] for symbol in self.fold(text).text]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of symbol ids; raises `IndexError` for an id outside the alphabet."""
+        """Return the text of symbol ids; raise `IndexError` for an id outside the vocabulary."""
         return "".join(self.vocabulary[i] for i in ids)
 
     def fold(self, text: str) -> Folded:
-        """Write `text` in the alphabet: plain spellings where they exist, the rest left out.
+        """Replace characters by spellings in the vocabulary, and leave out the rest.
 
-        Takes any string, lone surrogates included.
+        Accepts any string, including lone surrogates.
         """
         pieces: list[str] = []
         dropped: dict[str, None] = {}
@@ -97,7 +99,7 @@ class Tokenizer:
         return Folded("".join(pieces), "".join(dropped))
 
     def _spell(self, character: str) -> str | None:
-        """Return a spelling of one character within the alphabet, or None."""
+        """Return a spelling of one character in the vocabulary, or None if there is none."""
         if unicodedata.category(character) in _INVISIBLE:
             return ""
         plain = "".join(

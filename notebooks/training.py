@@ -11,10 +11,10 @@
 # ---
 
 # %% [markdown]
-# # From the plays to a voice
+# # From the plays to generated text
 #
-# This notebook trains a small noskGPT run from the bundled text to a sample, in a minute. To open
-# it as one: `jupytext --to notebook notebooks/training.py`. It runs as a plain script too.
+# This script trains noskGPT on the bundled plays for a minute and generates a sample. To convert
+# it to a notebook, run `jupytext --to notebook notebooks/training.py`.
 
 # %%
 import json
@@ -40,25 +40,26 @@ from noskgpt.training.trainer import Finished, Progress, Trainer
 # %% [markdown]
 # ## The text
 #
-# 33 plays to learn from and four that are held out: what the model writes about Petruchio and
-# Prospero it has not read. Everything is written in 65 symbols.
+# The model trains on 33 plays. Four more are held out: it never sees Petruchio's or Prospero's
+# lines. The vocabulary has 65 symbols.
 
 # %%
 corpus = load_corpus()
-print(f"{len(corpus.train):,} characters to learn from, {len(corpus.held_out):,} held out")
+print(f"{len(corpus.train):,} characters to train on, {len(corpus.held_out):,} held out")
 print(corpus.train[:300])
 
 # %%
 tokenizer = Tokenizer()
 ids = torch.tensor(tokenizer.encode(corpus.train[:10_000]))
 print(tokenizer.vocabulary.encode())
-print(tokenizer.encode("Café: “Aye”"), "is read as", tokenizer.fold("Café: “Aye”").text)
+print(tokenizer.encode("Café: “Aye”"), "encodes", tokenizer.fold("Café: “Aye”").text)
 
 # %% [markdown]
-# A batch is some windows of 256 characters; the targets are the same windows, one character on.
+# A batch is several windows of 256 characters. The targets are the same windows, shifted by one
+# character.
 
 # %%
-inputs, targets = Batches(ids, batch=2, context=256, seed=1).draw(step=0)
+inputs, targets = Batches(ids, batch=2, context=256, seed=1).get(step=0)
 print(inputs.shape)
 print(repr(tokenizer.decode(inputs[0, :60].tolist())))
 print(repr(tokenizer.decode(targets[0, :60].tolist())))
@@ -66,17 +67,19 @@ print(repr(tokenizer.decode(targets[0, :60].tolist())))
 # %% [markdown]
 # ## The model
 #
-# Five blocks, four heads of 32 channels each. Each position gives logits for the symbol after it.
-# An untrained model's loss is about ln 65 = 4.17 nats per character: it knows nothing.
+# The network has five blocks with four heads of 32 channels each. Each position gives the logits
+# of the next symbol. The loss of an untrained model is about ln 65 = 4.17 nats per character, that
+# of a uniform distribution.
 
 # %%
 model = GPT(ModelConfig())
 model.initialize(torch.Generator().manual_seed(1))
-print(f"{model.parameter_count():,} parameters, {model.training_flops() / 1e6:.1f} MFLOP to learn")
+print(f"{model.parameter_count():,} parameters")
+print(f"{model.training_flops() / 1e6:.1f} MFLOP per character in training")
 print("logits", tuple(model(inputs).shape), "loss", round(evaluate(model, ids).loss, 2))
 
 # %% [markdown]
-# To write, it keeps the keys and values of the positions before; the logits are the same.
+# Decoding caches the keys and values of earlier positions. The logits are the same.
 
 # %%
 model.eval()
@@ -88,12 +91,12 @@ with torch.inference_mode():
 # %% [markdown]
 # ## Training
 #
-# The trainer yields events; here they are printed. A run of this length learns spelling and the
-# look of a play, no more.
+# The trainer yields events, which are printed here. A run this short learns some spelling and the
+# layout of a play.
 
 # %%
 config = TrainingConfig(steps=60, batch=8, evaluations=1, precision="fp32")
-part = replace(corpus, held_out=corpus.held_out[:50_000])  # measuring all of it takes longer
+part = replace(corpus, held_out=corpus.held_out[:50_000])  # a shorter text saves time
 trainer = Trainer(part, config, command="notebooks/training.py")
 for event in trainer.run():
     match event:
@@ -111,14 +114,14 @@ plot_losses(checkpoint.training, folder / "small.png")
 display(Image(str(folder / "small.png")))
 
 # %% [markdown]
-# ## The voice
+# ## Generated text
 #
-# The same seed, from these weights and from the bundled ones.
+# The same prompt and seed, first with these weights, then with the bundled ones.
 
 # %%
 for weights in (checkpoint, load(weights_path())):
-    bard = Generator(weights)
-    words = count_words(bard, samples=4)
-    print(f"--- {bard.name}: held-out loss {weights.training.held_out_loss:.3f}, ", end="")
-    print(f"{words.real_share:.1%} of its words are in the plays")
-    print("JULIET:", bard.generate("JULIET:", max_chars=300, seed=1))
+    generator = Generator(weights)
+    words = count_words(generator, samples=4)
+    print(f"--- {generator.name}: held-out loss {weights.training.held_out_loss:.3f}, ", end="")
+    print(f"{words.real_fraction:.1%} of its words occur in the plays")
+    print("JULIET:", generator.generate("JULIET:", max_chars=300, seed=1))

@@ -1,4 +1,4 @@
-"""Fixtures of several folders; marks the slow tests, which `make test-fast` leaves out."""
+"""Fixtures of several folders; marks the slow tests, which `make test-fast` deselects."""
 
 import hashlib
 import json
@@ -13,22 +13,22 @@ from noskgpt.model import GPT, ModelConfig
 from noskgpt.tokenizer import VOCABULARY
 from tests.wheel import Built, build_checkout
 
-# Files, fixtures and tests by name: what trains, runs a browser, builds the wheel, executes the
-# notebook, compiles the decoder anew or takes a minute for another reason.
+# Names of files, fixtures and tests that train, run a browser, build the wheel, execute the
+# notebook, recompile the decoder or take long for another reason.
 SLOW = {
     "test_notebook",
     "test_rehearsal",
     "built",
     "small_corpus",
     "test_a_text_in_another_alphabet_is_learnt_measured_and_spoken",
-    "test_cancelled_resumed_and_interrupted_by_the_end_of_the_bot",
+    "test_run_is_cancelled_resumed_and_interrupted_by_a_shutdown",
     "test_child_that_does_not_stop_is_killed",
     "test_compiled_code_is_cached_where_it_can_be",
-    "test_corpus_that_is_no_text",
-    "test_from_start_to_promoted_and_rolled_back",
+    "test_invalid_corpus_is_rejected_or_fails_the_run",
+    "test_start_promote_and_roll_back",
     "test_greedy_text_equals_pytorchs_over_10_000_characters",
-    "test_killed_bot_leaves_a_run_that_saves_itself_and_is_resumed",
-    "test_killed_child_is_a_message_and_a_row_also_when_the_token_has_run_out",
+    "test_run_of_a_killed_bot_saves_a_checkpoint_and_is_resumed",
+    "test_killed_child_is_shown_and_stored_after_the_token_has_expired",
     "test_real_words_only",
     "test_rebuild_gives_the_committed_bytes",
 }

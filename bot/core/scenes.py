@@ -141,7 +141,11 @@ class Scenes:
         context = transcript.join(text, lead)[-CONTEXT_CHARS:]
         async with request.worker():
             completion = await self._inference.generate(
-                context, max_chars=max_chars, temperature=temperature, seed=seed
+                context,
+                max_chars=max_chars,
+                temperature=temperature,
+                seed=seed,
+                prompt=lead,
             )
         request.commit()
         return completion, dropped

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import aiosqlite
 
-from ..config import DEFAULT_REPLY_CHARS, DEFAULT_TEMPERATURE, Settings
+from ..config import Settings
 
 ButtonAccess = Literal["everyone", "asker"]
 """Who may use *Continue*: everyone, or the person who requested the reply and moderators."""
@@ -45,10 +45,11 @@ class Rules:
     cooldown: int
     temperature: float
     buttons: ButtonAccess
+    default_chars: int
 
     def reply_chars(self, requested: int | None) -> int:
         """Return the length limit of a reply; `requested` of None selects the default length."""
-        return min(requested or DEFAULT_REPLY_CHARS, self.max_chars)
+        return min(requested or self.default_chars, self.max_chars)
 
 
 class GuildSettingsStore:
@@ -81,8 +82,9 @@ class GuildSettingsStore:
             channels=overrides.channels,
             max_chars=min(overrides.max_chars or defaults.max_chars, defaults.max_chars),
             cooldown=defaults.cooldown if overrides.cooldown is None else overrides.cooldown,
-            temperature=overrides.temperature or DEFAULT_TEMPERATURE,
+            temperature=overrides.temperature or defaults.default_temperature,
             buttons=overrides.buttons,
+            default_chars=defaults.default_chars,
         )
 
     async def change(self, guild_id: int, **changes: Unpack[Changes]) -> None:

@@ -1,1 +1,1 @@
-"""Text generation: the decoder's compiled loops, sampling, and the requests made of them."""
+"""Generate text from a model: requests, the decoder's compiled loops, sampling, real words."""

@@ -1,9 +1,10 @@
-"""From a model to text, symbol by symbol: the compiled loops, or PyTorch where they cannot run.
+"""Decode symbols one at a time with a key-value cache: in compiled loops, or with PyTorch.
 
-Both hold a window of at most one context. Within it the result equals recomputing the whole text
-for each symbol. When it is full, learned absolute positions make every key and value stale as
-soon as the text moves on: the window begins anew with its last `keep` symbols. `keep` of a whole
-context moves by one symbol at a time, as the reference does.
+PyTorch decodes where the compiled loops cannot run. Both decoders cache a window of at most one
+context; within it, the result equals recomputing the full text for each symbol. With learned
+absolute positions, moving a full window invalidates every cached key and value. A full window is
+therefore recomputed from its last `keep` symbols only. If `keep` is the full context, the window
+moves by one symbol at a time, as in the reference.
 """
 
 from dataclasses import dataclass
@@ -15,69 +16,69 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noskgpt.inference import jit
-from noskgpt.inference.sampling import Sampling, choose
+from noskgpt.inference.constraints import Constraints, choose
+from noskgpt.inference.sampling import Sampling
 from noskgpt.model import GPT, KVCache
 
 if jit.AVAILABLE:
     from noskgpt.inference import kernels
 
-KINDS = ("weight", "bias")
+_NORM_PARTS = ("weight", "bias")
 
 
 class Cancellation:
-    """Ends a request from another thread: at its next symbol, or within its prompt."""
+    """Cancel a request from another thread, at its next symbol or while it reads its prompt."""
 
     def __init__(self) -> None:
         self.flag: NDArray[np.uint8] = np.zeros(1, np.uint8)
 
     def cancel(self) -> None:
-        """End the request; what it has written so far is its text."""
+        """Cancel the request; the text generated so far is kept."""
         self.flag[0] = 1
 
     def __bool__(self) -> bool:
-        """Whether the request is to end."""
+        """Return whether the request is cancelled."""
         return bool(self.flag[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a session is to do."""
+    """Store the prompt and settings of a session."""
 
     ids: NDArray[np.int64]
-    """The prompt: 1 to `context` symbols."""
+    """The prompt: 1 to `context` symbol ids."""
     sampling: Sampling
-    real_words: bool
-    """Whether to keep to the lexicon in `sampling`."""
+    constraints: Constraints
     keep: int
-    """How many symbols stay when a context is full."""
+    """The number of symbols kept when the context is full."""
     cancellation: Cancellation
 
 
 class Session(Protocol):
-    """One request under way, for one thread at a time."""
+    """Interface of a request in progress, to be used by one thread at a time."""
 
-    def write(self, uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the next symbols, one for each uniform number, or fewer if cancelled."""
+    def decode(self, uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the next symbol ids, one per uniform number in [0, 1), or fewer if cancelled."""
         ...
 
 
 class Decoder(Protocol):
-    """Starts sessions, which may run in several threads at once."""
+    """Interface of a decoder; its sessions may run in several threads at once."""
 
     def start(self, request: Request) -> Session:
-        """Read the ids of a request and return the session that goes on behind them."""
+        """Process the prompt of a request and return a session that continues it."""
         ...
 
 
 def create_decoder(model: GPT, *, fast: bool = True) -> Decoder:
-    """Return the compiled decoder, or PyTorch's where it cannot run or is not wanted."""
+    """Return the compiled decoder, or PyTorch's if it cannot run or `fast` is false."""
     if fast and jit.AVAILABLE and CompiledDecoder.fits(model):
         return CompiledDecoder(model)
     return EagerDecoder(model)
 
 
 class EagerDecoder:
-    """Decodes with PyTorch, holding the GIL most of the time."""
+    """Decode with PyTorch, which holds the GIL most of the time."""
 
     def __init__(self, model: GPT) -> None:
         self._model = model
@@ -88,7 +89,7 @@ class EagerDecoder:
 
 
 class EagerSession:
-    """One request of an `EagerDecoder`."""
+    """A session of `EagerDecoder`."""
 
     def __init__(self, model: GPT, request: Request) -> None:
         self._model = model
@@ -96,9 +97,9 @@ class EagerSession:
         self._window = self._pending = request.ids
         self._cache = KVCache(model.config)
 
-    def write(self, uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the next symbols; see `Session`."""
-        written: list[int] = []
+    def decode(self, uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the next symbol ids; see `Session`."""
+        decoded: list[int] = []
         context = self._model.config.context
         for uniform in uniforms:
             if self._request.cancellation:
@@ -107,22 +108,23 @@ class EagerSession:
                 self._cache.length = 0
                 self._pending = self._window[-self._request.keep :]
             logits = self._advance(self._pending)
-            symbol = int(choose(logits, self._request.sampling, uniform, self._request.real_words))
+            request = self._request
+            symbol = int(choose(logits, request.sampling, request.constraints, uniform))
             self._pending = np.array([symbol])
             self._window = np.append(self._window[-context + 1 :], symbol)
-            written.append(symbol)
-        return np.array(written, np.int64)
+            decoded.append(symbol)
+        return np.array(decoded, np.int64)
 
     @torch.inference_mode()
     def _advance(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Feed ids behind the cache; return the (V,) logits of the symbol that follows."""
+        """Add ids to the cache; return the (V,) logits of the next symbol."""
         logits: Tensor = self._model(torch.from_numpy(ids)[None], self._cache)
         result: NDArray[np.float32] = logits[0, -1].numpy()
         return result
 
 
 class CompiledDecoder:
-    """Decodes in compiled loops that hold no GIL; see `noskgpt.inference.kernels`."""
+    """Decode in compiled loops that release the GIL; see `noskgpt.inference.kernels`."""
 
     def __init__(self, model: GPT) -> None:
         self.config = model.config
@@ -130,7 +132,7 @@ class CompiledDecoder:
 
     @staticmethod
     def fits(model: GPT) -> bool:
-        """Return whether the loops, which take eight channels at a time, can run the shape."""
+        """Return whether the loops, which process 8 channels of a head at a time, can run it."""
         config = model.config
         return (config.n_embd // config.n_head) % 8 == 0
 
@@ -140,13 +142,13 @@ class CompiledDecoder:
 
 
 class CompiledSession:
-    """One request of a `CompiledDecoder`."""
+    """A session of `CompiledDecoder`."""
 
     def __init__(self, decoder: CompiledDecoder, request: Request) -> None:
         self._weights = decoder.weights
         self._request = request
         config = decoder.config
-        wide = 4 * config.n_embd
+        hidden = 4 * config.n_embd
         cache = (config.n_layer, config.n_embd, config.context + kernels.PADDING)
         self.state = kernels.State(
             keys=np.empty(cache, np.float32),
@@ -155,23 +157,23 @@ class CompiledSession:
             counts=np.array([0, -1], np.int64),
             x=np.empty((kernels.BLOCK, config.n_embd), np.float32),
             normed=np.empty((kernels.BLOCK, config.n_embd), np.float32),
-            wide=np.empty((kernels.BLOCK, wide), np.float32),
+            hidden=np.empty((kernels.BLOCK, hidden), np.float32),
             scores=np.empty(config.context, np.float32),
-            active=np.empty(wide, np.int64),
-            amounts=np.empty(wide, np.float32),
+            active=np.empty(hidden, np.int64),
+            active_values=np.empty(hidden, np.float32),
             logits=np.empty(config.vocab_size, np.float32),
         )
         kernels.prefill(self._weights, self.state, request.ids, request.cancellation.flag)
 
-    def write(self, uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the next symbols; see `Session`."""
+    def decode(self, uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the next symbol ids; see `Session`."""
         out = np.empty(len(uniforms), np.int64)
         count = kernels.decode(
             self._weights,
             self.state,
             self._request.sampling,
+            self._request.constraints,
             uniforms,
-            self._request.real_words,
             self._request.keep,
             self._request.cancellation.flag,
             out,
@@ -180,16 +182,16 @@ class CompiledSession:
 
 
 def pack(model: GPT) -> "kernels.Weights":
-    """Return a model's weights in the order in which the loops read them.
+    """Return the weights of a model in the layout that the loops read.
 
-    Matrices whose weights all have a bfloat16's 8 significant bits, as the trainer leaves them,
-    are kept with 16 bits a weight, others with 32: either way without any rounding.
+    If every hidden matrix holds only bfloat16 values, as the trainer leaves them, each weight is
+    stored in 16 bits, otherwise in 32. Neither rounds a value.
     """
     state = {name: t.detach().to("cpu", torch.float32) for name, t in model.state_dict().items()}
-    narrow = all(is_bfloat16(matrix) for matrix in model.hidden_matrices().values())
+    fits_16_bits = all(is_bfloat16(matrix) for matrix in model.hidden_matrices().values())
     blocks = [f"blocks.{i}" for i in range(model.config.n_layer)]
     attentions = [f"{block}.attention" for block in blocks]
-    forwards = [f"{block}.feed_forward" for block in blocks]
+    feed_forwards = [f"{block}.feed_forward" for block in blocks]
     last = "feed_forward"
 
     def plain(tensor: Tensor) -> NDArray[np.float32]:
@@ -199,20 +201,20 @@ def pack(model: GPT) -> "kernels.Weights":
         return torch.stack([state[name] for name in names])
 
     def norms(name: str) -> NDArray[np.float32]:
-        kinds = [stack([f"{block}.{name}.{kind}" for block in blocks]) for kind in KINDS]
-        return plain(torch.stack(kinds, dim=1))
+        parts = [stack([f"{block}.{name}.{part}" for block in blocks]) for part in _NORM_PARTS]
+        return plain(torch.stack(parts, dim=1))
 
     def pairs(matrices: Tensor) -> NDArray[np.uint32] | NDArray[np.uint64]:
-        """Pair the outputs o and o + P of (L, outputs, inputs): (L, P, inputs)."""
+        """Combine the outputs o and o + P of (L, outputs, inputs) into pairs (L, P, inputs)."""
         upper, lower = np.split(plain(matrices).view(np.uint32), 2, axis=1)
-        if narrow:
+        if fits_16_bits:
             return upper | (lower >> np.uint32(16))
         return (upper.astype(np.uint64) << np.uint64(32)) | lower
 
-    # Nothing non-linear stands between the last contraction and the head.
+    # No non-linearity separates the last contraction from the head, so one matrix replaces both.
     head = state["head.weight"].double()
-    contraction = head @ state[f"{last}.contract.weight"].double()
-    bias = head @ state[f"{last}.contract.bias"].double() + state["head.bias"].double()
+    merged_head = head @ state[f"{last}.contract.weight"].double()
+    merged_bias = head @ state[f"{last}.contract.bias"].double() + state["head.bias"].double()
     qkv = [
         stack([f"{attention}.{part}.weight" for attention in attentions])
         for part in ("query", "key", "value")
@@ -225,18 +227,18 @@ def pack(model: GPT) -> "kernels.Weights":
         qkv=pairs(torch.cat(qkv, dim=1)),
         projection=pairs(stack([f"{a}.projection.weight" for a in attentions])),
         projection_bias=plain(stack([f"{a}.projection.bias" for a in attentions])),
-        expand=pairs(stack([f"{f}.expand.weight" for f in [*forwards, last]])),
-        expand_bias=plain(stack([f"{f}.expand.bias" for f in [*forwards, last]])),
+        expand=pairs(stack([f"{f}.expand.weight" for f in [*feed_forwards, last]])),
+        expand_bias=plain(stack([f"{f}.expand.bias" for f in [*feed_forwards, last]])),
         contract=np.ascontiguousarray(
-            pairs(stack([f"{f}.contract.weight" for f in forwards])).transpose(0, 2, 1)
+            pairs(stack([f"{f}.contract.weight" for f in feed_forwards])).transpose(0, 2, 1)
         ),
-        contract_bias=plain(stack([f"{f}.contract.bias" for f in forwards])),
-        head=plain(contraction.float().mT),
-        head_bias=plain(bias.float()),
+        contract_bias=plain(stack([f"{f}.contract.bias" for f in feed_forwards])),
+        head=plain(merged_head.float().mT),
+        head_bias=plain(merged_bias.float()),
         n_head=model.config.n_head,
     )
 
 
 def is_bfloat16(tensor: Tensor) -> bool:
-    """Return whether bfloat16 holds every value of a float32 tensor exactly."""
+    """Return whether bfloat16 represents every value of a float32 tensor exactly."""
     return bool((tensor.to(torch.bfloat16).to(torch.float32) == tensor).all())

@@ -1,10 +1,10 @@
-"""Text from a model: what a request may ask for, and the text in pieces.
+"""Generate text from loaded weights: validate a request, decode it, and yield the text in pieces.
 
-Within one context (prompt and output up to 256 characters) every character is drawn from exactly
-the logits that recomputing the whole text would give. When the context is full the last eighth
-of it is computed anew as a fresh beginning, so that from then on a character is drawn with 32 to
-256 characters before it; README says what that costs. `exact` always gives it 256, as the
-reference does, at the price of recomputing them for each character.
+Within one context (prompt and output up to 256 characters) every character is sampled from the
+same logits as by recomputing the full text. When the context is full, only its last eighth is
+kept and recomputed, so that from then on a character is sampled with 32 to 256 characters before
+it; the README has the loss of quality. With `exact` it always has 256, as in the reference, and
+they are recomputed for each character.
 """
 
 import secrets
@@ -15,38 +15,40 @@ from pathlib import Path
 import numpy as np
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt import lexicon
+from noskgpt import lexicon, scene
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.corpus import load_corpus
+from noskgpt.errors import CorpusError
 from noskgpt.inference.decoder import Cancellation, Request, create_decoder
-from noskgpt.inference.sampling import Sampling, step
+from noskgpt.inference.sampling import Sampling
+from noskgpt.inference.staging import Stage
 from noskgpt.lexicon import Lexicon
 from noskgpt.resources import weights_path
+from noskgpt.scene import Casts
 from noskgpt.tokenizer import Tokenizer
 
 MAX_SEED = 2**53 - 1
-"""The largest seed: the largest whole number that Discord and JSON carry exactly."""
+"""The largest seed: the largest integer that Discord and JSON represent exactly."""
 
-
-KEPT_SHARE = 8
-"""A full context begins anew with its last eighth."""
-PIECE = 64
-"""Characters that `stream` gives at once, at most."""
+KEPT_FRACTION = 1 / 8
+"""Fraction of a full context that is kept."""
+PIECE_CHARS = 64
+"""Maximum number of characters in a piece that `stream` yields."""
 
 
 class Generator:
-    """Loaded weights that write text. One object serves any number of threads at once.
+    """Generate text from a checkpoint. Several threads may use one object at the same time.
 
     Args:
         checkpoint: The weights.
-        fast: False decodes with PyTorch even where the compiled decoder can run.
+        fast: False decodes with PyTorch even if the compiled decoder can run.
 
     Attributes:
         model: `torch.nn.Module` in evaluation mode: (B, T) ids to (B, T, V) logits.
-        tokenizer: `encode`, `decode` and `fold` for the alphabet of the weights.
+        tokenizer: `encode`, `decode` and `fold` for the vocabulary of the weights.
         checkpoint: The configuration and the record of the training run.
-        decoder: What turns prompts into symbols; see `noskgpt.inference.decoder`.
-        name: A short name that changes whenever the weights do.
+        decoder: Converts prompts to symbol ids; see `noskgpt.inference.decoder`.
+        name: A short name that identifies the weights.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, fast: bool = True) -> None:
@@ -55,14 +57,34 @@ class Generator:
         self.tokenizer = Tokenizer(checkpoint.vocabulary)
         self.decoder = create_decoder(self.model, fast=fast)
         self.name = f"noskgpt-{checkpoint.fingerprint()}"
-        self._no_words = lexicon.build(checkpoint.vocabulary, ())
+        self._empty_lexicon = lexicon.build(checkpoint.vocabulary, ())
+        self._bare_stage = Stage(Casts(), self.tokenizer)
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """The words that `real_words` keeps to: the weights' own, else the bundled corpus's."""
+        """The words that `real_words` allows: those of the checkpoint, or of the bundled corpus."""
         if self.checkpoint.lexicon is not None:
             return self.checkpoint.lexicon
         return lexicon.build(self.tokenizer.vocabulary, lexicon.words(load_corpus().train))
+
+    @cached_property
+    def casts(self) -> Casts:
+        """The casts that `cast` keeps: those of the checkpoint, or of the bundled corpus.
+
+        Without any if the weights have none and were trained on another corpus.
+        """
+        if self.checkpoint.casts is not None:
+            return self.checkpoint.casts
+        try:
+            corpus = load_corpus()
+        except CorpusError:  # only weights files are needed to generate
+            return Casts()
+        trained_on_it = corpus.sha256 == self.checkpoint.training.corpus_sha256
+        return scene.build(corpus.plays) if trained_on_it else Casts()
+
+    @cached_property
+    def _stage(self) -> Stage:
+        return Stage(self.casts, self.tokenizer)
 
     def generate(
         self,
@@ -74,28 +96,41 @@ class Generator:
         top_k: int = 0,
         top_p: float = 1.0,
         real_words: bool = False,
+        cast: bool = False,
+        echo: bool = False,
+        echo_of: str | None = None,
         exact: bool = False,
         cancellation: Cancellation | None = None,
     ) -> str:
-        """Return a continuation of `prompt`, without it, of `max_chars` characters.
+        """Return a continuation of `prompt`, `max_chars` characters long, without the prompt.
 
-        The same seed gives the same text on the same machine, whatever else runs beside it.
-        Characters of the prompt outside the alphabet are folded or left out.
+        The same arguments and seed give the same text on the same machine. Characters of the
+        prompt outside the vocabulary are folded or left out. With `real_words`, `cast` or `echo`,
+        the last word of the prompt is complete unless an apostrophe or a hyphen follows it.
 
         Args:
-            prompt: Any text; the last 256 characters of it are read.
-            max_chars: From 0.
-            temperature: From 0, which always takes the likeliest character, to 100.
-            seed: From 0 to `MAX_SEED`; None draws one.
-            top_k: Draw from so many of the likeliest characters only; 0 is from all.
-            top_p: Draw from the fewest likeliest characters whose probabilities reach this sum.
-            real_words: Write only words of the text that the weights were trained on, and of the
-                prompt. The last word may be unfinished.
-            exact: Keep the whole context, as the reference does; slow beyond 256 characters.
-            cancellation: Ends the request early, from another thread.
+            prompt: Any text. The model reads its last 256 characters; `cast` and `echo` read all.
+            max_chars: 0 or more.
+            temperature: 0, which always selects the most likely character, to 100.
+            seed: 0 to `MAX_SEED`; None uses a random seed.
+            top_k: Sample from the `top_k` most likely characters; 0 disables the limit.
+            top_p: Sample from the smallest set of most likely characters whose probabilities
+                reach this sum.
+            real_words: Generate only words of the text that the weights were trained on, and of
+                the prompt. The last word may be incomplete.
+            cast: Only the cast of the scene speaks: the play of the people who speak or are named
+                in the prompt, and its own speakers (`Steve:`). Nobody answers themselves, and a
+                person whom the last speech names speaks next. A prompt that ends in a question
+                or an exclamation mark is answered by another person. Without effect if the text
+                that the weights were trained on has no speakers.
+            echo: Repeat rarer words of the prompt more often.
+            echo_of: The text whose words `echo` repeats; None selects the last speech or paragraph
+                of the prompt.
+            exact: Use the full context, as the reference does; slow beyond 256 characters.
+            cancellation: Cancels the request from another thread.
 
         Raises:
-            ValueError: One of them is out of range.
+            ValueError: An argument is out of range.
         """
         return "".join(
             self.stream(
@@ -106,6 +141,9 @@ class Generator:
                 top_k=top_k,
                 top_p=top_p,
                 real_words=real_words,
+                cast=cast,
+                echo=echo,
+                echo_of=echo_of,
                 exact=exact,
                 cancellation=cancellation,
             )
@@ -121,22 +159,25 @@ class Generator:
         top_k: int = 0,
         top_p: float = 1.0,
         real_words: bool = False,
+        cast: bool = False,
+        echo: bool = False,
+        echo_of: str | None = None,
         exact: bool = False,
         cancellation: Cancellation | None = None,
     ) -> Iterator[str]:
-        """Return an iterator over the pieces of the text that `generate` would return.
+        """Return an iterator over pieces of the text that `generate` returns.
 
         Raises:
-            ValueError: As `generate`, at the call and not at the first piece.
+            ValueError: An argument is out of range; raised by the call, not by the iterator.
         """
         if type(max_chars) is not int or max_chars < 0:
-            msg = f"max_chars must be a whole number from 0, not {max_chars!r}"
+            msg = f"max_chars must be an integer, 0 or more, not {max_chars!r}"
             raise ValueError(msg)
-        if not 0 <= temperature <= 100:  # noqa: PLR2004  (also refuses NaN)
+        if not 0 <= temperature <= 100:  # noqa: PLR2004  (also rejects NaN)
             msg = f"temperature must be from 0 to 100, not {temperature!r}"
             raise ValueError(msg)
         if type(top_k) is not int or top_k < 0:
-            msg = f"top_k must be a whole number from 0, not {top_k!r}"
+            msg = f"top_k must be an integer, 0 or more, not {top_k!r}"
             raise ValueError(msg)
         if not 0 < top_p <= 1:
             msg = f"top_p must be above 0 and at most 1, not {top_p!r}"
@@ -147,16 +188,30 @@ class Generator:
             msg = f"seed must be from 0 to {MAX_SEED}, not {seed!r}"
             raise ValueError(msg)
         context = self.model.config.context
-        # A scene begins on a new line, so nothing at all is continued as one.
-        read = (self.tokenizer.fold(prompt).text or self.tokenizer.fold("\n").text)[-context:]
-        ids = np.array(self.tokenizer.encode(read) or [0], np.int64)
+        # A scene starts on a new line, so an empty prompt is replaced by a line break.
+        text = self.tokenizer.fold(prompt).text or self.tokenizer.fold("\n").text
+        ids = np.array(self.tokenizer.encode(text[-context:]) or [0], np.int64)
+        sampling = self._sampling(
+            text, float(temperature), top_k, float(top_p), real_words=real_words
+        )
+        if cast or echo:
+            words = None if echo_of is None else self.tokenizer.fold(echo_of).text
+            constraints = self._stage.constrain(
+                text,
+                sampling,
+                real_words=real_words,
+                cast=cast,
+                echo=echo,
+                echo_of=words,
+                known=self.lexicon if echo else None,
+            )
+        else:
+            constraints = self._bare_stage.constrain(text, sampling, real_words=real_words)
         request = Request(
             ids=ids,
-            sampling=self._sampling(
-                read, float(temperature), top_k, float(top_p), real_words=real_words
-            ),
-            real_words=real_words,
-            keep=context if exact else max(1, context // KEPT_SHARE),
+            sampling=sampling,
+            constraints=constraints,
+            keep=context if exact else max(1, int(context * KEPT_FRACTION)),
             cancellation=Cancellation() if cancellation is None else cancellation,
         )
         return self._stream(request, max_chars, np.random.default_rng(seed))
@@ -167,47 +222,43 @@ class Generator:
         if max_chars == 0:
             return
         session = self.decoder.start(request)
-        for start in range(0, max_chars, PIECE):
-            symbols = session.write(random.random(min(PIECE, max_chars - start)))
+        for start in range(0, max_chars, PIECE_CHARS):
+            symbols = session.decode(random.random(min(PIECE_CHARS, max_chars - start)))
             if len(symbols):
                 yield self.tokenizer.decode(symbols)
             if request.cancellation:
                 return
 
     def _sampling(
-        self, read: str, temperature: float, top_k: int, top_p: float, *, real_words: bool
+        self, prompt: str, temperature: float, top_k: int, top_p: float, *, real_words: bool
     ) -> Sampling:
+        """Return the sampling settings of a request and the state after its prompt."""
         vocabulary = self.tokenizer.vocabulary
-        known = own = self._no_words
+        allowed_words = prompt_words = self._empty_lexicon
         if real_words:
-            known = self.lexicon
-            begun = lexicon.unfinished(read)
-            complete = lexicon.words(read[: len(read) - len(begun)])
-            own = lexicon.build(vocabulary, complete) if complete else own
+            allowed_words = self.lexicon
+            complete = lexicon.words(prompt)
+            if complete:
+                prompt_words = lexicon.build(vocabulary, complete)
         size = len(vocabulary)
-        sampling = Sampling(
+        return Sampling(
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             probabilities=np.empty(size, np.float64),
             order=np.empty(size, np.int64),
             allowed=np.empty(size, np.bool_),
-            words=(known, own),
+            lexicons=(allowed_words, prompt_words),
             nodes=np.zeros(2, np.int64),
-            masked=np.zeros(2, np.int64),
         )
-        if real_words:
-            for symbol in self.tokenizer.encode(begun):
-                step(sampling, symbol)
-        return sampling
 
 
 def load(path: str | Path | None = None, *, fast: bool = True) -> Generator:
-    """Load weights; the bundled ones when no path is given.
+    """Load a weights file and return its generator.
 
     Args:
-        path: The weights file.
-        fast: False decodes with PyTorch even where the compiled decoder can run.
+        path: The weights file; None loads the bundled weights.
+        fast: False decodes with PyTorch even if the compiled decoder can run.
 
     Raises:
         CheckpointError: The file is missing, damaged or foreign.

@@ -1,7 +1,7 @@
-"""What the loops need of the processor and numba has no name for, as LLVM's instructions.
+"""Define LLVM instructions that the decoder's loops need and numba does not provide.
 
-numba calls each function with the types of the arguments; it returns the signature and what
-writes the instructions.
+numba calls each function with the argument types; the function returns the signature and a
+generator of the instructions.
 """
 
 # ruff: noqa: ANN401, PLR2004 - numba's and llvmlite's objects have no public types; widths in bits
@@ -22,7 +22,7 @@ def _intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @_intrinsic
 def first(_context: Any, pair: Any) -> Any:
-    """Return the float32 in the upper half of a pair; a half of 16 bits is a bfloat16."""
+    """Return the float32 in the upper half of a pair; a 16-bit half is a bfloat16."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         (value,) = arguments
@@ -38,7 +38,7 @@ def first(_context: Any, pair: Any) -> Any:
 
 @_intrinsic
 def second(_context: Any, pair: Any) -> Any:
-    """Return the float32 in the lower half of a pair."""
+    """Return the float32 in the lower half of a pair; a 16-bit half is a bfloat16."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         (value,) = arguments
@@ -53,7 +53,7 @@ def second(_context: Any, pair: Any) -> Any:
 
 @_intrinsic
 def power_of_two(_context: Any, _exponent: Any) -> Any:
-    """Return 2 ** exponent as float32, for a whole exponent from -126 to 127."""
+    """Return 2 ** exponent as float32, for an int32 exponent from -126 to 127."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         word = ir.IntType(32)
@@ -65,17 +65,17 @@ def power_of_two(_context: Any, _exponent: Any) -> Any:
 
 @_intrinsic
 def prefetch(_context: Any, _address: Any) -> Any:
-    """Begin to load the cache line at an address, which may be any number."""
+    """Start loading the cache line at an address; an invalid address has no effect."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         byte, word = ir.IntType(8), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
+        signature = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
         function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
-            builder.module, kind, "llvm.prefetch.p0"
+            builder.module, signature, "llvm.prefetch.p0"
         )
         pointer = builder.inttoptr(arguments[0], byte.as_pointer())
-        reading, keep_close, data = (ir.Constant(word, n) for n in (0, 3, 1))
-        builder.call(function, [pointer, reading, keep_close, data])
+        read, high_locality, data_cache = (ir.Constant(word, n) for n in (0, 3, 1))
+        builder.call(function, [pointer, read, high_locality, data_cache])
         return context.get_dummy_value()
 
     return types.void(types.uintp), generate

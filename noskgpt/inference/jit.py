@@ -1,9 +1,9 @@
-"""How the loops of the decoder are compiled: by numba where it can be loaded, else not at all.
+"""Compile functions with numba and cache the machine code; leave them as Python without numba.
 
-Compiled code is kept for the next process, in a folder named after the sources: numba looks at
-one file alone and would go on using what another file has changed. The folder is beside the
-source or, where that is read-only, in the user's cache; where no place is writable the code is
-compiled anew in every process.
+The cache folder is named after a hash of all compiled modules: numba itself invalidates a cached
+function only if its own file changes, not if a function that it calls changes in another file.
+The folder is beside the sources or, if that is read-only, in the user's cache; if neither is
+writable, every process compiles again.
 """
 
 import hashlib
@@ -19,21 +19,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 try:
     import numba
-except (ImportError, OSError) as error:  # no wheel for this platform, or one that cannot load
+except (ImportError, OSError) as error:  # no wheel for this platform, or one that fails to load
     AVAILABLE = False
     log.warning("numba cannot be loaded (%s): decoding with PyTorch, several times slower", error)
 else:
     AVAILABLE = True
 
 _PACKAGE = Path(__file__).resolve().parent
-_SOURCES = ("jit.py", "intrinsics.py", "kernels.py", "sampling.py")
+_SOURCES = ("jit.py", "intrinsics.py", "kernels.py", "sampling.py", "constraints.py")
 
 
 def compiled(function: F) -> F:
-    """Compile a function on its first call for each kind of arguments; it holds no GIL.
+    """Compile a function on its first call with each combination of argument types.
 
-    Sums may be reordered and fused, and no value may be NaN: a largest value is then found many
-    at a time.
+    The compiled function releases the GIL. For vectorisation the compiler may reorder and fuse
+    sums, and assumes that no value is NaN.
     """
     if not AVAILABLE:
         return function
@@ -43,32 +43,32 @@ def compiled(function: F) -> F:
         fastmath={"reassoc", "contract", "nsz", "arcp", "nnan"},
         error_model="numpy",
     )
-    # numba's settings appear in the module at run time; this one is read when it decorates.
+    # numba reads this setting when it decorates. Type checkers do not see it in the module.
     settings = vars(numba.config)
-    elsewhere = settings["CACHE_DIR"]
-    settings["CACHE_DIR"] = str(_CACHE or elsewhere)
+    previous = settings["CACHE_DIR"]
+    settings["CACHE_DIR"] = str(_CACHE or previous)
     try:
         return cast("F", decorate(function))
     finally:
-        settings["CACHE_DIR"] = elsewhere
+        settings["CACHE_DIR"] = previous
 
 
 def _cache_folder() -> Path | None:
-    """Return a writable folder for the code compiled from these sources, or None."""
+    """Return a writable folder for the machine code of these sources, or None."""
     digest = hashlib.sha256()
     for name in _SOURCES:
         digest.update((_PACKAGE / name).read_bytes())
     user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     for folder in (_PACKAGE / "__pycache__", user / "noskgpt"):
         try:
-            place = folder.expanduser() / f"numba-{digest.hexdigest()[:16]}"
-            place.mkdir(parents=True, exist_ok=True)
-            probe = place / f"probe-{os.getpid()}"
+            cache = folder.expanduser() / f"numba-{digest.hexdigest()[:16]}"
+            cache.mkdir(parents=True, exist_ok=True)
+            probe = cache / f"probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
         except (OSError, RuntimeError):  # RuntimeError: there is no home folder
             continue
-        return place
+        return cache
     return None
 
 

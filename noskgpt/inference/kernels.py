@@ -1,9 +1,11 @@
-"""The decoding loops: from symbol ids to logits over preallocated keys and values.
+"""Compute logits and sample symbols in compiled loops over preallocated buffers.
 
-Compiled by numba, they hold no GIL and make no Python object. A weight matrix is read as *pairs*:
-one unsigned integer holds two weights, of outputs o and o + P (or inputs to them), so that one
-load feeds two multiply-adds and, where a weight has 16 bits, half of the bytes are read. Shapes
-are written with C channels, T positions, L blocks, V symbols and P pairs.
+The loops are compiled by numba, release the GIL and create no Python objects. A weight matrix is
+stored as *pairs*: one unsigned integer holds the weights of outputs o and o + P for one input, so
+that one load feeds two multiply-adds and, with 16-bit weights, half of the bytes are read.
+
+In shapes, C is the number of channels, D of channels in a head, T of positions in a context, N of
+positions attended to, L of blocks, V of symbols and P of pairs.
 """
 
 from typing import Any, NamedTuple
@@ -11,21 +13,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from noskgpt.inference.constraints import Constraints, choose
 from noskgpt.inference.intrinsics import first, power_of_two, prefetch, second
 from noskgpt.inference.jit import compiled
-from noskgpt.inference.sampling import Sampling, choose
+from noskgpt.inference.sampling import Sampling
 
 Array = NDArray[Any]
 
 PADDING = 16
-"""Unused positions at the end of a channel's keys and values: with a power of two between them,
-those of one position would all fall into the same few sets of a processor's cache."""
+"""Unused positions at the end of each channel of keys and values. Without them the channels of a
+position are a power of two apart and map to the same few sets of the processor's cache."""
 BLOCK = 4
-"""Positions that a prefill computes together, reading each weight once for all of them."""
+"""Positions that a prefill computes together, so that it reads each weight once for all of them."""
 
 
 class Weights(NamedTuple):
-    """A model's weights in the order in which the loops read them; see `decoder.pack`."""
+    """Store the weights of a model in the layout that the loops read; see `decoder.pack`."""
 
     token_embedding: Any  # (V, C) float32
     position_embedding: Any  # (T, C)
@@ -36,34 +39,35 @@ class Weights(NamedTuple):
     projection_bias: Any  # (L, C)
     expand: Any  # (L + 1, 4C / 2, C) pairs
     expand_bias: Any  # (L + 1, 4C)
-    contract: Any  # (L, 4C, C / 2) pairs: by input, so that inputs of zero can be skipped
+    contract: Any  # (L, 4C, C / 2) pairs, one row per input, so that zero inputs can be skipped
     contract_bias: Any  # (L, C)
-    head: Any  # (4C, V) float32: the last contraction and the head in one
+    head: Any  # (4C, V) float32: product of the last contraction and the head
     head_bias: Any  # (V,)
     n_head: int
 
 
 class State(NamedTuple):
-    """What one request writes to: 1.3 MB at the reference's shape."""
+    """Store the cache and scratch buffers of one request: 1.3 MB at the reference's shape."""
 
-    keys: Any  # (L, C, T + PADDING) float32: by channel, so that sums run over neighbours
+    keys: Any  # (L, C, T + PADDING) float32: by channel, so that sums read adjacent values
     values: Any  # (L, C, T + PADDING)
-    window: Any  # (T,) int64: the symbols whose keys and values are held
-    counts: Any  # (2,) int64: how many are held; the symbol drawn but not yet fed, or -1
-    x: Any  # (BLOCK, C) the residual stream
-    normed: Any  # (BLOCK, C)
-    wide: Any  # (BLOCK, 4C)
-    scores: Any  # (T,)
-    active: Any  # (4C,) int64: the inputs that ReLU left above zero
-    amounts: Any  # (4C,) their values
-    logits: Any  # (V,) of the symbol that follows
+    window: Any  # (T,) int64: the symbols whose keys and values are cached
+    counts: Any  # (2,) int64: number of cached positions; symbol sampled but not fed yet, or -1
+    x: Any  # (BLOCK, C) residual stream
+    normed: Any  # (BLOCK, C) scratch
+    hidden: Any  # (BLOCK, 4C) scratch
+    scores: Any  # (T,) scratch
+    active: Any  # (4C,) int64 scratch: indices of the values that ReLU keeps
+    active_values: Any  # (4C,) scratch
+    logits: Any  # (V,) of the next symbol
 
 
 @compiled
 def _exp(x: np.float32) -> np.float32:
-    """Return e ** x for x <= 0 to about 1e-7; unlike a library's, a loop over it vectorises.
+    """Return e ** x for x <= 0, to about 1e-7. Unlike a library call, it vectorises in a loop.
 
-    e ** x is 2 ** n * e ** r with n whole and r small; the polynomial is Cephes' expf.
+    e ** x = 2 ** n * e ** r with an integer n and a small r. The polynomial is that of expf in the
+    Cephes library (https://www.netlib.org/cephes/).
     """
     x = max(x, np.float32(-87.0))
     n = np.floor(x * np.float32(1.44269504088896341) + np.float32(0.5))
@@ -80,20 +84,20 @@ def _exp(x: np.float32) -> np.float32:
 
 
 @compiled
-def _foresee(address: np.uintp, size: int) -> None:
-    """Begin to load `size` bytes: rows read side by side are no stream that a processor sees."""
+def _prefetch(address: np.uintp, size: int) -> None:
+    """Prefetch `size` bytes: the processor does not recognise rows read in parallel as streams."""
     for line in range(0, size, 64):
         prefetch(address + np.uintp(line))
 
 
 @compiled
 def _multiply(out: Array, pairs: Array, x: Array) -> None:
-    """Add to `out` (from 2P,) the product of pairs (P, C) with `x` (C,)."""
+    """Add to `out` (2P or more,) the product of pairs (P, C) and `x` (C,)."""
     half, size = pairs.shape
-    following, four_rows = np.uintp(pairs.ctypes.data), 4 * size * pairs.itemsize
+    next_rows, four_rows = np.uintp(pairs.ctypes.data), 4 * size * pairs.itemsize
     for o in range(0, half, 4):
-        following += np.uintp(four_rows)
-        _foresee(following, four_rows)
+        next_rows += np.uintp(four_rows)
+        _prefetch(next_rows, four_rows)
         r0, r1, r2, r3 = pairs[o], pairs[o + 1], pairs[o + 2], pairs[o + 3]
         s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = np.float32(0)
         for j in range(size):
@@ -119,7 +123,7 @@ def _multiply(out: Array, pairs: Array, x: Array) -> None:
 
 @compiled
 def _multiply_block(out: Array, pairs: Array, x: Array) -> None:
-    """As `_multiply` for BLOCK rows: add to (4, from 2P) the product of pairs with `x` (4, C)."""
+    """Add to `out` (BLOCK, 2P or more) the products of pairs (P, C) and `x` (BLOCK, C)."""
     half, size = pairs.shape
     x0, x1, x2, x3 = x[0], x[1], x[2], x[3]
     for o in range(half):
@@ -146,15 +150,15 @@ def _multiply_block(out: Array, pairs: Array, x: Array) -> None:
 
 
 @compiled
-def _add_rows(out: Array, pairs: Array, which: Array, amounts: Array, count: int) -> None:
-    """Add to `out` (2P,) the rows `which[:count]` of pairs (I, P), each times its amount."""
+def _add_rows(out: Array, pairs: Array, rows: Array, factors: Array, count: int) -> None:
+    """Add to `out` (2P,) the rows `rows[:count]` of pairs (inputs, P), scaled by `factors`."""
     half = pairs.shape[1]
     upper, lower = out[:half], out[half : 2 * half]
     k = 0
     while k + 4 <= count:
-        a0, a1, a2, a3 = amounts[k], amounts[k + 1], amounts[k + 2], amounts[k + 3]
-        r0, r1 = pairs[which[k]], pairs[which[k + 1]]
-        r2, r3 = pairs[which[k + 2]], pairs[which[k + 3]]
+        a0, a1, a2, a3 = factors[k], factors[k + 1], factors[k + 2], factors[k + 3]
+        r0, r1 = pairs[rows[k]], pairs[rows[k + 1]]
+        r2, r3 = pairs[rows[k + 2]], pairs[rows[k + 3]]
         for j in range(half):
             p0, p1, p2, p3 = r0[j], r1[j], r2[j], r3[j]
             u, v = upper[j], lower[j]
@@ -164,7 +168,7 @@ def _add_rows(out: Array, pairs: Array, which: Array, amounts: Array, count: int
             lower[j] = v
         k += 4
     while k < count:
-        a0, r0 = amounts[k], pairs[which[k]]
+        a0, r0 = factors[k], pairs[rows[k]]
         for j in range(half):
             upper[j] += a0 * first(r0[j])
             lower[j] += a0 * second(r0[j])
@@ -172,30 +176,31 @@ def _add_rows(out: Array, pairs: Array, which: Array, amounts: Array, count: int
 
 
 @compiled
-def _add_plain_rows(out: Array, rows: Array, which: Array, amounts: Array, count: int) -> None:
-    """As `_add_rows` for rows (I, V) of float32."""
+def _add_float_rows(out: Array, matrix: Array, rows: Array, factors: Array, count: int) -> None:
+    """Add to `out` (V,) the rows `rows[:count]` of a float32 matrix (inputs, V), scaled."""
     k = 0
     while k + 4 <= count:
-        a0, a1, a2, a3 = amounts[k], amounts[k + 1], amounts[k + 2], amounts[k + 3]
-        r0, r1, r2, r3 = rows[which[k]], rows[which[k + 1]], rows[which[k + 2]], rows[which[k + 3]]
+        a0, a1, a2, a3 = factors[k], factors[k + 1], factors[k + 2], factors[k + 3]
+        r0, r1 = matrix[rows[k]], matrix[rows[k + 1]]
+        r2, r3 = matrix[rows[k + 2]], matrix[rows[k + 3]]
         for j in range(out.shape[0]):
             out[j] += a0 * r0[j] + a1 * r1[j] + a2 * r2[j] + a3 * r3[j]
         k += 4
     while k < count:
-        a0, r0 = amounts[k], rows[which[k]]
+        a0, r0 = factors[k], matrix[rows[k]]
         for j in range(out.shape[0]):
             out[j] += a0 * r0[j]
         k += 1
 
 
 @compiled
-def _positive(values: Array, which: Array, amounts: Array) -> int:
-    """List where `values` are above zero, and the values there; return how many there are."""
+def _relu(x: Array, active: Array, active_values: Array) -> int:
+    """Write the indices and values of the positive elements of `x`; return their number."""
     count = 0
-    for j in range(values.shape[0]):
-        which[count] = j
-        amounts[count] = values[j]
-        count += values[j] > 0
+    for j in range(x.shape[0]):
+        active[count] = j
+        active_values[count] = x[j]
+        count += x[j] > 0
     return count
 
 
@@ -217,12 +222,12 @@ def _normalize(x: Array, norm: Array, out: Array) -> None:
 
 @compiled
 def _score(out: Array, query: Array, keys: Array) -> None:
-    """Set `out` (T',) to the products of a head's query (D,) with its keys (D, from T')."""
+    """Set `out` (N,) to the products of a query (D,) and keys (D, N or more) of one head."""
     size, length = query.shape[0], out.shape[0]
     out[:] = 0
     for d in range(0, size, 8):
         for row in range(d + 8, min(d + 16, size)):
-            _foresee(np.uintp(keys[row].ctypes.data), 4 * length)
+            _prefetch(np.uintp(keys[row].ctypes.data), 4 * length)
         q0, q1, q2, q3 = query[d], query[d + 1], query[d + 2], query[d + 3]
         q4, q5, q6, q7 = query[d + 4], query[d + 5], query[d + 6], query[d + 7]
         k0, k1, k2, k3 = keys[d], keys[d + 1], keys[d + 2], keys[d + 3]
@@ -234,17 +239,17 @@ def _score(out: Array, query: Array, keys: Array) -> None:
 
 
 @compiled
-def _mix(out: Array, shares: Array, values: Array) -> None:
-    """Set `out` (D,) to the sum of a head's values (D, from T') by their `shares` (T',)."""
-    size, length = out.shape[0], shares.shape[0]
+def _sum_values(out: Array, attention: Array, values: Array) -> None:
+    """Set `out` (D,) to the sum of a head's values (D, N or more), weighted by attention (N,)."""
+    size, length = out.shape[0], attention.shape[0]
     for d in range(0, size, 8):
         for row in range(d + 8, min(d + 16, size)):
-            _foresee(np.uintp(values[row].ctypes.data), 4 * length)
+            _prefetch(np.uintp(values[row].ctypes.data), 4 * length)
         v0, v1, v2, v3 = values[d], values[d + 1], values[d + 2], values[d + 3]
         v4, v5, v6, v7 = values[d + 4], values[d + 5], values[d + 6], values[d + 7]
         o0 = o1 = o2 = o3 = o4 = o5 = o6 = o7 = np.float32(0)
         for t in range(length):
-            p = shares[t]
+            p = attention[t]
             o0 += p * v0[t]
             o1 += p * v1[t]
             o2 += p * v2[t]
@@ -267,9 +272,9 @@ def _attend(
     scores: Array,
     out: Array,
 ) -> None:
-    """Attend from a query (C,) to the first `length` positions of keys and values (C, T).
+    """Compute attention of a query (C,) over the first `length` keys and values (C, T).
 
-    Scores are scaled by C ** -0.5, the reference's way.
+    Scores are scaled by C ** -0.5, as in the reference.
     """
     channels = query.shape[0]
     size = channels // n_head
@@ -285,7 +290,7 @@ def _attend(
         for t in range(length):
             s[t] = _exp((s[t] - largest) * scale)
             total += s[t]
-        _mix(out[start:end], s, values[start:end])
+        _sum_values(out[start:end], s, values[start:end])
         for d in range(start, end):
             out[d] /= total
 
@@ -298,17 +303,17 @@ def _add(x: Array, bias: Array) -> None:
 
 @compiled
 def _embed(weights: Weights, state: State, symbol: int, position: int, x: Array) -> None:
-    """Write the embedding of a symbol at its position to `x` (C,), and hold the symbol."""
+    """Store a symbol in the window and write its embedding at its position to `x` (C,)."""
     state.window[position] = symbol
     for j in range(x.shape[0]):
         x[j] = weights.token_embedding[symbol, j] + weights.position_embedding[position, j]
 
 
 @compiled
-def _remember_and_attend(
+def _cache_and_attend(
     weights: Weights, state: State, layer: int, position: int, qkv: Array, out: Array
 ) -> None:
-    """Keep the key and value in `qkv` (from 3C,), then attend from its query."""
+    """Cache the key and value in `qkv` (3C or more,), then compute attention of its query."""
     size = out.shape[0]
     keys, values = state.keys[layer], state.values[layer]
     for j in range(size):
@@ -318,99 +323,99 @@ def _remember_and_attend(
 
 
 @compiled
-def _contract(weights: Weights, state: State, layer: int, wide: Array, x: Array) -> None:
-    """Add to `x` (C,) the second half of a feed-forward, from the first one's `wide` (4C,)."""
-    count = _positive(wide, state.active, state.amounts)
+def _contract(weights: Weights, state: State, layer: int, hidden: Array, x: Array) -> None:
+    """Add to `x` (C,) the output of a feed-forward for its hidden layer (4C,) before ReLU."""
+    count = _relu(hidden, state.active, state.active_values)
     _add(x, weights.contract_bias[layer])
-    _add_rows(x, weights.contract[layer], state.active, state.amounts, count)
+    _add_rows(x, weights.contract[layer], state.active, state.active_values, count)
 
 
 @compiled
-def _finish(weights: Weights, state: State, x: Array, wide: Array) -> None:
-    """Compute the logits from the last residual stream `x` (C,)."""
+def _compute_logits(weights: Weights, state: State, x: Array, hidden: Array) -> None:
+    """Compute the logits from the residual stream `x` (C,) after the last block."""
     last = weights.expand.shape[0] - 1
-    wide[:] = weights.expand_bias[last]
-    _multiply(wide, weights.expand[last], x)
-    count = _positive(wide, state.active, state.amounts)
+    hidden[:] = weights.expand_bias[last]
+    _multiply(hidden, weights.expand[last], x)
+    count = _relu(hidden, state.active, state.active_values)
     state.logits[:] = weights.head_bias
-    _add_plain_rows(state.logits, weights.head, state.active, state.amounts, count)
+    _add_float_rows(state.logits, weights.head, state.active, state.active_values, count)
 
 
 @compiled
 def feed(weights: Weights, state: State, symbol: int) -> None:
-    """Add one symbol behind those held, of which there are fewer than T, and compute logits."""
+    """Append one symbol to the cached ones, of which there must be fewer than T; compute logits."""
     position = state.counts[0]
-    x, normed, wide = state.x[0], state.normed[0], state.wide[0]
+    x, normed, hidden = state.x[0], state.normed[0], state.hidden[0]
     _embed(weights, state, symbol, position, x)
     for layer in range(weights.qkv.shape[0]):
         _normalize(x, weights.norm1[layer], normed)
-        wide[:] = 0
-        _multiply(wide, weights.qkv[layer], normed)
-        _remember_and_attend(weights, state, layer, position, wide, normed)
+        hidden[:] = 0
+        _multiply(hidden, weights.qkv[layer], normed)
+        _cache_and_attend(weights, state, layer, position, hidden, normed)
         _add(x, weights.projection_bias[layer])
         _multiply(x, weights.projection[layer], normed)
         _normalize(x, weights.norm2[layer], normed)
-        wide[:] = weights.expand_bias[layer]
-        _multiply(wide, weights.expand[layer], normed)
-        _contract(weights, state, layer, wide, x)
+        hidden[:] = weights.expand_bias[layer]
+        _multiply(hidden, weights.expand[layer], normed)
+        _contract(weights, state, layer, hidden, x)
     state.counts[0] = position + 1
-    _finish(weights, state, x, wide)
+    _compute_logits(weights, state, x, hidden)
 
 
 @compiled
 def _prefill_block(weights: Weights, state: State, start: int, symbols: Array) -> None:
-    """Begin or go on with the BLOCK `symbols` from position `start`, up to the last block."""
-    x, normed, wide = state.x, state.normed, state.wide
+    """Run the BLOCK `symbols` from position `start` through all blocks, without logits."""
+    x, normed, hidden = state.x, state.normed, state.hidden
     for i in range(BLOCK):
         _embed(weights, state, symbols[i], start + i, x[i])
     for layer in range(weights.qkv.shape[0]):
         for i in range(BLOCK):
             _normalize(x[i], weights.norm1[layer], normed[i])
-        wide[:] = 0
-        _multiply_block(wide, weights.qkv[layer], normed)
+        hidden[:] = 0
+        _multiply_block(hidden, weights.qkv[layer], normed)
         for i in range(BLOCK):
-            _remember_and_attend(weights, state, layer, start + i, wide[i], normed[i])
+            _cache_and_attend(weights, state, layer, start + i, hidden[i], normed[i])
             _add(x[i], weights.projection_bias[layer])
         _multiply_block(x, weights.projection[layer], normed)
         for i in range(BLOCK):
             _normalize(x[i], weights.norm2[layer], normed[i])
-            wide[i] = weights.expand_bias[layer]
-        _multiply_block(wide, weights.expand[layer], normed)
+            hidden[i] = weights.expand_bias[layer]
+        _multiply_block(hidden, weights.expand[layer], normed)
         for i in range(BLOCK):
-            _contract(weights, state, layer, wide[i], x[i])
+            _contract(weights, state, layer, hidden[i], x[i])
 
 
 @compiled
 def prefill(weights: Weights, state: State, symbols: Array, cancelled: Array) -> None:
-    """Begin anew with `symbols`, 1 to T of them, and compute the logits behind the last.
+    """Clear the cache, process `symbols`, 1 to T of them, and compute the logits after the last.
 
-    Breaks off when `cancelled`, (1,) uint8, is no longer zero.
+    Returns early when `cancelled`, (1,) uint8, becomes non-zero.
     """
     length = symbols.shape[0]
-    whole = length - length % BLOCK
+    in_blocks = length - length % BLOCK
     state.counts[0] = 0
     state.counts[1] = -1
-    for start in range(0, whole, BLOCK):
+    for start in range(0, in_blocks, BLOCK):
         if cancelled[0]:
             return
         _prefill_block(weights, state, start, symbols[start : start + BLOCK])
-    state.counts[0] = whole
-    for i in range(whole, length):
+    state.counts[0] = in_blocks
+    for i in range(in_blocks, length):
         feed(weights, state, symbols[i])
-    if whole == length:
-        _finish(weights, state, state.x[BLOCK - 1], state.wide[BLOCK - 1])
+    if in_blocks == length:
+        _compute_logits(weights, state, state.x[BLOCK - 1], state.hidden[BLOCK - 1])
 
 
 @compiled
 def extend(weights: Weights, state: State, symbol: int, keep: int, cancelled: Array) -> None:
-    """Add one symbol; when T are held, begin anew with the last `keep`, the new one included."""
+    """Append one symbol; if T are cached, recompute from the last `keep`, including the new one."""
     state.counts[1] = -1
-    held = state.counts[0]
-    if held < state.window.shape[0]:
+    cached = state.counts[0]
+    if cached < state.window.shape[0]:
         feed(weights, state, symbol)
         return
     symbols = np.empty(keep, np.int64)
-    symbols[: keep - 1] = state.window[held - keep + 1 :]
+    symbols[: keep - 1] = state.window[cached - keep + 1 :]
     symbols[keep - 1] = symbol
     prefill(weights, state, symbols, cancelled)
 
@@ -420,30 +425,30 @@ def decode(
     weights: Weights,
     state: State,
     sampling: Sampling,
+    constraints: Constraints,
     uniforms: Array,
-    real_words: bool,  # noqa: FBT001
     keep: int,
     cancelled: Array,
     out: Array,
 ) -> int:
-    """Write up to `len(out)` symbols behind those fed; return how many.
+    """Sample up to `len(out)` symbols into `out`; return their number, smaller if cancelled.
 
     Args:
         weights: See `Weights`.
-        state: After `prefill`, or an earlier `decode`, which this one goes on from.
+        state: The state after `prefill` or after an earlier `decode`.
         sampling: See `Sampling`.
-        uniforms: (N,) float64 in [0, 1), one for each symbol.
-        real_words: Whether to keep to the lexicon.
-        keep: How many symbols stay when T are held and one more comes.
-        cancelled: (1,) uint8; another thread makes it 1 to end the loop.
-        out: (N,) int64.
+        constraints: See `noskgpt.inference.constraints`.
+        uniforms: Float64 in [0, 1), one per symbol of `out`.
+        keep: The number of symbols kept when T are cached and one more is appended.
+        cancelled: (1,) uint8; another thread sets it to 1 to end the loop.
+        out: int64, receives the symbol ids.
     """
     for i in range(out.shape[0]):
         if state.counts[1] >= 0 and not cancelled[0]:
             extend(weights, state, state.counts[1], keep, cancelled)
         if cancelled[0]:
             return i
-        symbol = choose(state.logits, sampling, uniforms[i], real_words)
+        symbol = choose(state.logits, sampling, constraints, uniforms[i])
         state.counts[1] = symbol
         out[i] = symbol
     return len(out)

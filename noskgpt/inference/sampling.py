@@ -1,6 +1,7 @@
-"""Drawing a symbol from logits: temperature, top-k, top-p, and words that exist.
+"""Sample a symbol from logits: temperature, top-k, top-p, and a mask that allows only real words.
 
-Compiled where numba is and plain Python where it is not, with the same result.
+The functions are compiled with numba if it is available and run as plain Python if not, with the
+same result.
 """
 
 from typing import Any, NamedTuple
@@ -13,39 +14,39 @@ from noskgpt.lexicon import Lexicon
 
 Array = NDArray[Any]
 
-_CLOSED = -2
+_AFTER_QUOTE = -2
 
 
 class Sampling(NamedTuple):
-    """How one request draws, and room to do so."""
+    """Store the sampling settings of one request, its state and its scratch buffers."""
 
     temperature: float
-    """0 always takes the likeliest."""
+    """0 always selects the most likely symbol."""
     top_k: int
-    """Draw from so many of the likeliest symbols only; 0 is from all."""
+    """Sample from the `top_k` most likely symbols; 0 disables the limit."""
     top_p: float
-    """Draw from the fewest likeliest symbols whose probabilities reach this sum only."""
+    """Sample from the smallest set of most likely symbols whose probabilities reach this sum."""
     probabilities: Any
-    """(V,) float64, room."""
+    """(V,) float64, scratch."""
     order: Any
-    """(V,) int64, room."""
+    """(V,) int64, scratch."""
     allowed: Any
-    """(V,) bool, room."""
-    words: Any
-    """(lexicon, lexicon of the request's own words), `noskgpt.lexicon.Lexicon` each."""
+    """(V,) bool, scratch: the symbols that `draw` may return."""
+    lexicons: Any
+    """(lexicon of the weights, lexicon of the prompt), each a `noskgpt.lexicon.Lexicon`.
+    """
     nodes: Any
-    """(2,) int64: where the unfinished word stands in each; -1 where it is not in it, and
-    `_CLOSED` behind a quotation mark, which no letter may follow."""
-    masked: Any
-    """(2,) int64: characters drawn, and those of them that would have been others unmasked."""
+    """(2,) int64, state: the node of the current partial word in each lexicon; -1 if the lexicon
+    does not have it, `_AFTER_QUOTE` after a quotation mark, which no letter may follow."""
 
 
 @compiled
 def draw(logits: Array, sampling: Sampling, uniform: float) -> int:
-    """Return one of the allowed symbols of (V,) `logits`, by a uniform number in [0, 1).
+    """Return an allowed symbol, sampled from (V,) `logits` by a uniform number in [0, 1).
 
-    The symbols are laid out on [0, 1) by their probabilities, in order of id, or of probability
-    where top-k or top-p cut some off; the number falls on the one that is drawn.
+    The interval is divided among the symbols in proportion to their probabilities, in order of id,
+    or of probability if top-k or top-p applies; the symbol whose part contains the number is
+    selected.
     """
     size = logits.shape[0]
     p, order, allowed = sampling.probabilities, sampling.order, sampling.allowed
@@ -57,28 +58,28 @@ def draw(logits: Array, sampling: Sampling, uniform: float) -> int:
         return best
     total = 0.0
     for i in range(size):
-        # The largest logit goes first, so that a tiny temperature cannot overflow.
+        # Subtract the largest logit first, so that a tiny temperature cannot overflow.
         x = (np.float64(logits[i]) - np.float64(logits[best])) / sampling.temperature
         p[i] = np.exp(x) if allowed[i] else 0.0
         total += p[i]
         order[i] = i
     count = size
     if sampling.top_k > 0 or sampling.top_p < 1:
-        count = _cut(sampling, total)
+        count = _truncate(sampling, total)
         total = 0.0
         for i in range(count):
             total += p[order[i]]
-    left = uniform * total
+    remaining = uniform * total
     for i in range(count):
-        left -= p[order[i]]
-        if left < 0:
+        remaining -= p[order[i]]
+        if remaining < 0:
             return int(order[i])
-    return best  # the number lies beyond the sum by a rounding error
+    return best  # reached only by a rounding error of the sum
 
 
 @compiled
-def _cut(sampling: Sampling, total: float) -> int:
-    """Put the likeliest first in `order`; return how many of them top-k and top-p leave."""
+def _truncate(sampling: Sampling, total: float) -> int:
+    """Sort `order` by descending probability; return how many symbols top-k and top-p keep."""
     p, order = sampling.probabilities, sampling.order
     count = len(order)
     for i in range(1, count):  # insertion sort: stable, and the list is short
@@ -99,7 +100,7 @@ def _cut(sampling: Sampling, total: float) -> int:
 
 @compiled
 def child(lexicon: Lexicon, node: int, symbol: int) -> int:
-    """Return the node that `symbol` leads to from `node`, or -1."""
+    """Return the child of `node` for `symbol`, or -1 if there is none."""
     if node < 0:
         return -1
     letter = lexicon.letters[symbol]
@@ -110,57 +111,42 @@ def child(lexicon: Lexicon, node: int, symbol: int) -> int:
 
 
 @compiled
-def step(sampling: Sampling, symbol: int) -> None:
-    """Note that `symbol` was written: move on in the word it belongs to, or end it."""
+def advance(sampling: Sampling, symbol: int) -> None:
+    """Update the current partial word after `symbol`: extend it, or end it."""
     nodes = sampling.nodes
-    kind = sampling.words[0].letters[symbol]
+    letter = sampling.lexicons[0].letters[symbol]
     inside = nodes[0] != 0 or nodes[1] != 0
-    a = child(sampling.words[0], nodes[0], symbol)
-    b = child(sampling.words[1], nodes[1], symbol)
-    if kind < 0:
+    a = child(sampling.lexicons[0], nodes[0], symbol)
+    b = child(sampling.lexicons[1], nodes[1], symbol)
+    if letter < 0:
         nodes[:] = 0
-    elif kind == sampling.words[0].apostrophe and a < 0 and b < 0:
-        nodes[:] = _CLOSED if inside else 0
+    elif letter == sampling.lexicons[0].apostrophe and a < 0 and b < 0:
+        nodes[:] = _AFTER_QUOTE if inside else 0
     else:
         nodes[0], nodes[1] = a, b
 
 
 @compiled
-def permit(sampling: Sampling) -> None:
-    """Set `allowed` to the symbols after which the unfinished word may still become a word."""
+def allow_real_words(sampling: Sampling) -> None:
+    """Set `allowed` to the symbols after which the partial word can still become a real word."""
     nodes, allowed = sampling.nodes, sampling.allowed
     size = allowed.shape[0]
-    if nodes[0] == -1 and nodes[1] == -1:  # a word that the prompt began and no lexicon knows
+    if nodes[0] == -1 and nodes[1] == -1:  # a word that no lexicon has, as a new speaker's name
         allowed[:] = True
         return
     inside = nodes[0] != 0 or nodes[1] != 0
-    may_end = not inside or nodes[0] == _CLOSED
-    for which in range(2):
-        if nodes[which] >= 0 and sampling.words[which].ends[nodes[which]]:
+    may_end = not inside or nodes[0] == _AFTER_QUOTE
+    for i in range(2):
+        if nodes[i] >= 0 and sampling.lexicons[i].ends[nodes[i]]:
             may_end = True
-    apostrophe = sampling.words[0].apostrophe
-    nothing = True
-    for i in range(size):
-        kind = sampling.words[0].letters[i]
-        allowed[i] = may_end and (kind < 0 or kind == apostrophe)
-        if kind >= 0 and not allowed[i]:
-            a = child(sampling.words[0], nodes[0], i)
-            allowed[i] = a >= 0 or child(sampling.words[1], nodes[1], i) >= 0
-        nothing = nothing and not allowed[i]
-    if nothing:  # an alphabet of letters alone: words run into each other
+    apostrophe = sampling.lexicons[0].apostrophe
+    none_allowed = True
+    for symbol in range(size):
+        letter = sampling.lexicons[0].letters[symbol]
+        allowed[symbol] = may_end and (letter < 0 or letter == apostrophe)
+        if letter >= 0 and not allowed[symbol]:
+            a = child(sampling.lexicons[0], nodes[0], symbol)
+            allowed[symbol] = a >= 0 or child(sampling.lexicons[1], nodes[1], symbol) >= 0
+        none_allowed = none_allowed and not allowed[symbol]
+    if none_allowed:  # the vocabulary has only letters, so nothing can separate words
         allowed[:] = True
-
-
-@compiled
-def choose(logits: Array, sampling: Sampling, uniform: float, real_words: bool) -> int:  # noqa: FBT001
-    """Draw a symbol and note it; with `real_words`, only one that keeps to the lexicon."""
-    sampling.allowed[:] = True
-    symbol = draw(logits, sampling, uniform)
-    if real_words:
-        permit(sampling)
-        sampling.masked[0] += 1
-        if not sampling.allowed[symbol]:
-            sampling.masked[1] += 1
-            symbol = draw(logits, sampling, uniform)
-        step(sampling, symbol)
-    return symbol

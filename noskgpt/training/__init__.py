@@ -1,1 +1,1 @@
-"""Training: the run from a text to weights, its optimizers, hardware, files and reports."""
+"""Train a model on a text: the run, its optimizers, hardware, files and progress reports."""

@@ -1,7 +1,7 @@
-"""Batches of a text: which characters a step learns from, as a function of the step alone.
+"""Select the batch of a training step from a text, as a function of the step number only.
 
-Because nothing is carried from step to step, a run that is continued draws what it would have
-drawn, and the processes of a data-parallel run each take their rows of the same batch.
+Because a batch does not depend on earlier ones, a resumed run gets the same batches as an
+uninterrupted one, and each process of a data-parallel run can take its rows of the same batch.
 """
 
 import torch
@@ -11,15 +11,15 @@ from noskgpt.errors import TrainingError
 
 
 class Batches:
-    """Shuffled epochs over a text, each cut at another offset into windows of one context.
+    """Divide a text into windows of one context, in a new order and at a new offset in each epoch.
 
-    Every window of an epoch is dealt once before the next epoch begins.
+    An epoch uses every window once.
 
     Args:
-        ids: (N,) symbol ids.
-        batch: Windows in a batch, B.
-        context: Characters in a window, T.
-        seed: Of the order and the offsets.
+        ids: (N,) symbol ids of the text.
+        batch: Number of windows in a batch, B.
+        context: Number of characters in a window, T.
+        seed: Seed of the orders and the offsets.
 
     Raises:
         TrainingError: The text is shorter than two windows.
@@ -30,7 +30,7 @@ class Batches:
         self._batch = batch
         self._context = context
         self._seed = seed
-        # One window is left over for the offset and the last target.
+        # One window less, to leave room for the offset and the last target.
         self.windows = (len(ids) - 1) // context - 1
         if self.windows < 1:
             msg = (
@@ -41,27 +41,27 @@ class Batches:
         self._inputs = self._targets = ids[:0]
         self._order = torch.empty(0, dtype=torch.int64)
 
-    def draw(self, step: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Return the (B, T) inputs and targets of a step, from 0, or only some `rows` of them."""
-        places = range(step * self._batch, (step + 1) * self._batch)[rows]
+    def get(self, step: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Return the (B, T) inputs and targets of a step, counted from 0, or `rows` of them."""
+        indices = range(step * self._batch, (step + 1) * self._batch)[rows]
         inputs, targets = [], []
-        while places:
-            epoch = places[0] // self.windows
-            self._turn_to(epoch)
-            here = [place for place in places if place // self.windows == epoch]
-            chosen = self._order[[place % self.windows for place in here]]
-            inputs.append(self._inputs[chosen])
-            targets.append(self._targets[chosen])
-            places = places[len(here) :]
+        while indices:
+            epoch = indices[0] // self.windows
+            self._start_epoch(epoch)
+            in_epoch = [index for index in indices if index // self.windows == epoch]
+            selected = self._order[[index % self.windows for index in in_epoch]]
+            inputs.append(self._inputs[selected])
+            targets.append(self._targets[selected])
+            indices = indices[len(in_epoch) :]
         return torch.cat(inputs), torch.cat(targets)
 
-    def _turn_to(self, epoch: int) -> None:
+    def _start_epoch(self, epoch: int) -> None:
         if epoch == self._epoch:
             return
         random = torch.Generator().manual_seed((self._seed * 1_000_003 + epoch) % 2**63)
         offset = int(torch.randint(self._context, (1,), generator=random))
         end = offset + self.windows * self._context
-        # Views of the text: only the rows of a batch are ever copied.
+        # These are views of the text; only the rows of a batch are copied.
         self._inputs = self._ids[offset:end].view(self.windows, self._context)
         self._targets = self._ids[offset + 1 : end + 1].view(self.windows, self._context)
         order = torch.randperm(self.windows, generator=random)

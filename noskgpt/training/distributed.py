@@ -1,4 +1,4 @@
-"""The processes of a data-parallel run, as `torchrun` starts them; one process without it."""
+"""Connect the processes of a data-parallel run that `torchrun` started; without it, use one."""
 
 import os
 from collections.abc import Iterator
@@ -15,27 +15,27 @@ from noskgpt.training.hardware import best_device
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """This process among those of a run."""
+    """Represent this process, number `rank` of `size`, in the group of processes of a run."""
 
     device: torch.device
     rank: int = 0
     size: int = 1
 
     def wrap(self, model: GPT) -> torch.nn.Module:
-        """Return `model` such that its backward pass averages gradients over the group."""
+        """Wrap `model` so that its backward pass averages gradients over the group."""
         if self.size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Return the sum of a tensor over the group, in place."""
+        """Replace a tensor by its sum over the group, and return it."""
         if self.size > 1:
             distributed.all_reduce(tensor)
         return tensor
 
-    def agree(self, *numbers: int) -> list[int]:
-        """Return the numbers that the first process has."""
+    def broadcast(self, *numbers: int) -> list[int]:
+        """Return the numbers that the first process passed."""
         if self.size == 1:
             return list(numbers)
         shared = torch.tensor(numbers, device=self.device)
@@ -45,9 +45,9 @@ class Group:
 
 @contextmanager
 def join(device: torch.device | None = None) -> Iterator[Group]:
-    """Join the group that the environment of `torchrun` describes, or be alone.
+    """Join the group described by the environment variables of `torchrun`, or use one process.
 
-    Gradients travel over gloo between CPUs and over nccl between GPUs.
+    Gradients are exchanged with gloo between CPUs and with NCCL between GPUs.
     """
     device = device or best_device()
     if "WORLD_SIZE" not in os.environ:

@@ -1,7 +1,7 @@
-"""The loss of a batch and its gradients, computed by threads that take rows of it each.
+"""Compute the loss of a batch and its gradients in threads, each of which takes some of the rows.
 
-PyTorch's own threads share every operation out and wait for each other at its end, hundreds of
-times a step. Threads that have rows of their own wait once. docs/experiments.md has the figures.
+PyTorch's own threads divide every operation among them and synchronise after it, hundreds of times
+per step. Threads with their own rows synchronise once. docs/experiments.md has the figures.
 """
 
 import threading
@@ -15,17 +15,17 @@ from noskgpt.training import hardware
 
 
 class Gradients:
-    """Leaves the gradients of the mean loss over a batch in the parameters of a network.
+    """Set the gradients of the mean loss of a batch in the parameters of a network.
 
-    The same inputs, precision and number of threads give the same gradients bit for bit. To be
-    closed.
+    The same inputs, precision and number of threads give the same gradients, bit for bit. Call
+    `close` after use.
 
     Args:
-        network: Maps (B, T) ids to (B, T, V) logits. With several threads it runs in all of them
-            at once, on parameters that they share; it must not draw random numbers then.
+        network: Maps (B, T) ids to (B, T, V) logits. Several threads run it at the same time on
+            shared parameters, so with more than one it must not use random numbers.
         precision: ``fp32`` or ``bf16``.
-        threads: How many take rows; 1 leaves the threads to PyTorch, as does a network on another
-            device than the CPU.
+        threads: The number of threads that take rows. With 1, or if the network is not on the CPU,
+            PyTorch's own threads are used.
     """
 
     def __init__(self, network: nn.Module, precision: str, threads: int = 1) -> None:
@@ -34,10 +34,10 @@ class Gradients:
         self._device = self._parameters[0].device
         self._precision = precision
         self._threads = threads if self._device.type == "cpu" else 1
-        self._pool = _pool(threads) if self._threads > 1 else None
+        self._pool = _start_threads(threads) if self._threads > 1 else None
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -46,23 +46,23 @@ class Gradients:
 
         Args:
             inputs: (B, T) symbol ids.
-            targets: (B, T) ids of the symbols that follow.
+            targets: (B, T) ids of the next symbol at each position.
         """
         if self._pool is None:
             loss = self._loss(inputs, targets)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
-        shares = min(self._threads, len(inputs))
-        parts = list(
+        parts = min(self._threads, len(inputs))
+        results = list(
             self._pool.map(
-                lambda share: self._part(inputs, targets, slice(share, None, shares)),
-                range(shares),
+                lambda part: self._compute_rows(inputs, targets, slice(part, None, parts)),
+                range(parts),
             )
         )
-        loss, gradients = parts[0]
-        for other, others in parts[1:]:
-            loss += other
-            torch._foreach_add_(gradients, others)
+        loss, gradients = results[0]
+        for part_loss, part_gradients in results[1:]:
+            loss += part_loss
+            torch._foreach_add_(gradients, part_gradients)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         return loss
@@ -72,28 +72,31 @@ class Gradients:
             logits = self._network(inputs)
         return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
-    def _part(self, inputs: Tensor, targets: Tensor, rows: slice) -> tuple[Tensor, list[Tensor]]:
-        """Return what some rows add to the loss, and to the gradients."""
-        mine = inputs[rows]
-        loss = self._loss(mine, targets[rows]) * (len(mine) / len(inputs))
+    def _compute_rows(
+        self, inputs: Tensor, targets: Tensor, rows: slice
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the part of some rows in the loss of the batch and in its gradients."""
+        selected = inputs[rows]
+        loss = self._loss(selected, targets[rows]) * (len(selected) / len(inputs))
         return loss.detach(), list(torch.autograd.grad(loss, self._parameters))
 
 
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Start threads that divide PyTorch's own among them."""
-    everyone = torch.get_num_threads()
+def _start_threads(threads: int) -> ThreadPoolExecutor:
+    """Start a thread pool and divide PyTorch's number of threads among its threads."""
+    total = torch.get_num_threads()
     started = threading.Barrier(threads + 1)
 
-    def begin() -> None:
-        torch.set_num_threads(max(1, everyone // threads))
-        # The first operation of a thread takes over the number set last by any; have that now.
+    def initialize() -> None:
+        torch.set_num_threads(max(1, total // threads))
+        # The first operation of a thread adopts the number that any thread set last. Trigger that
+        # now, while it is the number of this pool.
         torch.get_num_threads()
         started.wait()
 
-    pool = ThreadPoolExecutor(threads, "noskgpt-gradients", initializer=begin)
+    pool = ThreadPoolExecutor(threads, "noskgpt-gradients", initializer=initialize)
     for _ in range(threads):
-        pool.submit(int)  # starts a thread, as those there are still wait
+        pool.submit(int)  # starts one more thread, because the earlier ones wait at the barrier
     started.wait()
-    # A number that one thread sets for itself is also what threads to come begin with.
-    torch.set_num_threads(everyone)
+    # Threads started later adopt the number that was set last, in any thread. Restore it.
+    torch.set_num_threads(total)
     return pool

@@ -1,4 +1,4 @@
-"""What a machine can do: its device, the precision it is fast in, its matrix-multiply peak."""
+"""Detect the training device and measure its faster precision and peak matrix-multiply speed."""
 
 import time
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import torch
 from noskgpt.model import GPT
 
 _SIDE = {"cpu": 1024, "cuda": 4096}
-_WORTH_TRYING = 1.2
-"""bfloat16 products must be so much faster before whole passes are compared."""
+_MIN_SPEEDUP = 1.2
+"""How much faster bfloat16 products must be before full training passes are compared."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -20,31 +20,31 @@ def best_device() -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return the context that computes in `precision`, ``fp32`` or ``bf16``."""
+    """Return a context manager that computes in `precision`, ``fp32`` or ``bf16``."""
     if precision == "bf16":
-        # A pass uses each weight once, so that there is nothing to cache; and the cache is shared
-        # by threads, which clear it for each other.
+        # A pass uses each weight once, so the cache saves nothing; and threads share the cache,
+        # so that each would clear it for the others.
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
     return nullcontext()
 
 
 def measure_peak(device: torch.device, precision: str, *, side: int | None = None) -> float:
-    """Return the floating-point operations a second of square matrix products, the best of five."""
+    """Return the floating-point operations per second of square matrix products, best of five."""
     side = side or _SIDE[device.type]
     left, right = (torch.rand(side, side, device=device, dtype=DTYPES[precision]) for _ in "ab")
     return 2 * side**3 / _best_seconds(lambda: left @ right, device, 5)
 
 
 def choose_precision(model: GPT) -> str:
-    """Return ``bf16`` if training passes are faster in it here, else ``fp32``.
+    """Measure training passes and return the faster precision, ``bf16`` or ``fp32``.
 
-    Takes about a second. Products alone are compared first: where a processor has to emulate
-    bfloat16 they are a hundred times as slow, and a whole pass would take long.
+    This takes about a second. Matrix products are compared first: a processor that emulates
+    bfloat16 computes them a hundred times more slowly, so a full pass would take long.
     """
     device = next(model.parameters()).device
     side = _SIDE[device.type] // 4
-    rates = {name: measure_peak(device, name, side=side) for name in DTYPES}
-    if rates["bf16"] < _WORTH_TRYING * rates["fp32"]:
+    peaks = {name: measure_peak(device, name, side=side) for name in DTYPES}
+    if peaks["bf16"] < _MIN_SPEEDUP * peaks["fp32"]:
         return "fp32"
     ids = torch.zeros((4, model.config.context), dtype=torch.int64, device=device)
 
@@ -62,6 +62,7 @@ def choose_precision(model: GPT) -> str:
 
 
 def _best_seconds(work: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """Return the shortest duration of `work` in several rounds, in seconds."""
     best = float("inf")
     for _ in range(rounds):
         started = time.perf_counter()

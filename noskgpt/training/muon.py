@@ -1,9 +1,9 @@
-"""Muon: gradient descent with momentum whose step on each matrix is made orthogonal.
+"""Implement the Muon optimizer: momentum gradient descent with an orthogonalised step per matrix.
 
-The method and its coefficients are Keller Jordan's (https://kellerjordan.github.io/posts/muon/).
-`torch.optim.Muon` computes in bfloat16, one matrix at a time; on a processor without bfloat16
-that takes longer than the rest of a training step. Here matrices of one shape are computed
-together, in the type of their weights.
+The method and its coefficients are by Keller Jordan (https://kellerjordan.github.io/posts/muon/).
+`torch.optim.Muon` computes in bfloat16, one matrix at a time, which takes longer than the rest of
+a training step on a processor without bfloat16. This implementation computes matrices of the same
+shape together, in the data type of the weights.
 """
 
 from collections import defaultdict
@@ -17,13 +17,14 @@ _ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum and decoupled weight decay, for hidden matrices.
+    """Optimise hidden matrices with Muon, Nesterov momentum and decoupled weight decay.
 
     Args:
-        params: Matrices (rows, columns). Vectors, embeddings and heads belong to another optimizer.
-        lr: The rate. A matrix with more rows than columns moves by sqrt(rows / columns) times it.
-        weight_decay: Share of a weight taken away in a step, times the rate.
-        momentum: Share of the past in the direction of a step.
+        params: Matrices (rows, columns). Vectors, embeddings and heads need another optimizer.
+        lr: The learning rate, multiplied by sqrt(rows / columns) for a matrix with more rows than
+            columns.
+        weight_decay: A step multiplies each weight by 1 - lr * weight_decay.
+        momentum: The factor of the earlier average in the moving average of gradients.
 
     Raises:
         ValueError: A parameter is not a matrix.
@@ -40,12 +41,12 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.ndim != 2:  # noqa: PLR2004
-                    msg = f"Muon moves matrices, not a tensor of shape {tuple(p.shape)}"
+                    msg = f"Muon optimises matrices, not a tensor of shape {tuple(p.shape)}"
                     raise ValueError(msg)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move every matrix that has a gradient; returns what `closure` does."""
+        """Update every matrix that has a gradient; return the loss of `closure`, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -56,15 +57,16 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     by_shape[p.shape].append(p)
             for shape, matrices in by_shape.items():
-                rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+                lr = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
                 directions = [self._direction(p, group["momentum"]) for p in matrices]
                 steps = orthogonalize(torch.stack(directions))
                 for p, step in zip(matrices, steps, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step, alpha=rate)
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step, alpha=lr)
         return loss
 
     def _direction(self, p: Tensor, momentum: float) -> Tensor:
-        assert p.grad is not None  # noqa: S101 - as chosen in step
+        """Update the moving average of a matrix and return the Nesterov direction."""
+        assert p.grad is not None  # noqa: S101 - `step` selects matrices with a gradient
         state = self.state[p]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(p)
@@ -73,10 +75,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Bring every singular value of (N, rows, columns) matrices near 1, singular vectors kept.
+    """Return (N, rows, columns) matrices with the same singular vectors and singular values near 1.
 
-    Five Newton-Schulz iterations of a quintic whose steep start lifts small singular values
-    fast; they end between about 0.7 and 1.2 and not at 1, which is as good for training.
+    Runs five Newton-Schulz iterations of a quintic polynomial that is steep at 0, so that small
+    singular values grow quickly. The results are between about 0.7 and 1.2, which is as good for
+    training as exactly 1.
     """
     a, b, c = _COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]

@@ -1,6 +1,6 @@
-"""The curve of a run as a picture.
+"""Plot the losses of a training run to an image file.
 
-The drawing library is imported where it is used: every other command would wait for it.
+matplotlib is imported inside the functions, because its import would slow down every command.
 """
 
 from pathlib import Path
@@ -10,17 +10,17 @@ from noskgpt.errors import CheckpointError
 
 
 def check_format(path: Path) -> None:
-    """Raise `CheckpointError` if no picture can be written under the name `path`."""
+    """Raise `CheckpointError` if the suffix of `path` is not that of a supported image format."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - see above
 
     formats = Figure().canvas.get_supported_filetypes()
     if path.suffix.removeprefix(".") not in formats:
-        msg = f"{path}: not the name of a picture. Name a file that ends in .png, .svg or .pdf."
+        msg = f"{path}: not an image format. Choose a file name ending in .png, .svg or .pdf."
         raise CheckpointError(msg)
 
 
 def plot_losses(record: TrainingRecord, path: Path, *, title: str = "") -> None:
-    """Draw both losses over the steps, in the format that the suffix of `path` names.
+    """Plot both losses over the steps, in the format of the suffix of `path`.
 
     Raises:
         CheckpointError: The file cannot be written.
@@ -45,5 +45,5 @@ def plot_losses(record: TrainingRecord, path: Path, *, title: str = "") -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        msg = f"{path}: the picture cannot be written ({error}). The weights are."
+        msg = f"{path}: the plot cannot be written ({error}). The weights have been written."
         raise CheckpointError(msg) from error

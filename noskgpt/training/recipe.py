@@ -1,7 +1,7 @@
-"""What a run is made with: its configuration, the presets, optimizers and learning rates.
+"""Define the training configuration, its presets, the optimizers and the learning-rate schedule.
 
-Muon moves the hidden matrices and AdamW the rest, unless the configuration asks for AdamW alone.
-docs/experiments.md says how it was found.
+Muon updates the hidden matrices and AdamW the other parameters, unless the configuration selects
+AdamW for all. docs/experiments.md explains how the defaults were chosen.
 """
 
 import math
@@ -16,41 +16,44 @@ from noskgpt.training.muon import Muon
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """One run. The defaults are the default run of ``noskgpt train``."""
+    """Configure a training run. The defaults are those of ``noskgpt train``."""
 
     steps: int = 3000
     minutes: float | None = None
-    """Plans as many steps as end in this time, in place of `steps`."""
+    """Duration of the run; if set, `steps` is replaced by the number of steps that fit."""
     batch: int = 8
+    """Windows of one context per step."""
     optimizer: str = "muon"
-    """``muon`` for the hidden matrices with AdamW for the rest, or ``adamw`` for all."""
-    muon_rate: float = 0.02
-    adam_rate: float = 0.004
+    """``muon`` for the hidden matrices and AdamW for the rest, or ``adamw`` for all."""
+    muon_lr: float = 0.02
+    """Peak learning rate of Muon."""
+    adam_lr: float = 0.004
+    """Peak learning rate of AdamW."""
     weight_decay: float = 0.05
-    warmup_share: float = 0.05
-    """Share of the steps, at the beginning, over which the rates rise from zero in a line."""
-    decay_share: float = 1.0
-    """Share of the steps, at the end, over which they fall to zero in a line."""
+    warmup_fraction: float = 0.05
+    """Fraction of the steps, at the start, in which learning rates increase linearly from 0."""
+    decay_fraction: float = 1.0
+    """Fraction of the steps, at the end, in which learning rates decrease linearly to 0."""
     dropout: float = 0.0
     attention_dropout: float = 0.0
-    """Above zero it keeps PyTorch from its fused CPU attention kernel."""
+    """A value above zero disables PyTorch's fused CPU attention kernel."""
     gradient_clip: float = 1.0
-    """The largest norm of a gradient; infinity leaves it alone."""
+    """Maximum norm of the gradient; infinity disables clipping."""
     seed: int = 1
     report_every: int = 10
     """Steps between progress events."""
     evaluations: int = 2
-    """Measurements of the held-out loss, evenly over the run; the last is at its end."""
+    """Number of held-out loss measurements, evenly spaced; the last is after the last step."""
     precision: str = "auto"
-    """``fp32``, ``bf16``, or ``auto``: whichever is measured to be faster here."""
+    """``fp32``, ``bf16``, or ``auto``, which measures both and selects the faster one."""
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for settings that make no run."""
+        """Raise `ValueError` for invalid settings."""
         if min(self.steps, self.batch, self.report_every, self.evaluations) < 1:
             msg = "steps, batch, report_every and evaluations must be at least 1"
             raise ValueError(msg)
         if self.minutes is not None and not 0 < self.minutes < math.inf:
-            msg = f"minutes must be more than 0, not {self.minutes}"
+            msg = f"minutes must be positive and finite, not {self.minutes}"
             raise ValueError(msg)
         if self.optimizer not in ("muon", "adamw"):
             msg = f"optimizer must be muon or adamw, not {self.optimizer!r}"
@@ -68,42 +71,42 @@ PRESETS: Mapping[str, TrainingConfig] = {
         steps=10_000,
         batch=64,
         optimizer="adamw",
-        adam_rate=0.001,
-        weight_decay=0.01,  # what AdamW has by itself
-        warmup_share=0.0,
-        decay_share=0.0,
+        adam_lr=0.001,
+        weight_decay=0.01,  # the default of PyTorch's AdamW
+        warmup_fraction=0.0,
+        decay_fraction=0.0,
         dropout=0.1,
         attention_dropout=0.1,
         gradient_clip=math.inf,
         evaluations=20,
     ),
 }
-"""Named runs; docs/experiments.md says what they reach and why they are as they are."""
+"""Named configurations; docs/experiments.md has their results and explains them."""
 
 
 def build_optimizers(model: GPT, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices inside the blocks and the last feed-forward, AdamW for the rest.
+    """Return the optimizers of a model: Muon for its hidden matrices, AdamW for the rest.
 
-    Embeddings, the head, LayerNorms and biases are what Muon is not made for.
+    Muon is not designed for embeddings, the head, LayerNorms and biases.
     """
     hidden = model.hidden_matrices() if config.optimizer == "muon" else {}
     adamw = torch.optim.AdamW(
         [p for name, p in model.named_parameters() if name not in hidden],
-        lr=config.adam_rate,
+        lr=config.adam_lr,
         betas=(0.9, 0.95) if hidden else (0.9, 0.999),
         weight_decay=config.weight_decay,
         fused=True,
     )
     if not hidden:
         return [adamw]
-    return [Muon(hidden.values(), config.muon_rate, config.weight_decay), adamw]
+    return [Muon(hidden.values(), config.muon_lr, config.weight_decay), adamw]
 
 
-def rate_factor(step: int, steps: int, config: TrainingConfig) -> float:
-    """Return what the learning rates are multiplied by at `step` (from 0) of `steps`.
+def lr_factor(step: int, steps: int, config: TrainingConfig) -> float:
+    """Return the factor, 0 to 1, of the peak learning rates at `step` (from 0) of `steps`.
 
-    A linear warm-up, a constant middle, and a linear fall to zero at the last step.
+    The schedule is a linear warm-up, a constant phase, and a linear decay to 0 after the last step.
     """
-    warmup = min(1.0, (step + 1) / max(1.0, steps * config.warmup_share))
-    decay = min(1.0, (steps - step) / max(1.0, steps * config.decay_share))
+    warmup = min(1.0, (step + 1) / max(1.0, steps * config.warmup_fraction))
+    decay = min(1.0, (steps - step) / max(1.0, steps * config.decay_fraction))
     return max(0.0, min(warmup, decay))

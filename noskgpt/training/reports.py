@@ -1,4 +1,4 @@
-"""The events of a training run for people at a terminal, and as JSON lines for a program."""
+"""Print the events of a training run: a progress bar and text, or JSON lines for a program."""
 
 import json
 import os
@@ -18,7 +18,7 @@ Report = Event | Saved | NotSaved
 
 
 def show(events: Iterable[Report], out: Path, console: Console) -> Iterator[Report]:
-    """Draw a progress bar, and pass the events on."""
+    """Show a progress bar and a line for each important event; yield the events unchanged."""
     columns = (
         TextColumn("step {task.completed}/{task.total}"),
         BarColumn(),
@@ -47,24 +47,27 @@ def _speed(event: Progress) -> str:
 def _describe(event: Report, out: Path) -> str | None:
     match event:
         case Started():
-            verb = f"Going on at step {event.step:,}" if event.step else "Learning"
+            verb = f"Resuming at step {event.step:,}" if event.step else "Training"
             return (
                 f"{verb}: {event.parameters:,} parameters, {event.characters:,} characters, "
                 f"{event.precision} on {event.device} "
                 f"({event.threads} threads in each of {event.processes} processes, "
-                f"{event.peak_flops / 1e9:,.0f} GFLOP/s at best)"
+                f"peak {event.peak_flops / 1e9:,.0f} GFLOP/s)"
             )
         case Progress(held_out_loss=float()):
             sample = "\n".join(f"    {line}" for line in (event.sample or "").strip().split("\n"))
             return (
                 f"step {event.step}: training loss {event.train_loss:.4f}, "
                 f"held-out loss {event.held_out_loss:.4f}, {event.seconds:.0f} s, "
-                f"{_speed(event)}, {event.peak_share:.0%} of the peak\n{sample}"
+                f"{_speed(event)}, {event.peak_fraction:.0%} of the peak\n{sample}"
             )
         case NotSaved():
-            return f"Could not save the run so far; it goes on. {event.problem}"
+            return f"The run could not be saved; it continues. {event.problem}"
         case Interrupted():
-            return f"Stopped at step {event.step}. `noskgpt train --resume --out {out}` goes on."
+            return (
+                f"Stopped at step {event.step}. "
+                f"Resume the run with `noskgpt train --resume --out {out}`."
+            )
         case Finished():
             return f"Wrote {out}"
         case _:
@@ -72,32 +75,32 @@ def _describe(event: Report, out: Path) -> str | None:
 
 
 def print_json(
-    events: Iterable[Report], out: Path, console: Console, unread: Callable[[], None]
+    events: Iterable[Report], out: Path, console: Console, on_closed_pipe: Callable[[], None]
 ) -> Iterator[Report]:
-    """Print each event as one line of JSON whose ``event`` is its kind, and pass it on.
+    """Print each event as one line of JSON, with its kind as ``event``; yield the events unchanged.
 
-    The end gives the path of the weights and their record in place of the weights themselves.
-    `unread` is called when nobody reads any more; then nothing more is printed.
+    The `Finished` event has the path of the weights file and the record of the run instead of the
+    weights. If the reader closes the pipe, `on_closed_pipe` is called and nothing more is printed.
     """
     for event in events:
         if isinstance(event, Finished):
             record = asdict(event.checkpoint.training)
-            del record["curve"]  # the parent has seen it pass
+            del record["curve"]  # its points were printed as progress events
             values = {"out": str(out)} | record
         else:
-            # Not asdict: it would copy what is about to be printed.
+            # asdict would copy the values.
             values = {field.name: getattr(event, field.name) for field in fields(event)}
         try:
             _print_line(console, _kind(event), values)
         except BrokenPipeError:
             # https://docs.python.org/3/library/signal.html#note-on-sigpipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), console.file.fileno())
-            unread()
+            on_closed_pipe()
         yield event
 
 
 def print_json_error(problem: str, console: Console) -> None:
-    """Print the last line of a run that failed."""
+    """Print the error event of a failed run as one line of JSON."""
     _print_line(console, "error", {"problem": problem})
 
 

@@ -1,6 +1,7 @@
-"""A run on disk: its weights when it ends, and on the way what continues it.
+"""Save a training run to disk while it trains, resume it, and write its weights at the end.
 
-While a run writes `FILE` there stands `FILE.run` beside it, as old as a minute at most.
+A run that will write `FILE` saves its state to `FILE.run` once a minute, and deletes that file when
+`FILE` is complete.
 """
 
 import time
@@ -22,7 +23,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What continues the run was written."""
+    """Signal that the state of a run is saved."""
 
     step: int
     path: Path
@@ -30,105 +31,115 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class NotSaved:
-    """It could not be written; the file of the time before is whole, and the run goes on."""
+    """Signal that saving failed. The run continues, and the last saved state is intact."""
 
     step: int
     problem: str
 
 
 def run_path(out: Path) -> Path:
-    """Return where a run that writes `out` keeps what continues it."""
+    """Return the path of the state file of the run that will write `out`."""
     return out.with_name(f"{out.name}.run")
 
 
-def begin(
+def start(
     out: Path, config: TrainingConfig, *, corpus_path: Path | None, command: str, group: Group
 ) -> Trainer:
     """Return the trainer of a new run that will write `out`.
 
+    Args:
+        out: The path of the weights file.
+        config: The configuration.
+        corpus_path: The text; None is the bundled corpus.
+        command: The command line, stored in the weights file.
+        group: The processes of the run.
+
     Raises:
-        CorpusError: There is no such text, or none to learn from.
-        TrainingError: An unfinished run is there, which this one would overwrite; or as `Trainer`.
+        CorpusError: The text cannot be loaded; see `load_corpus`.
+        TrainingError: The new run would overwrite an unfinished one; or as `Trainer`.
     """
     path = run_path(out)
     if path.exists():
         msg = (
             f"{path} is an unfinished run. "
-            "Go on with it by --resume, delete it, or name another --out."
+            "Resume it with --resume, delete it, or choose another --out."
         )
         raise TrainingError(msg)
     return Trainer(load_corpus(corpus_path), config, command=command, group=group)
 
 
 def resume(out: Path, *, corpus_path: Path | None, group: Group) -> tuple[Trainer, Path | None]:
-    """Return the trainer that goes on with the run that would write `out`, and where its text is.
+    """Return the trainer of the unfinished run that will write `out`, and the path of its text.
 
     Args:
-        out: The weights to be.
-        corpus_path: Where the text is now, if it has moved.
-        group: The processes.
+        out: The path of the weights file.
+        corpus_path: The text, if it has moved; None uses the path stored with the run.
+        group: The processes of the run.
 
     Raises:
-        CheckpointError: The file is damaged or of another program or version.
-        CorpusError: There is no such text, or none to learn from.
+        CheckpointError: The state file is damaged, foreign or of another format version.
+        CorpusError: The text cannot be loaded; see `load_corpus`.
         TrainingError: There is no unfinished run; or as `Trainer`.
     """
     path = run_path(out)
     if not path.exists():
-        msg = f"{path}: there is no unfinished run to go on with. Leave --resume out to begin one."
+        msg = f"{path}: there is no unfinished run to resume. Start one without --resume."
         raise TrainingError(msg)
     document = checkpoints.read_document(path)
     if (document.get("format"), document.get("format_version")) != (FORMAT, FORMAT_VERSION):
-        msg = f"{path}: not a run that this version of noskgpt continues. Delete it to begin anew."
+        msg = (
+            f"{path}: not a run that this version of noskgpt can resume. "
+            "Delete the file to start again."
+        )
         raise CheckpointError(msg)
-    kept = document["corpus"]
-    corpus_path = corpus_path or (Path(kept) if kept is not None else None)
+    stored = document["corpus"]
+    corpus_path = corpus_path or (Path(stored) if stored is not None else None)
     try:
         return Trainer(load_corpus(corpus_path), group=group, state=document), corpus_path
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        msg = f"{path}: a damaged run ({error}). Delete it to begin anew."
+        msg = f"{path}: damaged run ({error}). Delete the file to start again."
         raise CheckpointError(msg) from error
 
 
-def follow(
+def train_and_save(
     trainer: Trainer, out: Path, *, corpus_path: Path | None, save_seconds: float = SAVE_SECONDS
 ) -> Iterator[Event | Saved | NotSaved]:
-    """Run `trainer` and write `out` at the end; on the way pass its events on and save it.
+    """Run `trainer`, yield its events, save its state periodically, and write `out` at the end.
 
-    The file that continues the run goes once the weights stand. Of several processes the first
-    writes.
+    The state file is deleted after the weights are written. If the run has several processes, only
+    the first writes files.
 
     Args:
         trainer: The run.
-        out: The weights to be.
-        corpus_path: Where the text is, for `resume` to find it; None is the bundled one.
-        save_seconds: Between two saves.
+        out: The path of the weights file.
+        corpus_path: The text, stored for `resume`; None is the bundled corpus.
+        save_seconds: The interval between two saves.
 
     Raises:
-        CheckpointError: The weights, or what continues an interrupted run, cannot be written.
+        CheckpointError: The weights, or the state of an interrupted run, cannot be written.
         TrainingError: As `Trainer.run`.
     """
     path = run_path(out)
-    writes = trainer.group.rank == 0
+    is_writer = trainer.group.rank == 0
 
-    def write() -> Saved:
-        where = str(corpus_path.absolute()) if corpus_path is not None else None
-        document = {"format": FORMAT, "format_version": FORMAT_VERSION, "corpus": where}
+    def save() -> Saved:
+        corpus = str(corpus_path.absolute()) if corpus_path is not None else None
+        document = {"format": FORMAT, "format_version": FORMAT_VERSION, "corpus": corpus}
         checkpoints.write_atomically(document | trainer.state(), path)
         return Saved(trainer.step, path)
 
-    saved = time.perf_counter()
+    last_save = time.perf_counter()
     for event in trainer.run():
-        if isinstance(event, Finished) and writes:
+        if isinstance(event, Finished) and is_writer:
             checkpoints.save(event.checkpoint, out)
             path.unlink(missing_ok=True)
-        if isinstance(event, Interrupted) and writes:
-            yield write()
+        if isinstance(event, Interrupted) and is_writer:
+            yield save()
         yield event
-        due = time.perf_counter() - saved >= save_seconds
-        if writes and due and isinstance(event, Progress) and event.step < event.steps:
+        due = time.perf_counter() - last_save >= save_seconds
+        if is_writer and due and isinstance(event, Progress) and event.step < event.steps:
             try:
-                yield write()
+                yield save()
             except CheckpointError as error:
                 yield NotSaved(trainer.step, str(error))
-            saved = time.perf_counter()
+            last_save = time.perf_counter()

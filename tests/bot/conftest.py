@@ -1,4 +1,4 @@
-"""The real bot on a simulated Discord, with a real model that is small enough to be quick."""
+"""Fixtures: the real bot on a simulated Discord, with a small real model."""
 
 import random
 import re
@@ -15,7 +15,7 @@ import pytest
 import simcord
 from simcord.actors import MemberActor
 from simcord.builders import ChannelHandle, GuildHandle
-from simcord.results import InteractionResult
+from simcord.results import InteractionResult, ResponseMessage
 
 from bot import Bard, BardClient, Settings, create_bot
 from bot.concurrency import Threads, Wait, plain_wait
@@ -23,8 +23,8 @@ from bot.errors import Reason, RejectedError
 
 
 @pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of the person who runs the tests reaches them."""
+def _isolated_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide the settings and the data folder of the person who runs the tests."""
     for name in ("DISCORD_TOKEN", *(f"BARD_{name.upper()}" for name in Settings.model_fields)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
@@ -32,7 +32,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @contextmanager
-def kept_modules() -> Iterator[None]:
+def restored_modules() -> Iterator[None]:
     """Restore the bot's modules in `sys.modules` at the end."""
     before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "bot"}
     try:
@@ -42,29 +42,29 @@ def kept_modules() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _own_modules() -> Iterator[None]:
-    """Undo what unloading an extension does to `sys.modules`: the tests hold the same classes."""
-    with kept_modules():
+def _restored_modules() -> Iterator[None]:
+    """Restore the modules that unloading the extension removes; the tests have their classes."""
+    with restored_modules():
         yield
 
 
 @pytest.fixture(autouse=True)
-def _own_seeds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replies differ from request to request, but not from one run of the tests to the next."""
+def _fixed_seeds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the same seeds in every run of a test; they still differ between its requests."""
     drawn = random.Random(request.node.nodeid)  # noqa: S311 - nothing secret
     monkeypatch.setattr(secrets, "randbelow", drawn.randrange)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "settings(**values): settings that differ from the usual")
+    config.addinivalue_line("markers", "settings(**values): override settings of the test bot")
 
 
 @pytest.fixture
 def settings(
     request: pytest.FixtureRequest, tmp_path: Path, weights: Path, corpus: Path
 ) -> Settings:
-    """Settings with files of the test's own."""
-    usual = {
+    """Settings whose files are in the test's own folder."""
+    defaults = {
         "database": tmp_path / "bard.sqlite3",
         "runs_dir": tmp_path / "runs",
         "weights": weights,
@@ -73,12 +73,12 @@ def settings(
         "cooldown": 0,
     }
     marker = request.node.get_closest_marker("settings")
-    return Settings(**(usual | (marker.kwargs if marker else {})))
+    return Settings(**(defaults | (marker.kwargs if marker else {})))
 
 
 @pytest.fixture
 async def simcord_bot(settings: Settings) -> AsyncIterator[BardClient]:
-    """The bot that `simcord_env` runs."""
+    """The bot that the fixture `simcord_env` of SimCord runs."""
     bot = create_bot(settings)
     yield bot
     await bot.close()
@@ -86,7 +86,7 @@ async def simcord_bot(settings: Settings) -> AsyncIterator[BardClient]:
 
 @pytest.fixture
 async def threads() -> AsyncIterator[Threads]:
-    """A thread for the blocking calls of a service that a test opens by itself."""
+    """A thread for the blocking calls of services that a test opens without a bot."""
     threads = Threads(1, "test")
     yield threads
     await threads.close()
@@ -105,37 +105,37 @@ class Stage:
     """Manages the server."""
     ben: MemberActor
     contexts: list[str] = field(default_factory=list)
-    """What the model was given, request by request."""
+    """Context of each generation since `record_contexts`."""
 
     @property
     def bard(self) -> Bard:
         """The services of the running bot."""
         return self.bot.bard
 
-    def listen(self) -> None:
-        """Write down from now on what the model is given."""
+    def record_contexts(self) -> None:
+        """Append the context of each generation to `contexts`."""
         model = self.bard.inference.model
         generate = model.generate
 
-        def listening(prompt: str, *args: Any, **kwargs: Any) -> str:
+        def recording(prompt: str, *args: Any, **kwargs: Any) -> str:
             self.contexts.append(prompt)
             return generate(prompt, *args, **kwargs)
 
-        model.generate = listening  # type: ignore[method-assign]
+        model.generate = recording  # type: ignore[method-assign]
 
     async def restart(self, wait: Wait = plain_wait) -> None:
-        """End the bot and start it anew, as a new process would."""
+        """Replace the bot by a new one on the same files, as a restart of the process does."""
         old, new = self.bot, BardClient(self.bot.bard_settings, wait)
-        with kept_modules():
+        with restored_modules():
             await self.env.restart_bot(new)
             await old.close()
         self.bot = new
-        self.listen()
+        self.record_contexts()
 
 
 @pytest.fixture
 async def stage(simcord_bot: BardClient, simcord_env: simcord.Env) -> AsyncIterator[Stage]:
-    """The bot, running, and the people who use it."""
+    """A running bot with a server and its members."""
     guild = simcord_env.create_guild("The Globe")
     managers = guild.create_role("Managers", permissions=discord.Permissions(administrator=True))
     stage = Stage(
@@ -147,7 +147,7 @@ async def stage(simcord_bot: BardClient, simcord_env: simcord.Env) -> AsyncItera
         ann=guild.add_member(simcord_env.create_user("ann"), roles=[managers]),
         ben=guild.add_member(simcord_env.create_user("ben")),
     )
-    stage.listen()
+    stage.record_contexts()
     yield stage
     if stage.bot is not simcord_bot:
         await stage.bot.close()
@@ -155,29 +155,40 @@ async def stage(simcord_bot: BardClient, simcord_env: simcord.Env) -> AsyncItera
 
 @contextmanager
 def rejected(reason: Reason, **details: object) -> Iterator[None]:
-    """Expect a rejection for a reason, with these details."""
+    """Check that the block raises a rejection with a reason and at least these details."""
     with pytest.raises(RejectedError) as caught:
         yield
     assert caught.value.reason is reason
     assert details.items() <= caught.value.details.items()
 
 
-def text_of(result: InteractionResult) -> str:
-    """Return all that an answer says, embeds and footers included."""
+def message_of(result: InteractionResult) -> ResponseMessage:
+    """Return the message that an interaction was responded with; there must be one."""
     assert result.response is not None
-    parts: list[str | None] = [result.response.content]
-    for embed in result.response.embeds:
+    return result.response
+
+
+def labels_of(message: ResponseMessage) -> list[str]:
+    """Return the labels of a message's buttons."""
+    return [item["label"] for row in message.components for item in row["components"]]
+
+
+def text_of(result: InteractionResult) -> str:
+    """Return the text of a response: its content, then that of its embeds and their footers."""
+    message = message_of(result)
+    parts: list[str | None] = [message.content]
+    for embed in message.embeds:
         parts += [embed.author.name, embed.title, embed.description, embed.footer.text]
     return "\n".join(part for part in parts if part)
 
 
-def said(result: InteractionResult) -> str:
-    """Return the plain text of all answers to an interaction, follow-ups included."""
-    answers = [result.response, *result.followups]
-    return "\n".join(answer.content for answer in answers if answer is not None)
+def content_of(result: InteractionResult) -> str:
+    """Return the contents of an interaction's response and follow-ups, without embeds."""
+    messages = [result.response, *result.followups]
+    return "\n".join(message.content for message in messages if message is not None)
 
 
-def counted(result: InteractionResult) -> int:
-    """Return how many characters a reply says that it has."""
+def reply_length(result: InteractionResult) -> int:
+    """Return the number of characters that a reply's footer gives."""
     (count,) = re.findall(r"^(?:Take .* · )?([\d,]+) characters? · ", text_of(result), re.MULTILINE)
     return int(count.replace(",", ""))

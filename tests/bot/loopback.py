@@ -1,6 +1,6 @@
-"""A loopback server that speaks just enough of Discord's wire protocol for the real client.
+"""A loopback server with the part of Discord's HTTP API and gateway that the tests need.
 
-SimCord replaces the client's HTTP and gateway; here both are real.
+SimCord replaces the client's HTTP and gateway; here the client's own are tested.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ CHANNEL_ID = "3000"
 
 
 class LoopbackDiscord:
-    """The server.
+    """Serve one client and record its responses to interactions.
 
     Attributes:
-        token: The only bot token that it takes.
-        port: Where it listens, once started.
+        token: The only bot token that it accepts.
+        port: Its port while it runs.
         ready: Set when a client has identified itself.
-        callbacks: The answers to interactions, in order.
-        edits: The bodies by which first answers were edited, by interaction token.
+        callbacks: Bodies of initial responses, in order.
+        edits: Body of the last edit of each original response, by interaction token.
     """
 
-    def __init__(self, token: str = "right") -> None:  # noqa: S107 - of a server that is not real
+    def __init__(self, token: str = "right") -> None:  # noqa: S107 - of a test server
         self.token = token
         self.port = 0
         self.ready = asyncio.Event()
@@ -41,13 +41,13 @@ class LoopbackDiscord:
         self._commands: list[dict[str, Any]] = []
         self._socket: web.WebSocketResponse | None = None
         self._sequence = itertools.count(1)
-        # An id tells its time, by which the client knows how old an interaction is:
+        # An id contains its time, from which the client computes the age of an interaction:
         # https://discord.com/developers/docs/reference#snowflakes
         self._ids = itertools.count(int((time.time() - 1_420_070_400) * 1000) << 22)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["LoopbackDiscord"]:
-        """Serve while the context lasts."""
+        """Serve on a free port while the context lasts."""
         application = web.Application(middlewares=[self._authorize])
         api = "/api/v10"
         application.add_routes(
@@ -74,17 +74,17 @@ class LoopbackDiscord:
             await runner.cleanup()
 
     async def slash(self, name: str, **options: str | float) -> str:
-        """Send a command as Ann in a direct message; returns the interaction's token."""
+        """Send a command as Ann in a direct message; return the interaction's token."""
         number = next(self._ids)
         kinds = {str: 3, int: 4, bool: 5, float: 10}
-        given: list[dict[str, Any]] = [
+        values: list[dict[str, Any]] = [
             {"name": key, "type": kinds[type(value)], "value": value}
             for key, value in options.items()
         ]
         name, *inner = name.split()
         for part in reversed(inner):
-            given = [{"name": part, "type": 1, "options": given}]
-        data = {"id": "4000", "name": name, "type": 1, "options": given}
+            values = [{"name": part, "type": 1, "options": values}]
+        data = {"id": "4000", "name": name, "type": 1, "options": values}
         await self._dispatch(
             "INTERACTION_CREATE",
             {
@@ -107,19 +107,16 @@ class LoopbackDiscord:
         )
         return f"token-{number}"
 
-    async def edited(self, token: str, saying: str = "") -> dict[str, Any]:
-        """Wait for the first answer of an interaction to be edited to say something.
-
-        Returns the body of the edit.
-        """
+    async def edited(self, token: str, text: str = "") -> dict[str, Any]:
+        """Wait until an interaction's original response contains a text; return the edit's body."""
         async with self._changed:
             await self._changed.wait_for(
-                lambda: token in self.edits and saying in (self.edits[token].get("content") or "")
+                lambda: token in self.edits and text in (self.edits[token].get("content") or "")
             )
         return self.edits[token]
 
-    async def answered(self, count: int) -> None:
-        """Wait until so many interactions in all have had their first answer."""
+    async def acknowledged(self, count: int) -> None:
+        """Wait until `count` interactions have had their initial response."""
         async with self._changed:
             await self._changed.wait_for(lambda: len(self.callbacks) >= count)
 
@@ -156,7 +153,7 @@ class LoopbackDiscord:
 
     async def _put_commands(self, request: web.Request) -> web.Response:
         self._commands = [
-            # Discord gives entries of menus, which come without one, an empty description.
+            # Discord returns an empty description for context menus, which have none.
             {
                 "description": "",
                 **command,
@@ -226,7 +223,7 @@ class LoopbackDiscord:
 
 
 def _json(data: object, status: int = 200) -> web.Response:
-    # The client compares the header as a whole: no charset may follow.
+    # The client compares the whole header, so it must not have a charset.
     response = web.json_response(data, status=status)
     response.headers["Content-Type"] = "application/json"
     return response

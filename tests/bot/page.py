@@ -1,4 +1,4 @@
-"""The rehearsal stage from outside: its process, and a person at its page in a real browser."""
+"""Run the rehearsal stage as a process, and use its page in a real browser."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ from playwright.async_api import Locator, Page, Response, async_playwright, expe
 from tests.bot.process import bot_process
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-NO_CHROMIUM = "no chromium on this machine: install it (Debian: apt-get install chromium)"
+NO_CHROMIUM = "Chromium is not installed (Debian: apt-get install chromium)"
 
 _ARGUMENTS = [
     "--disable-background-networking",
@@ -21,7 +21,7 @@ _ARGUMENTS = [
     "--disable-quic",
     "--disable-sync",
     "--no-first-run",
-    "--no-sandbox",  # root, as in CI, may not have one
+    "--no-sandbox",  # Chromium has none for root, which CI uses
 ]
 
 
@@ -29,18 +29,18 @@ _ARGUMENTS = [
 async def rehearsal(*arguments: str, weights: Path, **environment: str) -> AsyncIterator[str]:
     """Run the rehearsal stage as a process and yield the address of its page.
 
-    Kills it at the end: what it leaves behind is what kill -9 leaves.
+    The process is killed at the end, as by `kill -9`.
     """
     command = ("-m", "bot", "rehearse", "--port", "0", *arguments)
     async with bot_process(*command, weights=weights, **environment) as process:
         assert process.stdout is not None
-        said = ""
+        output = ""
         async with asyncio.timeout(120):
-            while not said.endswith("Ctrl-C ends this.\n"):
+            while not output.endswith("Ctrl-C ends this.\n"):
                 line = await process.stdout.readline()
-                assert line, f"the stage ended at once, having said {said!r}"
-                said += line.decode()
-        address = re.search(r"^Open (\S+)$", said, re.MULTILINE)
+                assert line, f"the stage ended during startup, after the output {output!r}"
+                output += line.decode()
+        address = re.search(r"^Open (\S+)$", output, re.MULTILINE)
         assert address is not None
         yield address[1]
 
@@ -49,7 +49,7 @@ async def rehearsal(*arguments: str, weights: Path, **environment: str) -> Async
 async def browser_page(
     address: str, *, width: int = 1200, height: int = 800
 ) -> AsyncIterator[Page]:
-    """Open an address in Chromium, in a window of so many CSS pixels."""
+    """Open an address in Chromium; width and height are in CSS pixels."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         page = await browser.new_page(viewport={"width": width, "height": height})
@@ -60,13 +60,13 @@ async def browser_page(
             await browser.close()
 
 
-async def become(page: Page, member: str) -> None:
-    """Go on as another member, once the page shows what they see."""
+async def view_as(page: Page, member: str) -> None:
+    """Act as another member; return when the page shows the channel to them."""
     picker = page.locator("#viewer-picker")
-    number = await picker.locator("option", has_text=member).get_attribute("value")
-    assert number
-    await picker.select_option(number)
-    seen_by = re.compile(number)
+    member_id = await picker.locator("option", has_text=member).get_attribute("value")
+    assert member_id
+    await picker.select_option(member_id)
+    seen_by = re.compile(member_id)
     await expect(messages(page).last).to_have_attribute("data-media-reuse-scope", seen_by)
 
 
@@ -76,24 +76,24 @@ def messages(page: Page) -> Locator:
 
 
 async def press(message: Locator, label: str) -> None:
-    """Press a button under a message, and again if the page was not up to date when pressed."""
+    """Press a button of a message; retry if the page was outdated."""
 
-    def is_answer(response: Response) -> bool:
-        # Suggestions and the size of the window are asked for at the same address.
+    def is_result(response: Response) -> bool:
+        # The page requests suggestions and reports its size at the same address.
         return response.url.endswith("/api/action") and '"click"' in (
             response.request.post_data or ""
         )
 
-    refused = True
+    outdated = True
     async with asyncio.timeout(30):
-        while refused:
-            async with message.page.expect_response(is_answer) as answered:
+        while outdated:
+            async with message.page.expect_response(is_result) as result:
                 await message.get_by_role("button", name=label, exact=True).click()
-            refused = "stale-revision" in await (await answered.value).text()
+            outdated = "stale-revision" in await (await result.value).text()
 
 
 async def slash(page: Page, command: str, *first_option: str) -> None:
-    """Type a command, its first option if it has one, and send it."""
+    """Type a command with the value of its first option, if any, and send it."""
     await page.locator("#channel-composer-input").click()
     await page.keyboard.type(f"/{command}")
     await page.locator(".command-popup").get_by_text(f"/{command}", exact=True).first.wait_for()
@@ -103,8 +103,8 @@ async def slash(page: Page, command: str, *first_option: str) -> None:
         await page.keyboard.type(value)
     composing = page.locator(".command-row[data-command-mode=true]")
     async with asyncio.timeout(30):
-        # A command without required options was sent by the choice. Another stays where it is
-        # if the page was brought up to date under the button; a person presses it again.
+        # Choosing a command without required options sends it. Another is not sent if the page
+        # was updated during the click; then the click is repeated, as a person would.
         while await composing.count():
             await page.locator("#send-message").click()
             await page.wait_for_timeout(1000)

@@ -1,4 +1,4 @@
-"""The bot as a process of its own."""
+"""Run the bot as a process of its own."""
 
 import asyncio
 import os
@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[2]
 async def bot_process(
     *arguments: str, weights: Path, **environment: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start Python with `arguments` in the working directory; kill it if it is still there after.
+    """Start Python with `arguments` in the working directory; kill it at the end if it still runs.
 
-    A test's working directory is empty and its own: see conftest.
+    The working directory is the test's own empty folder: see `conftest.py`.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,

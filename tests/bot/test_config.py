@@ -1,12 +1,13 @@
-"""Settings from the environment and `.env`, and what is said of a bad one."""
+"""Settings from the environment and `.env`, and the errors for invalid values."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from bot import Settings, StartupError, load_standalone_settings
 
-# The working directory is an empty one: see conftest.
+# The working directory is an empty folder: see `conftest.py`.
 
 
 def test_defaults() -> None:
@@ -26,7 +27,7 @@ def test_defaults() -> None:
     assert settings.log_level == "INFO"
 
 
-def test_environment_wins_over_the_file_and_unknown_names_are_ignored(
+def test_environment_overrides_the_file_and_unknown_names_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path(".env").write_text(
@@ -64,7 +65,7 @@ def test_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BARD_LOG_LEVEL", "loud", "DEBUG, INFO"),
     ],
 )
-def test_bad_value_names_variable_value_and_what_is_allowed(
+def test_error_names_the_variable_its_value_and_the_allowed_values(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -76,20 +77,20 @@ def test_bad_value_names_variable_value_and_what_is_allowed(
     assert caught.value.exit_code == 2
 
 
-def test_every_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_every_invalid_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BARD_MAX_CHARS", "0")
     monkeypatch.setenv("BARD_WORKERS", "0")
     with pytest.raises(StartupError, match=r"BARD_MAX_CHARS.*BARD_WORKERS"):
         load_standalone_settings()
 
 
-def test_file_that_is_not_text() -> None:
+def test_binary_env_file_is_an_error() -> None:
     Path(".env").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StartupError, match=r"\.env"):
         load_standalone_settings()
 
 
-def test_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repr_hides_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISCORD_TOKEN", "very.secret")
     assert "very.secret" not in repr(load_standalone_settings())
 
@@ -101,5 +102,12 @@ def test_example_file_documents_every_setting() -> None:
         for line in example.read_text(encoding="utf-8").splitlines()
         if "=" in line
     }
-    wanted = {f"BARD_{name.upper()}" for name in Settings.model_fields if name != "token"}
-    assert names == wanted | {"DISCORD_TOKEN"}
+    expected = {f"BARD_{name.upper()}" for name in Settings.model_fields if name != "token"}
+    assert names == expected | {"DISCORD_TOKEN"}
+
+
+def test_readme_lists_every_setting() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `([A-Z_]+)` \|", readme, re.MULTILINE))
+    expected = {f"BARD_{name.upper()}" for name in Settings.model_fields if name != "token"}
+    assert listed == expected | {"DISCORD_TOKEN"}

@@ -1,4 +1,4 @@
-"""`python -m bot` as a process: how it starts, fails and ends."""
+"""`python -m bot` as a process: startup, exit codes and shutdown."""
 
 import asyncio
 import signal
@@ -10,7 +10,7 @@ import pytest
 from tests.bot.loopback import LoopbackDiscord
 from tests.bot.process import bot_process
 
-AT_LOOPBACK = """
+RUN_AT_LOOPBACK = """
 import discord, yarl
 from bot.__main__ import (main)
 discord.http.Route.BASE = "http://127.0.0.1:{port}/api/v10"
@@ -19,8 +19,8 @@ main()
 """
 
 
-async def fails(*arguments: str, weights: Path, **environment: str) -> tuple[int, str]:
-    """Run to the end; returns the exit code and the last line of stderr."""
+async def startup_error(*arguments: str, weights: Path, **environment: str) -> tuple[int, str]:
+    """Run until the process ends; return its exit code and the error line, the last of stderr."""
     async with bot_process(*arguments, weights=weights, **environment) as process:
         out, err = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode is not None
@@ -38,22 +38,22 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def test_no_token(weights: Path) -> None:
-    code, line = await fails("-m", "bot", weights=weights)
+async def test_missing_token(weights: Path) -> None:
+    code, line = await startup_error("-m", "bot", weights=weights)
     assert code == 2
     assert "DISCORD_TOKEN" in line
     assert "python -m bot rehearse" in line
 
 
-async def test_make_run_without_a_token_rehearses(weights: Path) -> None:
+async def test_or_rehearse_without_a_token_serves_the_page(weights: Path) -> None:
     async with bot_process("-m", "bot", "--or-rehearse", weights=weights) as process:
         assert process.stdout is not None
-        said = await asyncio.wait_for(process.stdout.readline(), 60)
-        if not said:  # the port is taken on this machine, by a stage already open perhaps
+        first_line = await asyncio.wait_for(process.stdout.readline(), 60)
+        if not first_line:  # the default port may be in use on this machine
             assert process.stderr is not None
             assert b"Cannot serve the page" in await process.stderr.read()
             return
-        assert said.startswith(b"This is a rehearsal")
+        assert first_line.startswith(b"This is a rehearsal")
         assert b"http://127.0.0.1:8765/" in await process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         _, err = await asyncio.wait_for(process.communicate(), 60)
@@ -61,23 +61,23 @@ async def test_make_run_without_a_token_rehearses(weights: Path) -> None:
     assert b"Traceback" not in err
 
 
-async def test_bad_setting(weights: Path) -> None:
-    code, line = await fails("-m", "bot", weights=weights, BARD_MAX_CHARS="5000")
+async def test_invalid_setting(weights: Path) -> None:
+    code, line = await startup_error("-m", "bot", weights=weights, BARD_MAX_CHARS="5000")
     assert code == 2
     assert "BARD_MAX_CHARS is '5000'; allowed: a whole number from 1 to 4000" in line
 
 
 async def test_missing_weights(tmp_path: Path) -> None:
     missing = tmp_path / "none.pth"
-    code, line = await fails("-m", "bot", weights=missing, DISCORD_TOKEN="x")
+    code, line = await startup_error("-m", "bot", weights=missing, DISCORD_TOKEN="x")
     assert code == 1
     assert str(missing) in line
 
 
-async def test_foreign_database(tmp_path: Path, weights: Path) -> None:
+async def test_file_that_is_no_database(tmp_path: Path, weights: Path) -> None:
     database = tmp_path / "poem.txt"
     database.write_text("Shall I compare thee to a summer's day?\n" * 50)
-    code, line = await fails(
+    code, line = await startup_error(
         "-m", "bot", weights=weights, DISCORD_TOKEN="x", BARD_DATABASE=str(database)
     )
     assert code == 1
@@ -86,61 +86,64 @@ async def test_foreign_database(tmp_path: Path, weights: Path) -> None:
 
 async def test_wrong_token(weights: Path) -> None:
     async with LoopbackDiscord().running() as server:
-        code, line = await fails(
-            "-c", AT_LOOPBACK.format(port=server.port), weights=weights, DISCORD_TOKEN="wrong"
+        code, line = await startup_error(
+            "-c", RUN_AT_LOOPBACK.format(port=server.port), weights=weights, DISCORD_TOKEN="wrong"
         )
     assert code == 1
     assert "DISCORD_TOKEN" in line
     assert "wrong" not in line
 
 
-async def test_no_network(weights: Path) -> None:
-    code, line = await fails(
-        "-c", AT_LOOPBACK.format(port=closed_port()), weights=weights, DISCORD_TOKEN="x"
+async def test_unreachable_discord(weights: Path) -> None:
+    code, line = await startup_error(
+        "-c", RUN_AT_LOOPBACK.format(port=closed_port()), weights=weights, DISCORD_TOKEN="x"
     )
     assert code == 1
     assert "Cannot reach Discord" in line
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_told_to_stop(weights: Path, number: signal.Signals) -> None:
+async def test_signal_shuts_down_after_the_reply_in_progress(
+    weights: Path, number: signal.Signals
+) -> None:
     async with LoopbackDiscord().running() as server:
         async with bot_process(
-            "-c", AT_LOOPBACK.format(port=server.port), weights=weights, DISCORD_TOKEN="right"
+            "-c", RUN_AT_LOOPBACK.format(port=server.port), weights=weights, DISCORD_TOKEN="right"
         ) as process:
             await asyncio.wait_for(server.ready.wait(), 60)
             token = await server.slash("bard", prompt="ROMEO:", max_chars=400)
-            await asyncio.wait_for(server.answered(1), 30)
+            await asyncio.wait_for(server.acknowledged(1), 30)
             process.send_signal(number)
             _, err = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 0
         assert "Traceback" not in err.decode()
         assert "right" not in err.decode()
-        # Whoever had asked still got the answer.
         assert token in server.edits
 
 
-async def test_rehearsal_of_an_unknown_channel(weights: Path) -> None:
-    code, line = await fails("-m", "bot", "rehearse", "--channel", "attic", weights=weights)
+async def test_rehearsal_in_an_unknown_channel(weights: Path) -> None:
+    code, line = await startup_error("-m", "bot", "rehearse", "--channel", "attic", weights=weights)
     assert code == 2
     assert "stage and tavern" in line
 
 
-async def test_rehearsal_on_a_taken_port(weights: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        code, line = await fails("-m", "bot", "rehearse", "--port", str(port), weights=weights)
+async def test_rehearsal_on_a_port_in_use(weights: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        code, line = await startup_error(
+            "-m", "bot", "rehearse", "--port", str(port), weights=weights
+        )
     assert code == 1
     assert "--port" in line
 
 
-async def test_rehearsal_without_its_extra(weights: Path) -> None:
-    hidden = (
+async def test_rehearsal_without_simcord(weights: Path) -> None:
+    without_simcord = (
         "import sys; sys.modules['simcord'] = None; sys.argv[1:] = ['rehearse'];"
         "from bot.__main__ import main; main()"
     )
-    code, line = await fails("-c", hidden, weights=weights)
+    code, line = await startup_error("-c", without_simcord, weights=weights)
     assert code == 1
     assert "make run" in line

@@ -1,4 +1,4 @@
-"""The rehearsal stage as a person meets it: a page in a real browser, and what a kill leaves."""
+"""The rehearsal stage in a real browser, also after the process was killed."""
 
 import os
 import re
@@ -12,19 +12,19 @@ import pytest
 from playwright.async_api import Page, expect
 
 import noskgpt
-from bot.core import transcript as script
+from bot.core import transcript
 from tests.bot import page as stage
 
-# CI is never without a browser: there the test fails rather than being skipped.
+# In CI a missing browser fails the tests instead of skipping them.
 pytestmark = pytest.mark.skipif(
     stage.CHROMIUM is None and "CI" not in os.environ, reason=stage.NO_CHROMIUM
 )
 
-WHOLE = re.compile(r"\d characters · ")
+FOOTER = re.compile(r"\d characters · ")
 
 
 @asynccontextmanager
-async def page_of(channel: str, weights: Path) -> AsyncIterator[Page]:
+async def open_page(channel: str, weights: Path) -> AsyncIterator[Page]:
     async with (
         stage.rehearsal("--channel", channel, weights=weights) as address,
         stage.browser_page(address) as page,
@@ -39,66 +39,66 @@ def turns() -> list[dict[str, Any]]:
         return list(map(dict, connection.execute("SELECT * FROM turns ORDER BY id")))
 
 
-async def test_a_scene_in_the_browser_goes_on_after_a_kill(weights: Path) -> None:
-    async with page_of("stage", weights) as page:
+async def test_scene_continues_after_a_kill(weights: Path) -> None:
+    async with open_page("stage", weights) as page:
         await stage.slash(page, "bard", "ROMEO:")
         reply = stage.messages(page).last
-        await expect(reply).to_contain_text(WHOLE, timeout=30_000)
+        await expect(reply).to_contain_text(FOOTER, timeout=30_000)
         await expect(reply).to_contain_text("prospero asks the bard")
         await expect(reply.locator(".embed-title")).to_have_text("ROMEO:")
 
-        await stage.become(page, "miranda")
+        await stage.view_as(page, "miranda")
         await stage.slash(page, "bard", "JULIET: 😀")
         reply = stage.messages(page).last
         await expect(reply).to_contain_text("miranda asks the bard", timeout=30_000)
         await expect(reply).to_contain_text("left out: 😀")
 
-    async with page_of("stage", weights) as page:
+    async with open_page("stage", weights) as page:
         await expect(stage.messages(page)).to_have_count(2)
         await expect(stage.messages(page).first).to_contain_text("ROMEO:")
         await stage.slash(page, "bard", "NURSE:")
         await expect(stage.messages(page)).to_have_count(3, timeout=30_000)
         await expect(stage.messages(page).last).to_contain_text("NURSE:", timeout=30_000)
-        await expect(stage.messages(page).last).to_contain_text(WHOLE)
+        await expect(stage.messages(page).last).to_contain_text(FOOTER)
 
     first, second, third = turns()
     assert [turn["scene"] for turn in (first, second, third)] == [1, 1, 1]
     assert third["state"] == "shown"
-    # The third reply is what the model writes behind the first two, and not without them.
-    told = script.compose([("ROMEO:\n", first["reply"]), ("JULIET: ", second["reply"])])
-    bard = noskgpt.load(weights)
-    told = script.join(told, "NURSE:\n")[-2000:]
+    # The third reply is the completion of the first two turns, not of the third prompt alone.
+    context = transcript.compose([("ROMEO:\n", first["reply"]), ("JULIET: ", second["reply"])])
+    model = noskgpt.load(weights)
+    context = transcript.join(context, "NURSE:\n")[-2000:]
     seed = third["seed"]
-    written = bard.generate(told, 1000, 0.8, seed, real_words=True)
-    assert third["reply"] == script.finish(written)
-    alone = bard.generate("NURSE:\n", 1000, 0.8, seed, real_words=True)
-    assert third["reply"] != script.finish(alone)
+    completion = model.generate(context, 1000, 0.8, seed, real_words=True)
+    assert third["reply"] == transcript.finish(completion)
+    alone = model.generate("NURSE:\n", 1000, 0.8, seed, real_words=True)
+    assert third["reply"] != transcript.finish(alone)
 
 
-async def test_channels_have_scenes_of_their_own(weights: Path) -> None:
+async def test_channels_have_separate_scenes(weights: Path) -> None:
     for channel, prompt in (("tavern", "FALSTAFF:"), ("stage", "HAMLET:")):
-        async with page_of(channel, weights) as page:
+        async with open_page(channel, weights) as page:
             await expect(stage.messages(page)).to_have_count(0)
             await stage.slash(page, "bard", prompt)
-            await expect(stage.messages(page).last).to_contain_text(WHOLE, timeout=30_000)
-    async with page_of("tavern", weights) as page:
+            await expect(stage.messages(page).last).to_contain_text(FOOTER, timeout=30_000)
+    async with open_page("tavern", weights) as page:
         await expect(stage.messages(page)).to_have_count(1)
         await expect(stage.messages(page).last).to_contain_text("FALSTAFF:")
         await stage.slash(page, "scene continue")
         await expect(stage.messages(page).last).to_contain_text("and then?", timeout=30_000)
-    tavern, hall, again = turns()
-    assert tavern["channel_id"] == again["channel_id"] != hall["channel_id"]
+    tavern, main_stage, again = turns()
+    assert tavern["channel_id"] == again["channel_id"] != main_stage["channel_id"]
 
 
-async def test_buttons_work_also_under_what_is_recalled(weights: Path) -> None:
-    async with page_of("stage", weights) as page:
+async def test_buttons_of_messages_from_before_a_kill(weights: Path) -> None:
+    async with open_page("stage", weights) as page:
         await stage.slash(page, "bard", "ROMEO:")
-        await expect(stage.messages(page).last).to_contain_text(WHOLE, timeout=30_000)
+        await expect(stage.messages(page).last).to_contain_text(FOOTER, timeout=30_000)
         await stage.press(stage.messages(page).last, "Reroll")
         await expect(stage.messages(page).last).to_contain_text("Take 2 of 2", timeout=30_000)
         await expect(stage.messages(page)).to_have_count(1)
 
-    async with page_of("stage", weights) as page:
+    async with open_page("stage", weights) as page:
         recalled = stage.messages(page).first
         await expect(recalled).to_contain_text("prospero asks the bard")
         await expect(recalled).to_contain_text("Take 2 of 2")
@@ -113,24 +113,24 @@ async def test_buttons_work_also_under_what_is_recalled(weights: Path) -> None:
     with closing(sqlite3.connect("var/bard.sqlite3")) as connection:
         takes = dict(connection.execute("SELECT number, reply FROM takes"))
     assert first["reply"] == takes[1]
-    # It went on from the take that was shown.
-    told = script.compose([("ROMEO:\n", takes[2])])[-2000:]
-    written = noskgpt.load(weights).generate(told, 1000, 0.8, second["seed"], real_words=True)
-    assert second["reply"] == script.finish(written)
+    # The second reply continues the take that was shown then.
+    context = transcript.compose([("ROMEO:\n", takes[2])])[-2000:]
+    completion = noskgpt.load(weights).generate(context, 1000, 0.8, second["seed"], real_words=True)
+    assert second["reply"] == transcript.finish(completion)
 
 
-async def test_a_run_is_watched_and_promoted_and_speaks(weights: Path, corpus: Path) -> None:
+async def test_run_is_shown_and_its_promoted_weights_reply(weights: Path, corpus: Path) -> None:
     async with (
         stage.rehearsal(weights=weights, BARD_CORPUS=str(corpus)) as address,
         stage.browser_page(address) as page,
     ):
         await stage.slash(page, "train start", "0.1")
-        shown = stage.messages(page).last
-        await expect(shown).to_contain_text(": training.", timeout=30_000)
-        await expect(shown).to_contain_text("Run 1: finished", timeout=240_000)
-        await expect(shown.get_by_role("img", name=re.compile("chart"))).to_be_visible()
-        await stage.press(shown, "Promote")
-        await expect(shown).to_contain_text("Promoted", timeout=30_000)
+        status = stage.messages(page).last
+        await expect(status).to_contain_text(": training.", timeout=30_000)
+        await expect(status).to_contain_text("Run 1: finished", timeout=240_000)
+        await expect(status.get_by_role("img", name=re.compile("chart"))).to_be_visible()
+        await stage.press(status, "Promote")
+        await expect(status).to_contain_text("Promoted", timeout=30_000)
         await stage.slash(page, "bard", "ROMEO:")
         with closing(sqlite3.connect("var/bard.sqlite3")) as connection:
             ((name,),) = connection.execute("SELECT weights FROM runs")

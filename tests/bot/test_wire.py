@@ -1,4 +1,4 @@
-"""The real client over real HTTP and a real gateway, against a loopback server."""
+"""The real client's HTTP and gateway against a loopback server."""
 
 import asyncio
 import threading
@@ -12,12 +12,12 @@ from bot import Settings, create_bot
 from tests.bot.loopback import LoopbackDiscord
 
 
-async def test_two_requests_at_once_in_one_channel(
+async def test_two_concurrent_requests_in_one_channel(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bot = create_bot(settings)
     contexts: list[str] = []
-    entered, go = threading.Event(), threading.Event()
+    started, gate = threading.Event(), threading.Event()
     async with LoopbackDiscord().running() as server:
         base = f"127.0.0.1:{server.port}"
         monkeypatch.setattr(discord.http.Route, "BASE", f"http://{base}/api/v10")
@@ -30,19 +30,19 @@ async def test_two_requests_at_once_in_one_channel(
             await bot.wait_until_ready()
             generate = bot.bard.inference.model.generate
 
-            def slowly(prompt: str, *args: Any, **options: Any) -> str:
+            def gated(prompt: str, *args: Any, **options: Any) -> str:
                 contexts.append(prompt)
-                entered.set()
-                assert go.wait(30)
+                started.set()
+                assert gate.wait(30)
                 return generate(prompt, *args, **options)
 
-            bot.bard.inference.model.generate = slowly  # type: ignore[method-assign]
+            bot.bard.inference.model.generate = gated  # type: ignore[method-assign]
             first = await server.slash("bard", prompt="ROMEO:", max_chars=10)
-            assert await asyncio.to_thread(entered.wait, 30)
+            assert await asyncio.to_thread(started.wait, 30)
             second = await server.slash("bard", prompt="JULIET:", max_chars=10)
-            await server.answered(2)  # both are acknowledged while the first is at work
+            await server.acknowledged(2)  # while the first is generating
             assert not server.edits
-            go.set()
+            gate.set()
             bodies = [await server.edited(token) for token in (first, second)]
         await bot.close()
         await running

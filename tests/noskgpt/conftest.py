@@ -1,4 +1,4 @@
-"""A small text and small weights, real ones, for tests that need no quality."""
+"""Provide a small corpus and untrained weights for tests that do not depend on text quality."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from noskgpt.tokenizer import VOCABULARY
 
 @pytest.fixture
 def set_threads() -> Iterator[Callable[[int], None]]:
-    """Return what sets the number of PyTorch's threads until the end of a test."""
+    """Return a function that sets PyTorch's number of threads until the end of a test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -22,7 +22,7 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a text of 40,000 characters whose next character can be learnt in a few steps."""
+    """Return the path of a text of 40,000 characters that a model learns in a few steps."""
     draw = random.Random(1)  # noqa: S311  (a fixture, not a secret)
     words = ["thou", "art", "a", "king", "and", "I", "am", "thy", "fool"]
     lines = [" ".join(draw.choices(words, k=7)) + ".\n" for _ in range(1300)]
@@ -33,7 +33,7 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def random_checkpoint() -> checkpoints.Checkpoint:
-    """Return a checkpoint of the reference's shape with fresh weights."""
+    """Return an untrained checkpoint of the reference's shape."""
     model = GPT(ModelConfig())
     model.initialize(torch.Generator().manual_seed(5))
     return checkpoints.Checkpoint(
@@ -45,7 +45,7 @@ def random_checkpoint() -> checkpoints.Checkpoint:
 def weights_file(
     random_checkpoint: checkpoints.Checkpoint, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Return the path of those weights on disk."""
+    """Return the path of a weights file with that checkpoint."""
     path = tmp_path_factory.mktemp("weights") / "random.pth"
     checkpoints.save(random_checkpoint, path)
     return path

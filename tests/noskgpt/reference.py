@@ -1,11 +1,11 @@
-"""The reference architecture once more, naive and per head, as its `state_dict` names it."""
+"""Implement the reference network naively, one module per head, with its `state_dict` names."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Head(nn.Module):
-    """One head; scores are scaled by the embedding size."""
+    """Compute one attention head; scores are scaled by the embedding size."""
 
     tril: Tensor
 
@@ -63,7 +63,7 @@ class Block(nn.Module):
 
 
 class Reference(nn.Module):
-    """(B, T) ids to (B, T, 65) logits."""
+    """Map (B, T) ids to (B, T, 65) logits."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -74,8 +74,8 @@ class Reference(nn.Module):
         self.output_head = nn.Linear(128, 65)
 
     def forward(self, ids: Tensor) -> Tensor:
-        places = torch.arange(ids.shape[1], device=ids.device)
-        x = self.token_embedding_table(ids) + self.position_embedding_table(places)
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        x = self.token_embedding_table(ids) + self.position_embedding_table(positions)
         for block in self.transformer_blocks:
             x = block(x)
         out: Tensor = self.output_head(self.feedforward(x))

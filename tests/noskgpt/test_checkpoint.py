@@ -1,4 +1,4 @@
-"""Weights files, whole and damaged."""
+"""Test weights files: saving, loading, and errors for damaged files."""
 
 import resource
 from collections.abc import Callable
@@ -11,34 +11,34 @@ import pytest
 import torch
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt import lexicon
+from noskgpt import lexicon, scene
 from noskgpt.errors import CheckpointError
 
 
-def test_comes_back_as_it_was_written(
-    random_checkpoint: checkpoints.Checkpoint, tmp_path: Path
-) -> None:
+def test_loads_what_was_saved(random_checkpoint: checkpoints.Checkpoint, tmp_path: Path) -> None:
     training = checkpoints.TrainingRecord(steps=7, held_out_loss=1.5, command="noskgpt train")
     words = lexicon.build(random_checkpoint.vocabulary, {"king", "kings"})
-    written = replace(random_checkpoint, training=training, lexicon=words)
-    checkpoints.save(written, tmp_path / "new" / "weights.pth")
-    read = checkpoints.load(tmp_path / "new" / "weights.pth")
-    assert (read.config, read.vocabulary, read.training) == (
-        written.config,
-        written.vocabulary,
+    casts = scene.Casts(({"ROMEO": 2, "JULIET": 1},), frozenset({"the"}), frozenset({"nurse"}))
+    saved = replace(random_checkpoint, training=training, lexicon=words, casts=casts)
+    checkpoints.save(saved, tmp_path / "new" / "weights.pth")
+    loaded = checkpoints.load(tmp_path / "new" / "weights.pth")
+    assert (loaded.config, loaded.vocabulary, loaded.training) == (
+        saved.config,
+        saved.vocabulary,
         training,
     )
-    assert read.fingerprint() == written.fingerprint()
-    assert read.lexicon is not None
-    for ours, theirs in zip(read.lexicon, words, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert loaded.fingerprint() == saved.fingerprint()
+    assert loaded.casts == casts
+    assert loaded.lexicon is not None
+    for actual, expected in zip(loaded.lexicon, words, strict=True):
+        np.testing.assert_array_equal(actual, expected)
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["weights.pth"]
 
 
-def damage(document: dict[str, Any], what: str) -> None:  # noqa: C901, PLR0912 - a case each
-    """Change one thing in the document of a weights file."""
+def damage(document: dict[str, Any], kind: str) -> None:  # noqa: C901, PLR0912 - a case each
+    """Apply one kind of damage to the document of a weights file."""
     name = "head.bias"
-    match what:
+    match kind:
         case "foreign":
             document["format"] = "other"
         case "version":
@@ -63,22 +63,24 @@ def damage(document: dict[str, Any], what: str) -> None:  # noqa: C901, PLR0912 
             document["weights"][name] = document["weights"][name].to_sparse()
         case "lexicon":
             document["lexicon"] = {"first": torch.zeros(3)}
+        case "casts":
+            document["casts"] = {"plays": [{"ROMEO": -1}], "common": [], "nouns": []}
         case "empty":
             document.clear()
 
 
 @pytest.mark.parametrize(
-    "what",
+    "kind",
     [
         *("foreign", "version", "missing", "shape", "dtype", "nan", "vocabulary", "config"),
-        *("huge", "words", "sparse", "lexicon", "empty"),
+        *("huge", "words", "sparse", "lexicon", "casts", "empty"),
     ],
 )
-def test_names_the_file_and_the_remedy_when_something_in_it_is_wrong(
-    weights_file: Path, tmp_path: Path, what: str
+def test_names_the_file_and_the_remedy_if_the_contents_are_wrong(
+    weights_file: Path, tmp_path: Path, kind: str
 ) -> None:
     document = torch.load(weights_file, weights_only=True)
-    damage(document, what)
+    damage(document, kind)
     path = tmp_path / "broken.pth"
     torch.save(document, path)
     with pytest.raises(CheckpointError, match=r"broken\.pth.*noskgpt"):
@@ -95,7 +97,7 @@ def test_names_the_file_and_the_remedy_when_something_in_it_is_wrong(
     ],
     ids=["truncated", "empty", "text", "overwritten"],
 )
-def test_names_the_file_and_the_remedy_when_its_bytes_are_damaged(
+def test_names_the_file_and_the_remedy_if_the_bytes_are_damaged(
     weights_file: Path, tmp_path: Path, change: Callable[[bytes], bytes]
 ) -> None:
     path = tmp_path / "broken.pth"
@@ -104,7 +106,7 @@ def test_names_the_file_and_the_remedy_when_its_bytes_are_damaged(
         checkpoints.load(path)
 
 
-def test_names_the_file_and_the_remedy_when_there_is_none(tmp_path: Path) -> None:
+def test_names_the_file_and_the_remedy_if_it_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.pth.*noskgpt train"):
         checkpoints.load(tmp_path / "none.pth")
     with pytest.raises(CheckpointError, match="cannot be read"):
@@ -122,13 +124,13 @@ def test_runs_no_code_from_the_file(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_failed_write_leaves_the_old_file(
+def test_a_failed_write_keeps_the_old_file(
     random_checkpoint: checkpoints.Checkpoint, tmp_path: Path
 ) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(b"old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # the disk is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # simulates a full disk
     try:
         with pytest.raises(CheckpointError, match=r"weights\.pth: cannot be written"):
             checkpoints.save(random_checkpoint, path)
@@ -138,7 +140,7 @@ def test_a_failed_write_leaves_the_old_file(
     assert [p.name for p in tmp_path.iterdir()] == ["weights.pth"]
 
 
-def test_points_to_the_import_for_weights_of_the_original(tmp_path: Path) -> None:
+def test_the_error_for_weights_of_the_original_names_the_import_command(tmp_path: Path) -> None:
     torch.save({"token_embedding_table.weight": torch.zeros(65, 128)}, tmp_path / "old.pth")
     with pytest.raises(CheckpointError, match="import-reference"):
         checkpoints.load(tmp_path / "old.pth")

@@ -1,4 +1,4 @@
-"""The command line, in processes of its own."""
+"""Test the command line in subprocesses."""
 
 import json
 import subprocess
@@ -12,8 +12,8 @@ from tests.noskgpt.reference import Reference
 
 
 def noskgpt(*arguments: str | Path, cwd: Path, text: str = "") -> subprocess.CompletedProcess[str]:
-    """Run ``python -m noskgpt`` from a folder that is not the checkout."""
-    return subprocess.run(  # noqa: S603  (our own command)
+    """Run ``python -m noskgpt`` in a folder outside the checkout."""
+    return subprocess.run(  # noqa: S603  (the command under test)
         [sys.executable, "-m", "noskgpt", *map(str, arguments)],
         cwd=cwd,
         input=text,
@@ -37,17 +37,17 @@ def test_a_prompt_prints_its_continuation_and_nothing_else(
     assert first.stderr == ""
 
 
-def test_the_console_answers_until_exit(weights_file: Path, tmp_path: Path) -> None:
+def test_the_console_replies_until_exit_or_end_of_input(weights_file: Path, tmp_path: Path) -> None:
     arguments = ("--max-chars", "40", "--weights", weights_file)
-    left = noskgpt(*arguments, cwd=tmp_path, text="ROMEO:\n\nexit\nJULIET:\n")
-    assert left.returncode == 0, left.stderr
-    assert "ROMEO:" in left.stdout
-    assert "JULIET:" not in left.stdout
-    ended = noskgpt(*arguments, cwd=tmp_path, text="")
-    assert (ended.returncode, ended.stderr) == (0, "")
+    on_exit = noskgpt(*arguments, cwd=tmp_path, text="ROMEO:\n\nexit\nJULIET:\n")
+    assert on_exit.returncode == 0, on_exit.stderr
+    assert "ROMEO:" in on_exit.stdout
+    assert "JULIET:" not in on_exit.stdout
+    on_end = noskgpt(*arguments, cwd=tmp_path, text="")
+    assert (on_end.returncode, on_end.stderr) == (0, "")
 
 
-def test_trains_evaluates_and_speaks(small_corpus: Path, tmp_path: Path) -> None:
+def test_trains_evaluates_and_generates(small_corpus: Path, tmp_path: Path) -> None:
     options = ("--corpus", small_corpus, "--steps", "3", "--batch", "2", "--out", "new.pth")
     trained = noskgpt("train", *options, "--plot", "loss.png", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
@@ -63,15 +63,15 @@ def test_trains_evaluates_and_speaks(small_corpus: Path, tmp_path: Path) -> None
     assert abs(report["loss"] - report["recorded_loss"]) < 1e-4
     assert report["bits_per_character"] > report["loss"]
     assert report["words"] > 100
-    assert 0 < report["real_words_share"] < 0.9  # so short a run knows no spelling
+    assert 0 < report["real_words_fraction"] < 0.9  # so short a run does not learn to spell
     assert report["made_up_words"]
-    said = noskgpt(*arguments, cwd=tmp_path).stdout
-    assert f"real words          {report['real_words_share']:.2%} of {report['words']:,}" in said
-    spoken = noskgpt("--weights", "new.pth", "--prompt", "thou", "--max-chars", "9", cwd=tmp_path)
-    assert len(spoken.stdout) == 10
+    text = noskgpt(*arguments, cwd=tmp_path).stdout
+    assert f"real words          {report['real_words_fraction']:.2%} of {report['words']:,}" in text
+    reply = noskgpt("--weights", "new.pth", "--prompt", "thou", "--max-chars", "9", cwd=tmp_path)
+    assert len(reply.stdout) == 10
 
 
-def test_a_text_in_another_alphabet_is_learnt_measured_and_spoken(tmp_path: Path) -> None:
+def test_trains_evaluates_and_generates_in_another_alphabet(tmp_path: Path) -> None:
     lines = "\n".join(f"Ὧ ξένε, ἄγγελλε §{i} Λακεδαιμονίοις!" for i in range(600))
     (tmp_path / "greek.txt").write_text(lines, encoding="utf-8")
     symbols = len(set(lines))
@@ -82,15 +82,15 @@ def test_a_text_in_another_alphabet_is_learnt_measured_and_spoken(tmp_path: Path
         *("evaluate", "--weights", "greek.pth", "--corpus", "greek.txt", "--json"), cwd=tmp_path
     )
     assert json.loads(measured.stdout)["loss"] < 4.2
-    for more in ((), ("--real-words",)):
-        spoken = noskgpt(
-            *("--weights", "greek.pth", "--prompt", "Ὧ", "--max-chars", "30", *more), cwd=tmp_path
+    for option in ((), ("--real-words", "--cast", "--echo")):
+        reply = noskgpt(
+            *("--weights", "greek.pth", "--prompt", "Ὧ", "--max-chars", "30", *option), cwd=tmp_path
         )
-        assert len(spoken.stdout) == 31
-        assert set(spoken.stdout) <= set(lines)
+        assert len(reply.stdout) == 31
+        assert set(reply.stdout) <= set(lines)
 
 
-def test_presets_and_what_changes_them(small_corpus: Path, tmp_path: Path) -> None:
+def test_options_override_a_preset(small_corpus: Path, tmp_path: Path) -> None:
     options = ("--preset", "original", "--steps", "2", "--batch", "2", "--json")
     done = noskgpt("train", "--corpus", small_corpus, *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -104,27 +104,27 @@ def test_presets_and_what_changes_them(small_corpus: Path, tmp_path: Path) -> No
     assert "Traceback" not in wrong.stderr
 
 
-def test_a_program_is_told_of_failure_in_json_too(small_corpus: Path, tmp_path: Path) -> None:
+def test_prints_a_failure_as_a_json_event(small_corpus: Path, tmp_path: Path) -> None:
     done = noskgpt("train", "--corpus", "none.txt", "--json", cwd=tmp_path)
     assert done.returncode == 1
     assert json.loads(done.stdout)["event"] == "error"
     assert "none.txt" in json.loads(done.stdout)["problem"]
     assert "none.txt" in done.stderr
-    odd = ("--steps", "2", "--batch", "2", "--plot", "loss.nonsense")
-    refused = noskgpt("train", "--corpus", small_corpus, *odd, cwd=tmp_path)
-    assert refused.returncode == 1
-    assert "loss.nonsense" in refused.stderr
+    options = ("--steps", "2", "--batch", "2", "--plot", "loss.nonsense")
+    rejected = noskgpt("train", "--corpus", small_corpus, *options, cwd=tmp_path)
+    assert rejected.returncode == 1
+    assert "loss.nonsense" in rejected.stderr
     assert not (tmp_path / "var" / "weights.pth").exists()
 
 
-def test_imports_weights_of_the_original(tmp_path: Path) -> None:
+def test_converts_weights_of_the_original(tmp_path: Path) -> None:
     torch.save(Reference().state_dict(), tmp_path / "old.pth")
     done = noskgpt("import-reference", "old.pth", "new.pth", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert checkpoints.load(tmp_path / "new.pth").training.command is not None
 
 
-def test_a_mistake_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
+def test_an_error_prints_one_line_and_sets_the_exit_code(tmp_path: Path) -> None:
     for arguments in (
         ("--weights", "none.pth", "--prompt", "x"),
         ("evaluate", "--weights", "none.pth"),
@@ -137,7 +137,7 @@ def test_a_mistake_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_training_that_could_not_be_saved_does_not_begin(
+def test_training_does_not_start_if_the_weights_cannot_be_written(
     small_corpus: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -149,7 +149,7 @@ def test_training_that_could_not_be_saved_does_not_begin(
         assert "step" not in done.stdout
 
 
-def test_help_names_the_commands(tmp_path: Path) -> None:
-    shown = noskgpt("--help", cwd=tmp_path).stdout
+def test_help_lists_the_commands(tmp_path: Path) -> None:
+    text = noskgpt("--help", cwd=tmp_path).stdout
     for name in ("train", "evaluate", "import-reference", "--max-chars", "--temperature"):
-        assert name in shown
+        assert name in text

@@ -1,4 +1,4 @@
-"""Words that exist, and text that keeps to them."""
+"""Test the lexicon, and generation with real words only."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from noskgpt import lexicon
 from noskgpt.inference.sampling import child
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 
-SPOKEN = "O'er the king's gate, love-sick; 'tis HE. 'Tis he!"
+TEXT = "O'er the king's gate, love-sick; 'tis HE. 'Tis he!"
 
 
-def holds(words: lexicon.Lexicon, word: str) -> bool:
-    """Walk the trie by symbols of the alphabet."""
+def has_path(words: lexicon.Lexicon, word: str) -> bool:
+    """Follow the compiled `child` from the root; return whether `word` ends at a word's end."""
     node = 0
     for character in word:
         node = child(words, node, VOCABULARY.index(character))
@@ -22,7 +22,7 @@ def holds(words: lexicon.Lexicon, word: str) -> bool:
 
 
 def test_words_are_letters_with_apostrophes_inside() -> None:
-    assert lexicon.words(SPOKEN) == {
+    assert lexicon.words(TEXT) == {
         *("o'er", "the", "king's", "gate", "love", "sick", "tis", "he"),
     }
 
@@ -31,26 +31,26 @@ def test_words_are_letters_with_apostrophes_inside() -> None:
     ("text", "word"),
     [("O gentle nig", "nig"), ("the king'", "king'"), ("the king's", "king's"), ("Ay, ", "")],
 )
-def test_the_word_that_a_text_breaks_off_in(text: str, word: str) -> None:
-    assert lexicon.unfinished(text) == word
+def test_finds_the_partial_word_at_the_end_of_a_text(text: str, word: str) -> None:
+    assert lexicon.last_partial_word(text) == word
 
 
-def test_the_trie_holds_its_words_and_no_others() -> None:
-    words = lexicon.build(VOCABULARY, lexicon.words(SPOKEN))
+def test_the_trie_has_its_words_and_no_others() -> None:
+    words = lexicon.build(VOCABULARY, lexicon.words(TEXT))
     for word in ("o'er", "The", "KING's", "king's", "he", "tis"):
-        assert holds(words, word)
+        assert has_path(words, word)
     for word in ("k", "kin", "kings", "sicker", "e", "king'", "zz", "'"):
-        assert not holds(words, word), word
+        assert not has_path(words, word), word
     lexicon.check(words)
 
 
-def test_words_outside_the_alphabet_are_left_out() -> None:
+def test_words_outside_the_vocabulary_are_left_out() -> None:
     words = lexicon.build("abc", {"cab", "dab", ""})
     assert words.ends.sum() == 1
 
 
 @pytest.mark.parametrize("part", ["first", "edges", "ends"])
-def test_a_damaged_trie_is_refused(part: str) -> None:
+def test_rejects_arrays_of_a_wrong_length_type_or_shape(part: str) -> None:
     words = lexicon.build(VOCABULARY, {"king"})
     array = getattr(words, part)
     for wrong in (array[:-1], array.astype(np.float32), array[None]):
@@ -58,16 +58,17 @@ def test_a_damaged_trie_is_refused(part: str) -> None:
             lexicon.check(words._replace(**{part: wrong}))
 
 
-def test_a_trie_that_would_lead_astray_is_refused() -> None:
+def test_rejects_indices_that_would_lead_outside_the_trie() -> None:
     words = lexicon.build(VOCABULARY, {"kings", "a"})
-    first = np.array([0, 2**31 - 1, -(2**31), -1, 6, 6, 6, 6], np.int32)  # rises, modulo 2**32
+    # Increases modulo 2**32.
+    first = np.array([0, 2**31 - 1, -(2**31), -1, 6, 6, 6, 6], np.int32)
     with pytest.raises(ValueError, match="fit each other"):
         lexicon.check(words._replace(first=first))
-    with pytest.raises(ValueError, match="without an end"):
+    with pytest.raises(ValueError, match="no word ends"):
         lexicon.check(words._replace(ends=np.zeros_like(words.ends)))
 
 
-def test_case_counts_neither_where_it_changes_the_number_of_letters() -> None:
+def test_ignores_case_of_letters_whose_lower_case_has_another_length() -> None:
     assert lexicon.words("AL\u0130 \u039f\u0394\u039f\u03a3") == {
         "al\u0130",
         "\u03bf\u03b4\u03bf\u03c3",
@@ -77,30 +78,42 @@ def test_case_counts_neither_where_it_changes_the_number_of_letters() -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_real_words_only(weights_file: Path, fast: bool) -> None:  # noqa: FBT001
-    bard = noskgpt.load(weights_file, fast=fast)  # untrained weights, which know no word
-    prompt = "Zorkmid:\nThe Frobnitz and the nig"
+def test_generates_real_words_only(weights_file: Path, fast: bool) -> None:  # noqa: FBT001
+    bard = noskgpt.load(weights_file, fast=fast)  # untrained weights
+    prompt = "Zorkmid:\nThe Frobnitz and the night"
     text = bard.generate(prompt, 800, seed=3, real_words=True)
     assert len(text) == 800
     known = lexicon.words(noskgpt.corpus.load_corpus().train) | {"zorkmid", "frobnitz"}
-    whole = prompt + text
-    written = lexicon.words(whole.removesuffix(lexicon.unfinished(whole)))
-    assert len(written) > 50
-    assert written <= known
+    generated = lexicon.words(text.removesuffix(lexicon.last_partial_word(text)))
+    assert len(generated) > 50
+    assert generated <= known
     assert not lexicon.words(bard.generate(prompt, 800, seed=3)) <= known
 
 
-def test_real_words_leaves_a_word_alone_that_nobody_knows(weights_file: Path) -> None:
+@pytest.mark.parametrize("prompt", ["I love pizza", "Xyzzyq", "the nig"])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_last_word_of_a_prompt_is_complete(weights_file: Path, prompt: str, seed: int) -> None:
+    text = noskgpt.load(weights_file).generate(prompt, 50, seed=seed, real_words=True)
+    assert len(text) == 50
+    assert not text[0].isalpha()
+    assert text[0] not in "'-"
+
+
+def test_an_apostrophe_or_a_hyphen_leaves_the_last_word_open(weights_file: Path) -> None:
     bard = noskgpt.load(weights_file)
-    assert len(bard.generate("Xyzzyq", 50, seed=1, real_words=True)) == 50
+    for prompt in ("the king'", "love-"):
+        texts = [bard.generate(prompt, 2, seed=seed, real_words=True) for seed in range(40)]
+        assert any(text[0].isalpha() for text in texts)
+    after_quote = {bard.generate("the king'", 1, seed=s, real_words=True) for s in range(40)}
+    assert {text for text in after_quote if text.isalpha()} <= set("dDsS")
 
 
-def test_knows_its_words_and_no_others() -> None:
+def test_contains_its_words_and_no_others() -> None:
     text = "King's crown, o'er the kings"
     trie = lexicon.build(VOCABULARY, lexicon.words(text))
     tokenizer = Tokenizer(VOCABULARY)
     assert lexicon.words_in_order(text) == ["king's", "crown", "o'er", "the", "kings"]
     for word in ("king's", "KING'S", "crown", "o'er", "the", "kings"):
-        assert lexicon.knows(trie, tokenizer.encode(word))
+        assert lexicon.contains(trie, tokenizer.encode(word))
     for word in ("king", "kingss", "o", "crow", "x", "", "the,"):
-        assert not lexicon.knows(trie, tokenizer.encode(word))
+        assert not lexicon.contains(trie, tokenizer.encode(word))

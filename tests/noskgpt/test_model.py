@@ -1,4 +1,4 @@
-"""The network against an independent implementation of it."""
+"""Test the network against an independent implementation."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from noskgpt.model import GPT, KVCache, ModelConfig
 from tests.noskgpt.reference import Reference
 
 
-def test_has_the_parameters_of_the_reference() -> None:
+def test_has_as_many_parameters_as_the_reference() -> None:
     assert GPT(ModelConfig()).parameter_count() == 1_170_625
 
 
@@ -27,20 +27,22 @@ def test_logits_equal_the_naive_reference(tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
-def test_cached_positions_give_the_logits_of_the_whole(
+def test_logits_with_a_cache_equal_those_without(
     random_checkpoint: checkpoints.Checkpoint,
 ) -> None:
     model = random_checkpoint.build_model()
     ids = torch.randint(65, (2, 256))
-    whole = model(ids)
+    expected = model(ids)
     cache = KVCache(model.config, batch=2)
     parts = [model(ids[:, :100], cache)]
     parts += [model(ids[:, i : i + 1], cache) for i in range(100, 256)]
-    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=1e-4, atol=1e-4)
 
 
 @torch.inference_mode()
-def test_a_position_sees_nothing_after_it(random_checkpoint: checkpoints.Checkpoint) -> None:
+def test_a_position_does_not_depend_on_later_ones(
+    random_checkpoint: checkpoints.Checkpoint,
+) -> None:
     model = random_checkpoint.build_model()
     ids = torch.randint(65, (1, 64))
     changed = ids.clone()
@@ -50,7 +52,7 @@ def test_a_position_sees_nothing_after_it(random_checkpoint: checkpoints.Checkpo
     assert not torch.allclose(before[:, 40:], after[:, 40:])
 
 
-def test_refuses_what_does_not_fit(random_checkpoint: checkpoints.Checkpoint) -> None:
+def test_rejects_input_that_does_not_fit(random_checkpoint: checkpoints.Checkpoint) -> None:
     model = random_checkpoint.build_model()
     with pytest.raises(ValueError, match="context of 256"):
         model(torch.zeros((1, 257), dtype=torch.int64))
@@ -61,6 +63,6 @@ def test_refuses_what_does_not_fit(random_checkpoint: checkpoints.Checkpoint) ->
 
 
 @pytest.mark.parametrize("change", [{"n_head": 3}, {"n_layer": 0}, {"vocab_size": "65"}])
-def test_refuses_shapes_that_cannot_be_built(change: dict[str, int]) -> None:
+def test_rejects_invalid_shapes(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
         ModelConfig(**change)

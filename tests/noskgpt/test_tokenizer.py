@@ -1,4 +1,4 @@
-"""What people type, folded to the alphabet."""
+"""Test encoding, decoding and folding of text."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ def test_vocabulary_is_the_65_symbols_in_code_point_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "folded", "dropped"),
+    ("text", "folded", "dropped"),
     [
         ("don’t", "don't", ""),
         ("“To be”", "'To be'", ""),
@@ -33,12 +33,12 @@ def test_vocabulary_is_the_65_symbols_in_code_point_order() -> None:
         ("", "", ""),
     ],
 )
-def test_folds(typed: str, folded: str, dropped: str) -> None:
-    assert Tokenizer().fold(typed) == (folded, dropped)
+def test_folds(text: str, folded: str, dropped: str) -> None:
+    assert Tokenizer().fold(text) == (folded, dropped)
 
 
 @given(st.text(alphabet=st.characters(codec=None, categories=None)))
-def test_nothing_typed_raises_and_all_of_it_lands_in_the_alphabet(text: str) -> None:
+def test_folds_any_string_to_the_vocabulary_without_an_error(text: str) -> None:
     tokenizer = Tokenizer()
     folded = tokenizer.fold(text)
     assert set(folded.text) <= set(VOCABULARY)
@@ -47,18 +47,18 @@ def test_nothing_typed_raises_and_all_of_it_lands_in_the_alphabet(text: str) -> 
 
 
 @given(st.text(alphabet=VOCABULARY))
-def test_text_in_the_alphabet_is_kept_as_it_is(text: str) -> None:
+def test_text_in_the_vocabulary_is_unchanged(text: str) -> None:
     tokenizer = Tokenizer()
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.fold(text).dropped == ""
 
 
-def test_another_alphabet_keeps_its_own_symbols_and_falls_back_on_case() -> None:
+def test_another_vocabulary_keeps_its_symbols_and_falls_back_to_the_other_case() -> None:
     tokenizer = Tokenizer("abcé ")
     assert tokenizer.fold("Abé\n") == ("abé ", "")
 
 
 @pytest.mark.parametrize("vocabulary", ["", "aa", "".join(map(chr, range(257)))])
-def test_refuses_alphabets_that_are_none(vocabulary: str) -> None:
+def test_rejects_invalid_vocabularies(vocabulary: str) -> None:
     with pytest.raises(ValueError, match="vocabulary"):
         Tokenizer(vocabulary)

@@ -1,4 +1,4 @@
-"""`/about`: the model's card, and what was done so far."""
+"""`/bard-about`: the card of the model, and the statistics."""
 
 import importlib.metadata
 import statistics
@@ -13,15 +13,15 @@ from noskgpt.corpus import load_corpus
 from tests.bot.conftest import Stage
 
 
-def fields(result: InteractionResult) -> dict[str | None, str | None]:
+def fields_of(result: InteractionResult) -> dict[str | None, str | None]:
     assert result.ephemeral
     assert result.response is not None
     (embed,) = result.response.embeds
     return {field.name: field.value for field in embed.fields}
 
 
-async def test_card_of_weights_whose_training_is_not_known(stage: Stage) -> None:
-    card = fields(await stage.ann.slash(stage.garden, "bard-about"))
+async def test_card_of_weights_without_a_training_record(stage: Stage) -> None:
+    card = fields_of(await stage.ann.slash(stage.garden, "bard-about"))
     parameters = sum(p.numel() for p in stage.bard.inference.model.model.parameters())
     name = stage.bard.inference.model.name
     assert card["Model"] == f"{parameters:,} parameters, weights {name}"
@@ -43,7 +43,7 @@ async def test_card_of_a_training_run(stage: Stage) -> None:
         finished_at="2026-11-24T10:51:46+00:00",
     )
     model.checkpoint = replace(model.checkpoint, training=training)
-    card = fields(await stage.ann.user.slash("bard-about"))
+    card = fields_of(await stage.ann.user.slash("bard-about"))
     assert card["Corpus"] == f"the bundled plays, SHA-256 {load_corpus().sha256[:16]}"
     assert card["Held-out loss"] == "1.431 nats per character"
     assert card["Training"] == (
@@ -51,11 +51,11 @@ async def test_card_of_a_training_run(stage: Stage) -> None:
         "noskgpt train --out my\\_\\*weights\\*.pth"
     )
     model.checkpoint = replace(model.checkpoint, training=replace(training, corpus_sha256="0" * 64))
-    card = fields(await stage.ann.slash(stage.garden, "bard-about"))
+    card = fields_of(await stage.ann.slash(stage.garden, "bard-about"))
     assert card["Corpus"] == "another text than the bundled plays, SHA-256 " + "0" * 16
 
 
-async def test_counts_what_was_shown_and_keeps_the_count(stage: Stage) -> None:
+async def test_totals_count_shown_turns_and_keep_deleted_ones(stage: Stage) -> None:
     for fresh in (False, False, True):
         await stage.ann.slash(stage.garden, "bard", prompt="A", max_chars=20, fresh=fresh)
     last = await stage.ben.slash(stage.tavern, "bard", prompt="B", max_chars=1500)
@@ -71,28 +71,30 @@ async def test_counts_what_was_shown_and_keeps_the_count(stage: Stage) -> None:
     await stage.ann.delete(last.response)
     await stage.restart()
 
-    card = fields(await stage.ann.slash(stage.garden, "bard-about"))
-    written = sum(len(turn.reply) for turn in turns)
-    assert 1250 < written <= 1560
-    assert card["So far"] == f"3 scenes, {written:,} characters"
+    card = fields_of(await stage.ann.slash(stage.garden, "bard-about"))
+    characters = sum(len(turn.reply) for turn in turns)
+    assert 1250 < characters <= 1560
+    assert card["So far"] == f"3 scenes, {characters:,} characters"
     median = statistics.median(turn.seconds for turn in turns)
     assert card["Median time per reply"] == f"{median:.2f} s over the last 4"
 
 
-async def test_median_is_of_the_last_turns(stage: Stage) -> None:
-    ask = TurnRequest(guild_id=1, channel_id=1, user_id=1, prompt="A", max_chars=1, temperature=1.0)
+async def test_median_covers_the_newest_turns(stage: Stage) -> None:
+    request = TurnRequest(
+        guild_id=1, channel_id=1, user_id=1, prompt="A", max_chars=1, temperature=1.0
+    )
     for seconds in [9.0] * TIMED_TURNS + [2.0] * (TIMED_TURNS // 2 + 1):
         turn = await stage.bard.turns.add(
-            ask, scene=1, reply="x", seed=1, weights="w", seconds=seconds
+            request, scene=1, reply="x", seed=1, weights="w", seconds=seconds
         )
         await stage.bard.turns.show(turn, turn.id)
-    card = fields(await stage.ann.slash(stage.garden, "bard-about"))
+    card = fields_of(await stage.ann.slash(stage.garden, "bard-about"))
     assert card["Median time per reply"] == f"2.00 s over the last {TIMED_TURNS:,}"
 
 
 @pytest.mark.settings(weights=None)
 async def test_card_of_the_bundled_weights(stage: Stage) -> None:
-    card = fields(await stage.ann.slash(stage.garden, "bard-about"))
+    card = fields_of(await stage.ann.slash(stage.garden, "bard-about"))
     assert card["Corpus"] is not None
     assert card["Corpus"].startswith("the bundled plays, SHA-256 ")
     assert card["Held-out loss"] != "not known"

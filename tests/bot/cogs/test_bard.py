@@ -1,4 +1,4 @@
-"""`/bard` as people use it."""
+"""`/bard` and its context menu: replies, scenes, odd prompts, limits and errors."""
 
 import logging
 import re
@@ -13,7 +13,7 @@ from bot import Settings, StartupError, create_bot
 from bot.cogs.bard import MENU
 from bot.errors import Reason
 from bot.ui.responses import NOT_ALLOWED, REJECTIONS
-from tests.bot.conftest import Stage, counted, said, text_of
+from tests.bot.conftest import Stage, content_of, reply_length, text_of
 
 ODD_PROMPTS = [
     " ",
@@ -35,7 +35,7 @@ ODD_PROMPTS = [
 ]
 
 
-async def test_answers(stage: Stage) -> None:
+async def test_reply_and_its_footer(stage: Stage) -> None:
     result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=50)
 
     assert result.acknowledged
@@ -46,20 +46,20 @@ async def test_answers(stage: Stage) -> None:
         rf"^\d+ characters · [0-9.]+ s · weights {weights}$", text_of(result), re.MULTILINE
     )
     (turn,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1)
-    assert 0 < counted(result) == len(turn.reply) <= 50
+    assert 0 < reply_length(result) == len(turn.reply) <= 50
     assert stage.contexts == ["ROMEO:\n"]
 
 
-async def test_acknowledges_before_all_else(stage: Stage) -> None:
+async def test_acknowledges_before_it_replies(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=5)
     requests = [request.path for request in stage.env.http_requests]
     (acknowledged,) = (n for n, path in enumerate(requests) if path.endswith("/callback"))
-    (answered,) = (n for n, path in enumerate(requests) if path.endswith("/@original"))
-    assert acknowledged < answered
+    (replied,) = (n for n, path in enumerate(requests) if path.endswith("/@original"))
+    assert acknowledged < replied
     assert stage.env.http_requests[acknowledged].json == {"type": 5}
 
 
-async def test_the_row_of_a_turn(stage: Stage, settings: Settings) -> None:
+async def test_row_of_a_turn(stage: Stage, settings: Settings) -> None:
     result = await stage.ann.slash(
         stage.garden, "bard", prompt="ROMEO:", max_chars=30, temperature=1.5, seed=7
     )
@@ -99,15 +99,15 @@ async def test_same_seed_same_reply(stage: Stage) -> None:
     assert first == second
 
 
-async def test_the_next_request_reads_just_what_people_saw(stage: Stage) -> None:
-    written = "O, she doth teach the torches to burn bright.\n\nJULIET:\nWhat m"
-    stage.bard.inference.model.generate = lambda *_, **__: written  # type: ignore[method-assign]
+async def test_next_context_has_the_reply_as_it_was_shown(stage: Stage) -> None:
+    completion = "O, she doth teach the torches to burn bright.\n\nJULIET:\nWhat m"
+    stage.bard.inference.model.generate = lambda *_, **__: completion  # type: ignore[method-assign]
     result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=60)
     assert "bright." in text_of(result)
     assert "JULIET" not in text_of(result)
 
     del stage.bard.inference.model.generate
-    stage.listen()
+    stage.record_contexts()
     await stage.ann.slash(stage.garden, "scene continue")
     assert stage.contexts == ["ROMEO:\nO, she doth teach the torches to burn bright.\n\n"]
 
@@ -129,7 +129,7 @@ async def test_scene_survives_a_restart(stage: Stage) -> None:
     assert stage.contexts[1] == f"ROMEO:\n{turn.reply}".rstrip() + "\n\nJULIET:\n"
 
 
-async def test_restart_of_the_same_object(stage: Stage) -> None:
+async def test_restart_of_the_same_bot_object(stage: Stage) -> None:
     await stage.env.restart_bot()
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=5)
     assert stage.contexts == ["ROMEO:\n"]
@@ -141,8 +141,8 @@ async def test_channels_threads_and_direct_messages_are_separate(stage: Stage) -
     await garden.create_thread(name="maze", type=discord.ChannelType.public_thread)
     (maze,) = stage.garden.threads
 
-    for place in (stage.garden, stage.tavern, maze):
-        await stage.ann.slash(place, "bard", prompt=f"In {place.name}", max_chars=20)
+    for channel in (stage.garden, stage.tavern, maze):
+        await stage.ann.slash(channel, "bard", prompt=f"In {channel.name}", max_chars=20)
     await stage.ann.user.slash("bard", prompt="In private", max_chars=20)
     assert stage.contexts == ["In garden", "In tavern", "In maze", "In private"]
 
@@ -161,22 +161,22 @@ async def test_fresh_starts_a_new_scene(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("prompt", ODD_PROMPTS, ids=range(len(ODD_PROMPTS)))
-async def test_odd_prompts_are_answered(stage: Stage, prompt: str) -> None:
+async def test_odd_prompts_get_replies(stage: Stage, prompt: str) -> None:
     result = await stage.ann.slash(stage.garden, "bard", prompt=prompt, max_chars=20)
 
     assert result.response is not None
     assert len(result.response.embeds) == 1
-    assert 0 < counted(result) <= 20
+    assert 0 < reply_length(result) <= 20
     message = result.response.message
     assert not message.mention_everyone
     assert not message.mentions
     assert not message.role_mentions
-    # The next one reads what this one wrote.
+    # This turn is in the context of the next.
     await stage.ann.slash(stage.garden, "bard", prompt=prompt, max_chars=20)
     assert len(stage.contexts) == 2
 
 
-async def test_says_what_the_alphabet_lacks(stage: Stage) -> None:
+async def test_footer_lists_dropped_characters(stage: Stage) -> None:
     result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO 😀😀 5:", max_chars=20)
     assert "left out: 😀5" in text_of(result)
     assert stage.contexts == ["ROMEO  :\n"]
@@ -188,11 +188,11 @@ async def test_longest_reply_fits_one_message(stage: Stage) -> None:
     assert result.response is not None
     assert not result.followups
     (turn,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1)
-    assert 3200 <= counted(result) == len(turn.reply) <= 4000
+    assert 3200 <= reply_length(result) == len(turn.reply) <= 4000
 
 
 @pytest.mark.settings(max_chars=100)
-async def test_the_setting_limits_the_option(stage: Stage) -> None:
+async def test_setting_limits_the_option(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:")
     (turn,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1)
     assert 80 <= len(turn.reply) <= 100
@@ -200,14 +200,14 @@ async def test_the_setting_limits_the_option(stage: Stage) -> None:
         await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=101)
 
 
-async def test_every_message_mentions_nobody(stage: Stage) -> None:
+async def test_reply_mentions_nobody(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="@everyone", max_chars=5)
     (request,) = (r for r in stage.env.http_requests if r.path.endswith("/@original"))
     assert isinstance(request.json, dict)
     assert request.json["allowed_mentions"] == {"parse": []}
 
 
-async def test_failure_answers_once_with_the_id_in_the_log(
+async def test_failure_gets_one_response_with_the_id_of_its_log_entry(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_args: object, **_options: object) -> str:
@@ -227,19 +227,20 @@ async def test_failure_answers_once_with_the_id_in_the_log(
     assert "ZeroDivisionError" not in result.response.content
     assert not stage.env.errors
 
-    stage.listen()  # and the channel is free again
+    # The channel's lock was released.
+    stage.record_contexts()
     del stage.bard.inference.model.generate
     result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
-    assert 0 < counted(result) <= 9
+    assert 0 < reply_length(result) <= 9
 
 
-async def test_refused_message_is_explained_and_leaves_the_scene_as_it_was(
+async def test_missing_permission_is_explained_and_leaves_the_scene_unchanged(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.env.inject_error("PATCH", "/webhooks/*/@original", status=403, code=50013)
     result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
-    assert NOT_ALLOWED in said(result)
-    error_id = said(result).split("`")[1]
+    assert NOT_ALLOWED in content_of(result)
+    error_id = content_of(result).split("`")[1]
     assert f"Error {error_id}" in caplog.text
     assert not stage.env.errors
 
@@ -247,7 +248,7 @@ async def test_refused_message_is_explained_and_leaves_the_scene_as_it_was(
     assert stage.contexts[-1] == "JULIET:\n"
 
 
-async def test_late_interaction_is_dropped_quietly(
+async def test_expired_interaction_is_logged_as_a_warning(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.env.inject_error("POST", "/interactions/*/callback", status=404, code=10062)
@@ -260,7 +261,7 @@ async def test_late_interaction_is_dropped_quietly(
     assert not stage.contexts
 
 
-async def test_prompts_and_replies_stay_out_of_the_log(
+async def test_log_contains_no_prompts_or_replies(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -270,9 +271,9 @@ async def test_prompts_and_replies_stay_out_of_the_log(
     assert turn.reply not in caplog.text
 
 
-async def test_missing_weights_stop_the_start(settings: Settings) -> None:
-    missing = settings.model_copy(update={"weights": settings.database_path.with_name("none.pth")})
-    bot = create_bot(missing)
+async def test_missing_weights_fail_the_startup(settings: Settings) -> None:
+    missing = settings.database_path.with_name("none.pth")
+    bot = create_bot(settings.model_copy(update={"weights": missing}))
     with pytest.raises(ExtensionFailed) as failed:
         async with simcord.run(bot):
             pass
@@ -281,7 +282,7 @@ async def test_missing_weights_stop_the_start(settings: Settings) -> None:
     await bot.close()
 
 
-async def test_a_fresh_scene_that_was_never_shown_ends_no_scene(stage: Stage) -> None:
+async def test_fresh_turn_that_is_never_shown_starts_no_scene(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
     stage.env.inject_error("PATCH", "/webhooks/*/@original", status=403, code=50013)
     await stage.ann.slash(stage.garden, "bard", prompt="HAMLET:", max_chars=9, fresh=True)
@@ -290,15 +291,34 @@ async def test_a_fresh_scene_that_was_never_shown_ends_no_scene(stage: Stage) ->
     assert stage.contexts[-1].startswith("ROMEO:\n")
 
 
-async def test_refuses_kindly_while_it_closes(stage: Stage) -> None:
+async def test_request_during_shutdown_is_rejected(stage: Stage) -> None:
     stage.bard.closing = True
     result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:")
-    assert REJECTIONS[Reason.CLOSING] in said(result)
+    assert REJECTIONS[Reason.CLOSING] in content_of(result)
     assert not stage.contexts
     assert not stage.bard._tasks
 
 
-async def test_menu_goes_on_from_anybodys_message(stage: Stage) -> None:
+@pytest.mark.settings(cooldown=10)
+async def test_cooldown_is_an_ephemeral_response_with_the_seconds_left(stage: Stage) -> None:
+    await stage.env.advance_time(1)  # the simulation starts at 0, which the library takes for unset
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
+    await stage.env.advance_time(3)
+    rejected = await stage.ann.slash(stage.tavern, "scene continue")
+    assert rejected.ephemeral
+    assert not rejected.deferred
+    assert "again in 7 s" in content_of(rejected)
+    assert not stage.env.errors
+
+    other = await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=9)
+    assert reply_length(other) <= 9
+    # The rejected request does not extend the cooldown.
+    await stage.env.advance_time(7.1)
+    accepted = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
+    assert reply_length(accepted) <= 9
+
+
+async def test_menu_continues_a_members_message(stage: Stage) -> None:
     message = await stage.ben.send(stage.garden, f"Now, <@{stage.ann.id}>, is the winter of our")
     result = await stage.ann.context_menu(stage.garden, MENU, message)
     assert stage.contexts == ["Now, @ann, is the winter of our".replace("@", "")]
@@ -307,19 +327,19 @@ async def test_menu_goes_on_from_anybodys_message(stage: Stage) -> None:
     assert stage.contexts[-1].startswith("Now, ann, is the winter of our")
 
 
-async def test_menu_goes_on_from_a_reply_of_the_bards_own(stage: Stage) -> None:
-    written = "I -- *I*.\n\nJULIET:\n# What?"
-    stage.bard.inference.model.generate = lambda *_, **__: written  # type: ignore[method-assign]
+async def test_menu_continues_a_reply_of_the_bard(stage: Stage) -> None:
+    completion = "I -- *I*.\n\nJULIET:\n# What?"
+    stage.bard.inference.model.generate = lambda *_, **__: completion  # type: ignore[method-assign]
     reply = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=60)
     assert reply.response is not None
     del stage.bard.inference.model.generate
     await stage.restart()
     await stage.ann.context_menu(stage.garden, MENU, reply.response)
-    folded, _ = stage.bard.inference.fold(written)
+    folded, _ = stage.bard.inference.fold(completion)
     assert stage.contexts[-1].endswith(f"\n\n{folded}")
 
 
-async def test_menu_takes_the_last_part_of_a_long_message(stage: Stage) -> None:
+async def test_menu_uses_the_end_of_a_long_message(stage: Stage) -> None:
     message = await stage.ben.send(stage.garden, "antidisestablishment " * 90 + "and so")
     await stage.ann.context_menu(stage.garden, MENU, message)
     (context,) = stage.contexts
@@ -328,9 +348,9 @@ async def test_menu_takes_the_last_part_of_a_long_message(stage: Stage) -> None:
     assert context.endswith(" and so")
 
 
-async def test_menu_refuses_a_message_without_words_in_private(stage: Stage) -> None:
+async def test_menu_rejects_a_message_without_text_with_an_ephemeral_response(stage: Stage) -> None:
     message = await stage.ben.send(stage.garden, attachments=[("mask.txt", b"")])
     result = await stage.ann.context_menu(stage.garden, MENU, message)
-    assert REJECTIONS[Reason.NO_TEXT] in said(result)
+    assert REJECTIONS[Reason.NO_TEXT] in content_of(result)
     assert result.ephemeral
     assert not stage.contexts

@@ -1,4 +1,4 @@
-"""What is removed by itself, and that its words leave the file."""
+"""Automatic deletion: of old turns and of servers that the bot leaves, from the file too."""
 
 import sqlite3
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot import Settings
-from tests.bot.conftest import Stage, counted
+from tests.bot.conftest import Stage, reply_length
 
 DAY = 86_400
 
@@ -19,7 +19,7 @@ def rows(settings: Settings) -> list[tuple[int, str | None]]:
 
 
 def date_back(settings: Settings, prompt: str, days: float) -> None:
-    """Make a turn so many days old."""
+    """Change the date of a turn to a number of days ago."""
     with closing(sqlite3.connect(settings.database_path)) as connection, connection:
         changed = connection.execute(
             "UPDATE turns SET created_at = ? WHERE prompt = ?", (time.time() - days * DAY, prompt)
@@ -27,24 +27,22 @@ def date_back(settings: Settings, prompt: str, days: float) -> None:
         assert changed.rowcount
 
 
-def in_files(database: Path, words: str) -> bool:
-    """Return whether words stand anywhere in the database or its write-ahead log."""
-    return any(words.encode() in path.read_bytes() for path in database.parent.glob("*.sqlite3*"))
+def in_files(database: Path, text: str) -> bool:
+    """Return whether the bytes of the database or its write-ahead log contain a text."""
+    return any(text.encode() in path.read_bytes() for path in database.parent.glob("*.sqlite3*"))
 
 
-async def test_leaving_a_server_removes_all_of_it_and_nothing_else(
-    stage: Stage, settings: Settings
-) -> None:
+async def test_leaving_a_server_deletes_its_data_alone(stage: Stage, settings: Settings) -> None:
     rose = stage.env.create_guild("The Rose")
     dan = rose.add_member(stage.env.create_user("dan"))
     yard = rose.create_text_channel("yard")
     await stage.bard.guild_settings.change(rose.id, max_chars=50)
-    await dan.slash(yard, "bard", prompt="Doomed words", max_chars=20)
-    (doomed,) = await stage.bard.turns.tail(yard.id, 1, chars=1)
+    await dan.slash(yard, "bard", prompt="Deleted words", max_chars=20)
+    (deleted,) = await stage.bard.turns.tail(yard.id, 1, chars=1)
     await stage.ann.slash(stage.garden, "bard", prompt="Kept words", max_chars=20)
     await stage.ann.user.slash("bard", prompt="Private words", max_chars=20)
-    assert in_files(settings.database_path, "Doomed words")
-    assert in_files(settings.database_path, doomed.reply)
+    assert in_files(settings.database_path, "Deleted words")
+    assert in_files(settings.database_path, deleted.reply)
 
     left = stage.env.bot.get_guild(rose.id)
     assert left is not None
@@ -52,14 +50,14 @@ async def test_leaving_a_server_removes_all_of_it_and_nothing_else(
     await stage.env.settle()
     assert rows(settings) == [(stage.guild.id, "Kept words"), (None, "Private words")]
     assert stage.bard.guild_settings.rules(rose.id).max_chars == 4000
-    assert not in_files(settings.database_path, "Doomed words")
-    assert not in_files(settings.database_path, doomed.reply)
+    assert not in_files(settings.database_path, "Deleted words")
+    assert not in_files(settings.database_path, deleted.reply)
     assert in_files(settings.database_path, "Kept words")
     await stage.restart()
     assert stage.bard.guild_settings.rules(rose.id).max_chars == 4000
 
 
-async def test_an_outage_removes_nothing(stage: Stage, settings: Settings) -> None:
+async def test_outage_deletes_nothing(stage: Stage, settings: Settings) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="Kept words", max_chars=20)
     stage.env.backend.emit("GUILD_DELETE", {"id": str(stage.guild.id), "unavailable": True})
     await stage.env.settle()
@@ -69,16 +67,16 @@ async def test_an_outage_removes_nothing(stage: Stage, settings: Settings) -> No
     assert rows(settings) == [(stage.guild.id, "Kept words")]
 
 
-async def test_words_of_a_deleted_reply_leave_the_file(stage: Stage, settings: Settings) -> None:
-    reply = await stage.ann.slash(stage.garden, "bard", prompt="Doomed words", max_chars=20)
-    assert in_files(settings.database_path, "Doomed words")
+async def test_deleted_reply_is_erased_from_the_file(stage: Stage, settings: Settings) -> None:
+    reply = await stage.ann.slash(stage.garden, "bard", prompt="Deleted words", max_chars=20)
+    assert in_files(settings.database_path, "Deleted words")
     assert reply.response is not None
     await stage.ann.delete(reply.response)
-    assert not in_files(settings.database_path, "Doomed words")
+    assert not in_files(settings.database_path, "Deleted words")
 
 
 @pytest.mark.settings(retention_days=30)
-async def test_old_turns_go_at_the_start_and_daily(stage: Stage, settings: Settings) -> None:
+async def test_old_turns_are_deleted_at_startup_and_daily(stage: Stage, settings: Settings) -> None:
     for prompt in ("First", "Second", "Third"):
         await stage.ann.slash(stage.garden, "bard", prompt=f"{prompt} words", max_chars=20)
     date_back(settings, "First words", 31)
@@ -92,12 +90,12 @@ async def test_old_turns_go_at_the_start_and_daily(stage: Stage, settings: Setti
     assert len(rows(settings)) == 2
     await stage.env.advance_time(120)
     assert [prompt for _, prompt in rows(settings)] == ["Third words"]
-    # The scene goes on from what is left.
+    # The scene continues from the remaining turns.
     await stage.ann.slash(stage.garden, "bard", prompt="Fourth", max_chars=20)
     assert stage.contexts[-1].startswith("Third words")
 
 
-async def test_without_the_setting_turns_are_kept(stage: Stage, settings: Settings) -> None:
+async def test_without_a_retention_turns_are_kept(stage: Stage, settings: Settings) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="Old words", max_chars=20)
     date_back(settings, "Old words", 36_500)
     await stage.restart()
@@ -106,20 +104,19 @@ async def test_without_the_setting_turns_are_kept(stage: Stage, settings: Settin
 
 
 @pytest.mark.settings(retention_days=30)
-async def test_a_failing_database_does_not_end_the_daily_work(
+async def test_failed_deletion_is_retried_the_next_day(
     stage: Stage, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="Old words", max_chars=20)
     date_back(settings, "Old words", 31)
     with closing(sqlite3.connect(settings.database_path)) as connection:
         connection.execute(
-            "CREATE TRIGGER refuse BEFORE DELETE ON turns "
-            "BEGIN SELECT raise(ABORT, 'not today'); END"
+            "CREATE TRIGGER fail BEFORE DELETE ON turns BEGIN SELECT raise(ABORT, 'not today'); END"
         )
         await stage.env.advance_time(DAY + 60)
         assert "not today" in caplog.text
-        connection.execute("DROP TRIGGER refuse")
+        connection.execute("DROP TRIGGER fail")
     await stage.env.advance_time(DAY)
     assert rows(settings) == []
     again = await stage.ann.slash(stage.garden, "bard", prompt="New words", max_chars=9)
-    assert 0 < counted(again) <= 9
+    assert 0 < reply_length(again) <= 9

@@ -1,4 +1,4 @@
-"""`/scene`, and replies that are deleted by hand."""
+"""`/scene`, and replies that members delete."""
 
 import json
 from functools import partial
@@ -6,56 +6,50 @@ from typing import Any
 
 import discord
 import pytest
-from simcord.results import InteractionResult, ResponseMessage
+from simcord.results import InteractionResult
 
 from bot.cogs import scene
 from bot.cogs.scene import FORGET_MINE, FORGOT_NOTHING, FRESH, KEPT
 from bot.errors import Reason
 from bot.ui.attachments import files_of
 from bot.ui.responses import REJECTIONS
-from tests.bot.conftest import Stage, counted, said, text_of
+from tests.bot.conftest import Stage, content_of, message_of, reply_length, text_of
 
 MINE, CHANNEL = "my words, everywhere", "all of this channel"
 SCRIPT, ABOUT_ME = "the scene, as a script", "all about me, as JSON"
 
 
-def shown(result: InteractionResult) -> ResponseMessage:
-    assert result.response is not None
-    return result.response
-
-
-async def read(result: InteractionResult) -> dict[str, str]:
-    """Return the files that an answer brought, for one person alone, by their names."""
+async def files_in(result: InteractionResult) -> dict[str, str]:
+    """Return the texts of the files in ephemeral responses, by file name."""
     messages = [message for message in (result.response, *result.followups) if message is not None]
     assert all(message.ephemeral for message in messages)
     attachments = [attachment for message in messages for attachment in message.attachments]
     return {file.filename: (await file.read()).decode() for file in attachments}
 
 
-async def test_goes_on_without_a_prompt(stage: Stage) -> None:
+async def test_continue_without_a_prompt(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
     (first,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1)
     result = await stage.ben.slash(stage.garden, "scene continue")
 
-    assert 800 <= counted(result) <= 1000
+    assert 300 <= reply_length(result) <= 400
     assert stage.contexts[-1] == f"ROMEO:\n{first.reply}"
     await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
     assert stage.contexts[-1].endswith("\n\nJULIET:\n")
-    assert len(stage.contexts[-1]) > 800
+    assert len(stage.contexts[-1]) > 300
 
 
-async def test_nothing_to_continue_is_said(stage: Stage) -> None:
+async def test_continue_without_a_scene_is_rejected(stage: Stage) -> None:
     result = await stage.ann.slash(stage.garden, "scene continue")
     assert result.acknowledged
-    assert REJECTIONS[Reason.NO_SCENE] in said(result)
+    assert REJECTIONS[Reason.NO_SCENE] in content_of(result)
     assert not stage.env.errors
 
 
 async def test_deleted_reply_leaves_the_scene(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
-    doomed = await stage.ben.slash(stage.garden, "bard", prompt="TYBALT:", max_chars=20)
-    assert doomed.response is not None
-    await stage.ann.delete(doomed.response)
+    deleted = await stage.ben.slash(stage.garden, "bard", prompt="TYBALT:", max_chars=20)
+    await stage.ann.delete(message_of(deleted))
     await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
 
     assert stage.contexts[-1].startswith("ROMEO:\n")
@@ -75,29 +69,28 @@ async def test_bulk_deleted_replies_leave_the_scene(stage: Stage) -> None:
     assert stage.contexts[-1] == "JULIET:\n"
 
 
-async def test_the_last_scene_emptied_stays_the_last(stage: Stage) -> None:
+async def test_scene_without_turns_stays_the_current_one(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
     fresh = await stage.ann.slash(stage.garden, "bard", prompt="LEAR:", max_chars=20, fresh=True)
-    assert fresh.response is not None
-    await stage.ann.delete(fresh.response)
+    await stage.ann.delete(message_of(fresh))
     await stage.ann.slash(stage.garden, "bard", prompt="FOOL:", max_chars=20)
 
     assert stage.contexts[-1] == "FOOL:\n"
 
 
-async def test_fresh_ends_the_scene_for_good(stage: Stage) -> None:
+async def test_fresh_ends_the_scene_permanently(stage: Stage) -> None:
     reply = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
     for _ in range(2):
         result = await stage.ben.slash(stage.garden, "scene fresh")
-        assert said(result) == FRESH
+        assert content_of(result) == FRESH
         assert not result.ephemeral
         await stage.restart()
 
-    assert REJECTIONS[Reason.NO_SCENE] in said(
+    assert REJECTIONS[Reason.NO_SCENE] in content_of(
         await stage.ann.slash(stage.garden, "scene continue")
     )
-    assert REJECTIONS[Reason.SCENE_OVER] in said(
-        await stage.ann.click(shown(reply), label="Continue")
+    assert REJECTIONS[Reason.SCENE_OVER] in content_of(
+        await stage.ann.click(message_of(reply), label="Continue")
     )
     await stage.ann.slash(stage.garden, "bard", prompt="LEAR:", max_chars=20)
     await stage.ann.slash(stage.garden, "bard", prompt="FOOL:", max_chars=20)
@@ -107,19 +100,19 @@ async def test_fresh_ends_the_scene_for_good(stage: Stage) -> None:
     assert not stage.env.errors
 
 
-async def test_show_tells_who_asked_for_what(stage: Stage) -> None:
+async def test_show_names_the_requester_and_prompt_of_each_turn(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="@everyone", max_chars=20)
     await stage.ben.slash(stage.garden, "scene continue")
     (first, _) = await stage.bard.turns.tail(stage.garden.id, 1, chars=10_000)
     result = await stage.ben.slash(stage.garden, "scene show")
 
     assert result.ephemeral
-    told = text_of(result).replace("\\", "")  # before what Discord would take for formatting
-    assert told.startswith(f"ann asks the bard\n@everyone\n{first.reply.strip()[:3]}")
-    assert "ben: and then?\nThe scene goes on" in told
-    assert told.endswith("Page 1 of 1")
-    assert not shown(result).components
-    assert not shown(result).message.mention_everyone
+    text = text_of(result).replace("\\", "")  # without escapes
+    assert text.startswith(f"ann asks the bard\n@everyone\n{first.reply.strip()[:3]}")
+    assert "ben: and then?\nThe scene goes on" in text
+    assert text.endswith("Page 1 of 1")
+    assert not message_of(result).components
+    assert not message_of(result).message.mention_everyone
 
 
 async def test_show_in_pages(stage: Stage) -> None:
@@ -129,31 +122,31 @@ async def test_show_in_pages(stage: Stage) -> None:
     await stage.ben.slash(stage.garden, "bard", prompt="Later", max_chars=10, fresh=True)
 
     def prompts() -> list[str | None]:
-        return [embed.title for embed in shown(opened).embeds]
+        return [embed.title for embed in message_of(opened).embeds]
 
     assert prompts() == ["Speech 10", "Speech 11"]
-    await stage.ben.click(shown(opened), label="◀ Previous page")
+    await stage.ben.click(message_of(opened), label="◀ Previous page")
     assert prompts() == [f"Speech {n}" for n in range(5, 10)]
     await stage.restart()
-    await stage.ben.click(shown(opened), label="◀ Previous page")
+    await stage.ben.click(message_of(opened), label="◀ Previous page")
     assert prompts() == [f"Speech {n}" for n in range(5)]
-    assert shown(opened).embeds[-1].footer.text == "Page 1 of 3"
-    await stage.ben.click(shown(opened), label="Next page ▶")
+    assert message_of(opened).embeds[-1].footer.text == "Page 1 of 3"
+    await stage.ben.click(message_of(opened), label="Next page ▶")
     assert prompts() == [f"Speech {n}" for n in range(5, 10)]
     await stage.bard.turns.delete_user(stage.ann.id)
-    assert REJECTIONS[Reason.NOTHING_TO_READ] in said(
-        await stage.ben.click(shown(opened), label="Next page ▶")
+    assert REJECTIONS[Reason.NOTHING_TO_READ] in content_of(
+        await stage.ben.click(message_of(opened), label="Next page ▶")
     )
 
 
-async def test_show_gives_a_long_speech_its_own_page(stage: Stage) -> None:
+async def test_show_gives_a_long_turn_its_own_page(stage: Stage) -> None:
     for _ in range(3):
         await stage.ann.slash(stage.garden, "bard", prompt="x", max_chars=4000)
     result = await stage.ann.slash(stage.garden, "scene show")
     assert "Page 3 of 3" in text_of(result)
 
 
-async def test_show_names_those_who_left(stage: Stage) -> None:
+async def test_show_names_members_who_left(stage: Stage) -> None:
     cat = stage.guild.add_member(stage.env.create_user("cat"))
     await cat.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=10)
     stage.env.inject_error("GET", "/guilds/*/members/*", status=404, code=10007)
@@ -164,10 +157,10 @@ async def test_show_names_those_who_left(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("command", ["scene show", "scene export"])
-async def test_nothing_to_read_is_said_in_private(stage: Stage, command: str) -> None:
+async def test_empty_scene_gets_an_ephemeral_response(stage: Stage, command: str) -> None:
     options = {"what": SCRIPT} if command == "scene export" else {}
     result = await stage.ann.slash(stage.garden, command, **options)
-    assert said(result) == REJECTIONS[Reason.NOTHING_TO_READ]
+    assert content_of(result) == REJECTIONS[Reason.NOTHING_TO_READ]
     assert result.ephemeral
     assert not stage.env.errors
 
@@ -179,7 +172,7 @@ async def test_export_of_the_scene(stage: Stage) -> None:
     first, second = await stage.bard.turns.tail(stage.garden.id, 2, chars=10_000)
     result = await stage.ben.slash(stage.garden, "scene export", what=SCRIPT)
 
-    assert await read(result) == {
+    assert await files_in(result) == {
         "scene.txt": "A scene in #garden, asked for by ann, ben\n\n\n"
         + f"ROMÉO:\n{first.reply}{second.reply}".strip()
         + "\n"
@@ -188,21 +181,21 @@ async def test_export_of_the_scene(stage: Stage) -> None:
 
 async def test_export_of_a_person(stage: Stage) -> None:
     reply = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
-    await stage.ben.click(shown(reply), label="Reroll")
+    await stage.ben.click(message_of(reply), label="Reroll")
     await stage.ben.user.slash("bard", prompt="In private", max_chars=20)
     await stage.ann.slash(stage.garden, "bard", prompt="Ann's", max_chars=20)
     result = await stage.ben.slash(stage.tavern, "scene export", what=ABOUT_ME)
 
-    ((name, text),) = (await read(result)).items()
+    ((name, text),) = (await files_in(result)).items()
     assert name == "about-me.json"
     first, second = json.loads(text)
     assert (first["prompt"], second["prompt"]) == ("ROMEO:", "In private")
     assert [take["number"] for take in first["takes"]] == [1, 2]
-    assert first["message_id"] == str(shown(reply).id)
+    assert first["message_id"] == str(message_of(reply).id)
 
     await stage.bard.turns.delete_user(stage.ben.id)
     result = await stage.ben.slash(stage.tavern, "scene export", what=ABOUT_ME)
-    assert said(result) == REJECTIONS[Reason.NOTHING_STORED]
+    assert content_of(result) == REJECTIONS[Reason.NOTHING_STORED]
     assert not stage.env.errors
 
 
@@ -210,85 +203,85 @@ async def test_export_in_several_files(stage: Stage, monkeypatch: pytest.MonkeyP
     for number in range(3):
         await stage.ben.slash(stage.garden, "bard", prompt=f"Speech {number}", max_chars=20)
     monkeypatch.setattr(scene, "files_of", partial(files_of, limit=600))
-    parts = await read(await stage.ben.slash(stage.garden, "scene export", what=ABOUT_ME))
+    parts = await files_in(await stage.ben.slash(stage.garden, "scene export", what=ABOUT_ME))
     assert list(parts) == ["about-me-1.json", "about-me-2.json", "about-me-3.json"]
-    told: list[Any] = [turn for text in parts.values() for turn in json.loads(text)]
-    assert [turn["prompt"] for turn in told] == ["Speech 0", "Speech 1", "Speech 2"]
+    exported: list[Any] = [turn for text in parts.values() for turn in json.loads(text)]
+    assert [turn["prompt"] for turn in exported] == ["Speech 0", "Speech 1", "Speech 2"]
 
 
-async def test_forget_my_words(stage: Stage) -> None:
+async def test_forget_deletes_a_persons_turns_in_all_channels(stage: Stage) -> None:
     reply = await stage.ben.slash(stage.garden, "bard", prompt="TYBALT:", max_chars=20)
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
     await stage.ben.slash(stage.tavern, "bard", prompt="MERCUTIO:", max_chars=20)
-    asked = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
-    assert asked.ephemeral
-    assert said(asked) == FORGET_MINE
+    question = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
+    assert question.ephemeral
+    assert content_of(question) == FORGET_MINE
     await stage.restart()
-    await stage.ben.click(shown(asked), label="Forget my words")
+    await stage.ben.click(message_of(question), label="Forget my words")
 
-    assert said(asked) == "Forgotten, word for word: 2 speeches."
-    assert not shown(asked).components
+    assert content_of(question) == "Forgotten, word for word: 2 speeches."
+    assert not message_of(question).components
     await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
     assert stage.contexts[-1].startswith("ROMEO:\n")
     await stage.ann.slash(stage.tavern, "bard", prompt="JULIET:", max_chars=20)
     assert stage.contexts[-1] == "JULIET:\n"
-    assert REJECTIONS[Reason.TURN_FORGOTTEN] in said(
-        await stage.ben.click(shown(reply), label="Continue")
+    assert REJECTIONS[Reason.TURN_FORGOTTEN] in content_of(
+        await stage.ben.click(message_of(reply), label="Continue")
     )
     assert len(stage.garden.history()) == 3
 
 
-async def test_a_moderator_has_the_channel_forgotten(stage: Stage) -> None:
-    for number, who in enumerate((stage.ann, stage.ben)):
+async def test_moderator_may_forget_a_channel(stage: Stage) -> None:
+    for number, member in enumerate((stage.ann, stage.ben)):
         fresh = bool(number)
-        await who.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20, fresh=fresh)
+        await member.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20, fresh=fresh)
     await stage.ben.slash(stage.tavern, "bard", prompt="MERCUTIO:", max_chars=20)
-    asked = await stage.ann.slash(stage.garden, "scene forget", what=CHANNEL)
-    await stage.ann.click(shown(asked), label="Forget this channel")
+    question = await stage.ann.slash(stage.garden, "scene forget", what=CHANNEL)
+    await stage.ann.click(message_of(question), label="Forget this channel")
 
-    assert said(asked) == "Forgotten, word for word: 2 speeches."
+    assert content_of(question) == "Forgotten, word for word: 2 speeches."
     await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
     assert stage.contexts[-1] == "JULIET:\n"
     await stage.ann.slash(stage.tavern, "bard", prompt="JULIET:", max_chars=20)
     assert stage.contexts[-1].startswith("MERCUTIO:\n")
 
 
-async def test_others_may_not_have_the_channel_forgotten(stage: Stage) -> None:
+async def test_others_may_not_forget_a_channel(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
     result = await stage.ben.slash(stage.garden, "scene forget", what=CHANNEL)
-    assert said(result) == REJECTIONS[Reason.NOT_MODERATOR]
+    assert content_of(result) == REJECTIONS[Reason.NOT_MODERATOR]
     assert result.ephemeral
-    assert not shown(result).components
+    assert not message_of(result).components
     assert not stage.env.errors
 
 
-async def test_a_moderator_no_more_is_refused_at_the_button(stage: Stage) -> None:
+async def test_confirmation_checks_the_permission_again(stage: Stage) -> None:
     mods = stage.guild.create_role("Mods", permissions=discord.Permissions(manage_messages=True))
     dee = stage.guild.add_member(stage.env.create_user("dee"), roles=[mods])
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
-    asked = await dee.slash(stage.garden, "scene forget", what=CHANNEL)
+    question = await dee.slash(stage.garden, "scene forget", what=CHANNEL)
     stage.env.backend.get_guild(stage.guild.id).members[dee.id].role_ids.clear()
-    refused = await dee.click(shown(asked), label="Forget this channel")
-    assert said(refused) == REJECTIONS[Reason.NOT_MODERATOR]
+    rejected = await dee.click(message_of(question), label="Forget this channel")
+    assert content_of(rejected) == REJECTIONS[Reason.NOT_MODERATOR]
     assert len(await stage.bard.turns.tail(stage.garden.id, 1, chars=100)) == 1
 
 
-async def test_nothing_is_forgotten_by_the_other_button_or_where_nothing_is(stage: Stage) -> None:
+async def test_forget_can_be_declined_and_may_find_nothing(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
-    asked = await stage.ann.slash(stage.garden, "scene forget", what=MINE)
-    await stage.ann.click(shown(asked), label="Keep everything")
-    assert said(asked) == KEPT
+    question = await stage.ann.slash(stage.garden, "scene forget", what=MINE)
+    await stage.ann.click(message_of(question), label="Keep everything")
+    assert content_of(question) == KEPT
     assert len(await stage.bard.turns.tail(stage.garden.id, 1, chars=100)) == 1
 
-    asked = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
-    await stage.ben.click(shown(asked), label="Forget my words")
-    assert said(asked) == FORGOT_NOTHING
+    question = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
+    await stage.ben.click(message_of(question), label="Forget my words")
+    assert content_of(question) == FORGOT_NOTHING
 
 
-async def test_alone_with_the_bard_a_person_decides(stage: Stage) -> None:
+async def test_anyone_may_forget_a_direct_message(stage: Stage) -> None:
     ben = stage.ben.user
     await ben.slash("bard", prompt="ROMEO:", max_chars=20)
     assert "ben asks the bard" in text_of(await ben.slash("scene show"))
-    asked = await ben.slash("scene forget", what=CHANNEL)
-    await ben.click(shown(asked), label="Forget this channel")
-    assert said(asked) == "Forgotten, word for word: 1 speech."
+    question = await ben.slash("scene forget", what=CHANNEL)
+    await ben.click(message_of(question), label="Forget this channel")
+    assert content_of(question) == "Forgotten, word for word: 1 speech."

@@ -1,4 +1,4 @@
-"""`/train` as the bot's owner uses it: real, short runs in child processes."""
+"""`/train`: short real runs in child processes, their status, and the owner's commands."""
 
 import asyncio
 import os
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import discord
 import pytest
-from simcord.results import InteractionResult, ResponseMessage
 
 from bot import Settings
 from bot.cogs.train import CORPUS_BYTES
@@ -20,33 +19,33 @@ from bot.core.training_runner import GRACE_SECONDS
 from bot.errors import Reason
 from bot.rehearsal import DeclaredWait
 from bot.ui.responses import REJECTIONS
-from tests.bot.conftest import Stage, said, text_of
+from tests.bot.conftest import Stage, content_of, labels_of, message_of, text_of
 from tests.bot.loopback import LoopbackDiscord
 from tests.bot.process import bot_process
-from tests.bot.test_main import AT_LOOPBACK
+from tests.bot.test_main import RUN_AT_LOOPBACK
 
 QUICK = {"minutes": 0.1, "preset": "quick"}
 LONG = {"minutes": 30, "preset": "quick"}
 
 
-class School(Stage):
-    """A stage whose bot Ann owns, and on which child processes are waited for."""
+class TrainingStage(Stage):
+    """A stage whose bot Ann owns, with a clock that waits for child processes."""
 
-    def own(self) -> None:
+    def set_owner(self) -> None:
         self.bot.owner_ids = {self.ann.id}
 
     async def restart(self, wait: Wait | None = None) -> None:
         await super().restart(wait or DeclaredWait(self.env))
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Let real time pass until something holds."""
+        """Wait in real time for a condition."""
         async with asyncio.timeout(240):
             while not condition():  # noqa: ASYNC110 - it is another process's doing
                 await asyncio.sleep(0.02)
         await self.env.settle()
 
-    async def at_work(self) -> int:
-        """Wait until the run has told of a step; return the child's id."""
+    async def first_step(self) -> int:
+        """Wait for the first progress event; return the process id of the child."""
         training = self.bard.training
         await self.until(lambda: training.active is None or training.active.progress is not None)
         assert training.active is not None
@@ -57,190 +56,181 @@ class School(Stage):
         names = [task.get_name() for task in self.bard._tasks]
         return [name for name in names if name.startswith("message of run")]
 
-    async def over(self) -> None:
-        """Wait until the run has ended and its message says so."""
+    async def run_ended(self) -> None:
+        """Wait until the run has ended and its message shows that."""
         await self.until(lambda: not self.message_tasks())
         assert self.bard.training.active is None
 
 
 @pytest.fixture
-async def school(stage: Stage) -> AsyncIterator[School]:
-    school = School(**vars(stage))
-    await school.restart()
-    school.own()
-    yield school
-    if school.bot is not stage.bot:
-        await school.bot.close()
+async def stage(stage: Stage) -> AsyncIterator[TrainingStage]:
+    training_stage = TrainingStage(**vars(stage))
+    await training_stage.restart()
+    training_stage.set_owner()
+    yield training_stage
+    if training_stage.bot is not stage.bot:
+        await training_stage.bot.close()
 
 
-def message(result: InteractionResult) -> ResponseMessage:
-    assert result.response is not None
-    return result.response
-
-
-def labels(result: InteractionResult) -> list[str]:
-    return [item["label"] for row in message(result).components for item in row["components"]]
-
-
-async def test_from_start_to_promoted_and_rolled_back(school: School, settings: Settings) -> None:
-    old = school.bard.inference.model.name
-    started = await school.ann.slash(school.garden, "train start", **QUICK)
-    assert "Starting; the first figures" in message(started).content
-    await school.at_work()
-    await school.env.advance_time(5)
-    assert re.search(r"`\[#*-*\]` \d+%: step \d+ of \d+", message(started).content)
-    during = await school.ben.slash(school.garden, "bard", prompt="ROMEO:", max_chars=20)
+async def test_start_promote_and_roll_back(stage: TrainingStage, settings: Settings) -> None:
+    old = stage.bard.inference.model.name
+    started = await stage.ann.slash(stage.garden, "train start", **QUICK)
+    assert "Starting; the first figures" in message_of(started).content
+    await stage.first_step()
+    await stage.env.advance_time(5)
+    assert re.search(r"`\[#*-*\]` \d+%: step \d+ of \d+", message_of(started).content)
+    during = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
     assert f"weights {old}" in text_of(during)
 
-    await school.over()
-    shown = message(started)
+    await stage.run_ended()
+    shown = message_of(started)
     assert "Run 1: finished" in shown.content
     assert "were not measured on this text" in shown.content
     assert [item.filename for item in shown.message.attachments] == ["losses.png"]
-    assert labels(started) == ["Promote", "Discard"]
-    (run,) = await school.bard.runs.newest()
+    assert labels_of(message_of(started)) == ["Promote", "Discard"]
+    (run,) = await stage.bard.runs.newest()
     assert run.weights is not None
     assert run.weights in shown.content
     assert run.loss is not None
 
-    pressed = await school.ann.click(shown, label="Promote")
+    pressed = await stage.ann.click(shown, label="Promote")
     assert pressed.acknowledged
-    assert f"the weights {run.weights} are active" in message(started).content
-    assert labels(started) == []
-    after = await school.ben.slash(school.garden, "bard", prompt="JULIET:", max_chars=20)
+    assert f"the weights {run.weights} are active" in message_of(started).content
+    assert labels_of(message_of(started)) == []
+    after = await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
     assert f"weights {run.weights}" in text_of(after)
 
-    await school.restart()
-    school.own()
-    after = await school.ben.slash(school.garden, "bard", prompt="NURSE:", max_chars=20)
+    await stage.restart()
+    stage.set_owner()
+    after = await stage.ben.slash(stage.garden, "bard", prompt="NURSE:", max_chars=20)
     assert f"weights {run.weights}" in text_of(after)
-    listed = await school.ann.slash(school.garden, "train history")
-    assert "**active**" in said(listed)
+    listed = await stage.ann.slash(stage.garden, "train history")
+    assert "**active**" in content_of(listed)
 
-    back = await school.ann.slash(school.garden, "train rollback")
-    assert old in said(back)
-    after = await school.ben.slash(school.garden, "bard", prompt="TYBALT:", max_chars=20)
+    rolled_back = await stage.ann.slash(stage.garden, "train rollback")
+    assert old in content_of(rolled_back)
+    after = await stage.ben.slash(stage.garden, "bard", prompt="TYBALT:", max_chars=20)
     assert f"weights {old}" in text_of(after)
-    again = await school.ann.slash(school.garden, "train rollback")
-    assert said(again) == REJECTIONS[Reason.NOTHING_TO_ROLL_BACK]
-    assert not school.env.errors
+    again = await stage.ann.slash(stage.garden, "train rollback")
+    assert content_of(again) == REJECTIONS[Reason.NOTHING_TO_ROLL_BACK]
+    assert not stage.env.errors
     with closing(sqlite3.connect(settings.database_path)) as connection:
         rows = connection.execute("SELECT run_id, user_id, withdrawn_by FROM promotions").fetchall()
-    assert rows == [(1, school.ann.id, school.ann.id)]
+    assert rows == [(1, stage.ann.id, stage.ann.id)]
 
 
-async def test_cancelled_resumed_and_interrupted_by_the_end_of_the_bot(
-    school: School, settings: Settings
+async def test_run_is_cancelled_resumed_and_interrupted_by_a_shutdown(
+    stage: TrainingStage, settings: Settings
 ) -> None:
-    started = await school.ann.slash(school.garden, "train start", **LONG)
-    await school.at_work()
-    second = await school.ann.slash(school.garden, "train start", **LONG)
+    started = await stage.ann.slash(stage.garden, "train start", **LONG)
+    await stage.first_step()
+    second = await stage.ann.slash(stage.garden, "train start", **LONG)
     assert second.ephemeral
-    assert said(second) == REJECTIONS[Reason.RUN_ACTIVE]
-    assert "Run 1: training" in said(await school.ann.slash(school.garden, "train status"))
+    assert content_of(second) == REJECTIONS[Reason.RUN_ACTIVE]
+    assert "Run 1: training" in content_of(await stage.ann.slash(stage.garden, "train status"))
 
-    cancelled = await school.ann.slash(school.garden, "train cancel")
-    await school.over()
-    assert "Run 1: cancelled" in said(cancelled)
-    assert "Run 1: cancelled" in message(started).content
-    assert labels(started) == []
-    (run,) = await school.bard.runs.newest()
+    cancelled = await stage.ann.slash(stage.garden, "train cancel")
+    await stage.run_ended()
+    assert "Run 1: cancelled" in content_of(cancelled)
+    assert "Run 1: cancelled" in message_of(started).content
+    assert labels_of(message_of(started)) == []
+    (run,) = await stage.bard.runs.newest()
     assert run.state == "cancelled"
     assert (settings.runs_path / "1" / "weights.pth.run").exists()
 
-    resumed = await school.ann.slash(school.tavern, "train start", minutes=1, resume=True)
-    await school.at_work()
-    live = school.bard.training.active
-    assert live is not None
-    assert live.progress is not None
-    assert live.progress.step > run.step > 0
-    await school.restart()  # which ends the bot's tasks at once, as a kill does
-    assert await live.process.wait() == 128 + signal.SIGTERM
-    assert "Run 1: interrupted" in message(resumed).content
-    (run,) = await school.bard.runs.newest()
+    resumed = await stage.ann.slash(stage.tavern, "train start", minutes=1, resume=True)
+    await stage.first_step()
+    active = stage.bard.training.active
+    assert active is not None
+    assert active.progress is not None
+    assert active.progress.step > run.step > 0
+    await stage.restart()  # the simulation cancels the old bot's tasks, as a kill ends them
+    assert await active.process.wait() == 128 + signal.SIGTERM
+    assert "Run 1: interrupted" in message_of(resumed).content
+    (run,) = await stage.bard.runs.newest()
     assert run.state == "interrupted"
     assert (settings.runs_path / "1" / "weights.pth.run").exists()
-    school.own()
-    status = await school.ann.slash(school.garden, "train status")
-    assert REJECTIONS[Reason.NO_ACTIVE_RUN] in said(status)
-    assert "Run 1: interrupted" in said(status)
-    assert not school.env.errors
+    stage.set_owner()
+    status = await stage.ann.slash(stage.garden, "train status")
+    assert REJECTIONS[Reason.NO_ACTIVE_RUN] in content_of(status)
+    assert "Run 1: interrupted" in content_of(status)
+    assert not stage.env.errors
 
 
-async def test_killed_child_is_a_message_and_a_row_also_when_the_token_has_run_out(
-    school: School,
+async def test_killed_child_is_shown_and_stored_after_the_token_has_expired(
+    stage: TrainingStage,
 ) -> None:
-    started = await school.ann.slash(school.garden, "train start", **LONG)
-    child = await school.at_work()
-    await school.env.advance_time(14 * 60)
-    by_channel = f"/channels/{school.garden.id}/messages/"
-    assert not any(by_channel in request.path for request in school.env.http_requests)
-    await school.env.advance_time(2 * 60)
-    live = school.bard.training.active
-    assert live is not None
-    before = live.progress
-    await school.until(lambda: live.progress != before)
-    by_token = sum(request.path.endswith("/@original") for request in school.env.http_requests)
-    await school.env.advance_time(6)
-    assert any(by_channel in request.path for request in school.env.http_requests)
+    started = await stage.ann.slash(stage.garden, "train start", **LONG)
+    child = await stage.first_step()
+    await stage.env.advance_time(14 * 60)
+    by_channel = f"/channels/{stage.garden.id}/messages/"
+    assert not any(by_channel in request.path for request in stage.env.http_requests)
+    await stage.env.advance_time(2 * 60)
+    active = stage.bard.training.active
+    assert active is not None
+    before = active.progress
+    await stage.until(lambda: active.progress != before)
+    by_token = sum(request.path.endswith("/@original") for request in stage.env.http_requests)
+    await stage.env.advance_time(6)
+    assert any(by_channel in request.path for request in stage.env.http_requests)
 
     os.kill(child, signal.SIGKILL)
-    await school.over()
-    assert "Run 1: failed" in message(started).content
-    assert "killed by signal 9" in message(started).content
-    after = sum(request.path.endswith("/@original") for request in school.env.http_requests)
+    await stage.run_ended()
+    assert "Run 1: failed" in message_of(started).content
+    assert "killed by signal 9" in message_of(started).content
+    after = sum(request.path.endswith("/@original") for request in stage.env.http_requests)
     assert after == by_token
-    answered = await school.ben.slash(school.garden, "bard", prompt="ROMEO:", max_chars=20)
-    assert answered.response is not None
-    nothing = await school.ann.slash(school.garden, "train start", minutes=1, resume=True)
-    assert said(nothing) == REJECTIONS[Reason.NOTHING_TO_RESUME]
-    assert not school.env.errors
+    reply = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    assert reply.response is not None
+    rejected = await stage.ann.slash(stage.garden, "train start", minutes=1, resume=True)
+    assert content_of(rejected) == REJECTIONS[Reason.NOTHING_TO_RESUME]
+    assert not stage.env.errors
 
 
-async def test_where_it_may_not_write_status_tells(school: School) -> None:
-    await school.ann.slash(school.garden, "train start", **LONG)
-    live = school.bard.training.active
-    assert live is not None
-    os.kill(live.process.pid, signal.SIGSTOP)
-    await school.env.advance_time(16 * 60)
-    school.env.inject_error("PATCH", "/channels/*/messages/*", status=403, code=50001)
-    os.kill(live.process.pid, signal.SIGKILL)
-    await school.over()
-    status = await school.ann.slash(school.garden, "train status")
-    assert "killed by signal 9" in said(status)
+async def test_status_shows_the_end_if_the_message_cannot_be_edited(stage: TrainingStage) -> None:
+    await stage.ann.slash(stage.garden, "train start", **LONG)
+    active = stage.bard.training.active
+    assert active is not None
+    os.kill(active.process.pid, signal.SIGSTOP)
+    await stage.env.advance_time(16 * 60)
+    stage.env.inject_error("PATCH", "/channels/*/messages/*", status=403, code=50001)
+    os.kill(active.process.pid, signal.SIGKILL)
+    await stage.run_ended()
+    status = await stage.ann.slash(stage.garden, "train status")
+    assert "killed by signal 9" in content_of(status)
 
 
-async def test_child_that_does_not_stop_is_killed(school: School) -> None:
-    started = await school.ann.slash(school.garden, "train start", **LONG)
-    os.kill(await school.at_work(), signal.SIGSTOP)
-    live = school.bard.training.active
-    assert live is not None
-    cancelled = await school.ann.slash(school.garden, "train cancel")
-    await school.env.advance_time(GRACE_SECONDS)
-    assert not live.ended.done()
-    await school.env.advance_time(live.step_seconds + 1)
-    await school.over()
-    assert live.process.returncode == -signal.SIGKILL
-    assert "Run 1: cancelled" in said(cancelled)
-    assert "Run 1: cancelled" in message(started).content
+async def test_child_that_does_not_stop_is_killed(stage: TrainingStage) -> None:
+    started = await stage.ann.slash(stage.garden, "train start", **LONG)
+    os.kill(await stage.first_step(), signal.SIGSTOP)
+    active = stage.bard.training.active
+    assert active is not None
+    cancelled = await stage.ann.slash(stage.garden, "train cancel")
+    await stage.env.advance_time(GRACE_SECONDS)
+    assert not active.ended.done()
+    await stage.env.advance_time(active.step_seconds + 1)
+    await stage.run_ended()
+    assert active.process.returncode == -signal.SIGKILL
+    assert "Run 1: cancelled" in content_of(cancelled)
+    assert "Run 1: cancelled" in message_of(started).content
 
 
-async def test_corpus_that_is_no_text(school: School) -> None:
+async def test_invalid_corpus_is_rejected_or_fails_the_run(stage: TrainingStage) -> None:
     for name, data in (("novel.pdf", b"text"), ("novel.txt", b"x" * (CORPUS_BYTES + 1))):
-        refused = await school.ann.slash(school.garden, "train start", **LONG, corpus=(name, data))
-        assert refused.ephemeral
-        assert said(refused) == REJECTIONS[Reason.NOT_A_TEXT_FILE]
-    assert await school.bard.runs.newest() == []
-    assert not school.env.errors
+        rejected = await stage.ann.slash(stage.garden, "train start", **LONG, corpus=(name, data))
+        assert rejected.ephemeral
+        assert content_of(rejected) == REJECTIONS[Reason.NOT_A_TEXT_FILE]
+    assert await stage.bard.runs.newest() == []
+    assert not stage.env.errors
 
-    garbage = ("novel.txt", b"\xff\xfe garbage" * 2000)
-    started = await school.ann.slash(school.garden, "train start", **LONG, corpus=garbage)
-    await school.over()
-    assert "novel.txt: not a UTF-8 text" in message(started).content
-    assert str(school.bard.settings.runs_path.absolute()) not in message(started).content
-    (run,) = await school.bard.runs.newest()
+    binary = ("novel.txt", b"\xff\xfe garbage" * 2000)
+    started = await stage.ann.slash(stage.garden, "train start", **LONG, corpus=binary)
+    await stage.run_ended()
+    assert "novel.txt: not a UTF-8 text" in message_of(started).content
+    assert str(stage.bard.settings.runs_path.absolute()) not in message_of(started).content
+    (run,) = await stage.bard.runs.newest()
     assert run.state == "failed"
-    assert list(school.bard.settings.runs_path.iterdir()) == []
+    assert list(stage.bard.settings.runs_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -254,24 +244,26 @@ async def test_corpus_that_is_no_text(school: School) -> None:
         ("rollback", {}),
     ],
 )
-async def test_not_the_owner(school: School, command: str, options: dict[str, object]) -> None:
+async def test_others_are_rejected(
+    stage: TrainingStage, command: str, options: dict[str, object]
+) -> None:
     everything = discord.Permissions(administrator=True)
-    role = school.guild.create_role("Admins", permissions=everything)
-    cat = school.guild.add_member(school.env.create_user("cat"), roles=[role])
-    for refused in (
-        await cat.slash(school.garden, f"train {command}", **options),
-        await school.ben.user.slash(f"train {command}", **options),
+    role = stage.guild.create_role("Admins", permissions=everything)
+    cat = stage.guild.add_member(stage.env.create_user("cat"), roles=[role])
+    for rejected in (
+        await cat.slash(stage.garden, f"train {command}", **options),
+        await stage.ben.user.slash(f"train {command}", **options),
     ):
-        assert refused.ephemeral
-        assert said(refused) == REJECTIONS[Reason.NOT_OWNER]
-    assert await school.bard.runs.newest() == []
-    assert not school.env.errors
+        assert rejected.ephemeral
+        assert content_of(rejected) == REJECTIONS[Reason.NOT_OWNER]
+    assert await stage.bard.runs.newest() == []
+    assert not stage.env.errors
 
 
-async def test_hidden_from_others_by_default(school: School) -> None:
-    assert "train start" in school.ann.available_commands(school.garden)
-    assert "train start" not in school.ben.available_commands(school.garden)
-    commands = await school.bot.tree.fetch_commands()
+async def test_command_is_hidden_from_others_by_default(stage: TrainingStage) -> None:
+    assert "train start" in stage.ann.available_commands(stage.garden)
+    assert "train start" not in stage.ben.available_commands(stage.garden)
+    commands = await stage.bot.tree.fetch_commands()
     (train,) = (command for command in commands if command.name == "train")
     assert train.default_member_permissions is not None
     assert train.default_member_permissions.value == 0
@@ -287,11 +279,11 @@ def files() -> list[str]:
     return [path.name for path in Path("var/runs/1").glob("weights.pth*")]
 
 
-async def test_killed_bot_leaves_a_run_that_saves_itself_and_is_resumed(
+async def test_run_of_a_killed_bot_saves_a_checkpoint_and_is_resumed(
     weights: Path, corpus: Path
 ) -> None:
     async with LoopbackDiscord().running() as server, asyncio.timeout(300):
-        start = ("-c", AT_LOOPBACK.format(port=server.port))
+        start = ("-c", RUN_AT_LOOPBACK.format(port=server.port))
         settings = {"DISCORD_TOKEN": "right", "BARD_CORPUS": str(corpus)}
         async with bot_process(*start, weights=weights, **settings) as bot:
             await server.ready.wait()
@@ -312,9 +304,9 @@ async def test_killed_bot_leaves_a_run_that_saves_itself_and_is_resumed(
             body = await server.edited(token, "Training loss")
             assert "step 1 of" not in body["content"]
             bot.send_signal(signal.SIGTERM)
-            _, said = await bot.communicate()
+            _, errors = await bot.communicate()
         assert bot.returncode == 0
-        assert "Traceback" not in said.decode()
+        assert "Traceback" not in errors.decode()
         assert "Run 1: interrupted" in server.edits[token]["content"]
         assert stored_state() == "interrupted"
         assert files() == ["weights.pth.run"]

@@ -1,24 +1,137 @@
-"""How often and where the bard is to be asked."""
+"""Admission of requests: by channel, by cooldown, by the queue."""
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from tests.bot.conftest import Stage, counted, said
+from bot.core import admission
+from bot.core.admission import Admission
+from bot.core.request_queue import Request, RequestQueue
+from bot.errors import Reason, RejectedError
+from bot.storage.guild_settings import Rules
+from tests.bot.conftest import rejected
+
+ANN, BEN = 11, 12
+GARDEN, MAZE, TAVERN = 21, 22, 23
+RULES = Rules(
+    channels=frozenset(),
+    max_chars=4000,
+    cooldown=10,
+    temperature=0.8,
+    buttons="everyone",
+    default_chars=400,
+)
 
 
-@pytest.mark.settings(cooldown=10)
-async def test_cooldown_of_a_person_says_the_seconds_left_in_private(stage: Stage) -> None:
-    await stage.env.advance_time(1)  # a simulation begins at 0, which the library takes for unset
-    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
-    await stage.env.advance_time(3)
-    refused = await stage.ann.slash(stage.tavern, "scene continue")
-    assert refused.ephemeral
-    assert not refused.deferred
-    assert "again in 7 s" in said(refused)
-    assert not stage.env.errors
+class Harness:
+    """An admission with a queue of one worker and one further place, and a clock.
 
-    other = await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=9)
-    assert counted(other) <= 9
-    # To have been refused does not make the wait longer.
-    await stage.env.advance_time(7.1)
-    again = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
-    assert counted(again) <= 9
+    Attributes:
+        now: The time in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.admission = Admission(RequestQueue(workers=1, waiting=1))
+        self._ids = iter(range(1, 10_000))
+
+    def accept(
+        self, user_id: int = ANN, rules: Rules = RULES, *channels: int
+    ) -> AbstractContextManager[Request]:
+        return self.admission.accept(
+            next(self._ids),
+            user_id=user_id,
+            guild_id=1,
+            channels=set(channels or (GARDEN,)),
+            rules=rules,
+        )
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> Harness:
+    harness = Harness()
+    monkeypatch.setattr(admission, "time", SimpleNamespace(monotonic=lambda: harness.now))
+    return harness
+
+
+def test_cooldown_ends_after_its_length(harness: Harness) -> None:
+    with harness.accept():
+        pass
+    harness.now += 3
+    with rejected(Reason.COOLDOWN, seconds=7.0), harness.accept():
+        pass
+    with harness.accept(BEN):
+        pass
+    # The rejected request did not extend the cooldown.
+    harness.now += 7
+    with harness.accept():
+        pass
+
+
+def test_cooldown_of_zero_is_none(harness: Harness) -> None:
+    for _ in range(3):
+        with harness.accept(ANN, replace(RULES, cooldown=0)):
+            pass
+
+
+def test_cooldown_of_one_length_does_not_count_for_another(harness: Harness) -> None:
+    with harness.accept():
+        pass
+    with harness.accept(ANN, replace(RULES, cooldown=5)):
+        pass
+
+
+def test_failed_request_starts_a_cooldown_and_releases_its_place(harness: Harness) -> None:
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), harness.accept():
+            raise ZeroDivisionError
+        with rejected(Reason.COOLDOWN), harness.accept():
+            pass
+        harness.now += 10
+
+
+def test_request_that_the_queue_rejects_starts_no_cooldown(harness: Harness) -> None:
+    unlimited = replace(RULES, cooldown=0)
+    with harness.accept(BEN, unlimited), harness.accept(BEN, unlimited):
+        with rejected(Reason.QUEUE_FULL), harness.accept():
+            pass
+        with rejected(Reason.TOO_MANY_REQUESTS), harness.accept(BEN):
+            pass
+    for user_id in (ANN, BEN):
+        with harness.accept(user_id):
+            pass
+
+
+def test_channels_include_their_threads(harness: Harness) -> None:
+    rules = replace(RULES, cooldown=0, channels=frozenset({GARDEN}))
+    with harness.accept(ANN, rules, GARDEN):
+        pass
+    with harness.accept(ANN, rules, MAZE, GARDEN):
+        pass
+    with (
+        rejected(Reason.WRONG_CHANNEL, channels=rules.channels),
+        harness.accept(ANN, rules, TAVERN),
+    ):
+        pass
+
+
+def test_wrong_channel_starts_no_cooldown(harness: Harness) -> None:
+    with (
+        pytest.raises(RejectedError),
+        harness.accept(ANN, replace(RULES, channels=frozenset({GARDEN})), TAVERN),
+    ):
+        pass
+    with harness.accept():
+        pass
+
+
+def test_expired_cooldowns_are_dropped(harness: Harness) -> None:
+    for user_id in range(admission._PRUNE_AT):
+        with harness.accept(user_id):
+            pass
+    harness.now += 10
+    with harness.accept():
+        pass
+    assert len(harness.admission._cooldowns) == 1

@@ -1,4 +1,4 @@
-"""Who is taken on, who waits, and how a wait or a work ends."""
+"""The request queue with real scenes: admission, order, stopping and cancellation."""
 
 import asyncio
 import threading
@@ -21,29 +21,42 @@ from tests.bot.conftest import rejected
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - of whatever a test looks at
+        while not condition():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.001)
 
 
-class House:
-    """Plays turns on the real services, with a model that works only while its gate is open."""
+class Harness:
+    """The queue and the scenes, with a model that generates only while its gate is open.
 
-    def __init__(self, queue: RequestQueue, scenes: Scenes, history: TurnStore) -> None:
+    Attributes:
+        started: Contexts of the generations, in order.
+        ended: Contexts of those that have passed the gate or were cancelled.
+        shown: Prompts of the turns that were shown.
+        requests: Accepted requests by prompt.
+        during_show: Called while a turn is being shown.
+    """
+
+    def __init__(self, queue: RequestQueue, scenes: Scenes, turns: TurnStore) -> None:
         self.queue = queue
         self.scenes = scenes
-        self.history = history
+        self.turns = turns
         self.gate = threading.Event()
-        self.begun: list[str] = []
+        self.started: list[str] = []
         self.ended: list[str] = []
         self.shown: list[str] = []
         self.requests: dict[str, Request] = {}
         self.during_show: Callable[[], None] = lambda: None
         self._ids = iter(range(1, 1000))
 
-    def ask(self, name: str, *, user: int, channel: int) -> asyncio.Task[None]:
-        """Begin a request; `name` is its prompt."""
-        ask = TurnRequest(
-            guild_id=1, channel_id=channel, user_id=user, prompt=name, max_chars=50, temperature=1.0
+    def submit(self, prompt: str, *, user: int, channel: int) -> asyncio.Task[None]:
+        """Submit a request in a task of its own."""
+        turn_request = TurnRequest(
+            guild_id=1,
+            channel_id=channel,
+            user_id=user,
+            prompt=prompt,
+            max_chars=50,
+            temperature=1.0,
         )
 
         async def show(turn: Turn, _dropped: str) -> int:
@@ -53,54 +66,54 @@ class House:
 
         async def work() -> None:
             with self.queue.admit(next(self._ids), user, 1) as request:
-                self.requests[name] = request
-                await self.scenes.play(ask, show, request)
+                self.requests[prompt] = request
+                await self.scenes.play(turn_request, show, request)
 
         return asyncio.create_task(work())
 
     def positions(self) -> dict[str, int]:
-        return {name: request.position for name, request in self.requests.items()}
+        return {prompt: request.position for prompt, request in self.requests.items()}
 
 
 @pytest.fixture
-async def house(tmp_path: Path, weights: Path, threads: Threads) -> AsyncIterator[House]:
-    """Two workers, and three places for those who wait."""
+async def harness(tmp_path: Path, weights: Path, threads: Threads) -> AsyncIterator[Harness]:
+    """Two workers, and places for three waiting requests."""
     stack = AsyncExitStack()
     database = await stack.enter_async_context(open_database(tmp_path / "bard.sqlite3"))
-    generation = Inference(weights, workers=2)
-    await generation.load()
-    queue, history = RequestQueue(2, 3), TurnStore(database)
-    house = House(queue, Scenes(history, generation, threads), history)
-    generate = generation.model.generate
+    inference = Inference(weights, workers=2)
+    await inference.load()
+    queue, turns = RequestQueue(2, 3), TurnStore(database)
+    harness = Harness(queue, Scenes(turns, inference, threads), turns)
+    generate = inference.model.generate
 
     def gated(prompt: str, *args: Any, **options: Any) -> str:
-        house.begun.append(prompt)
-        # The cancellation is the model's own, noticed here as its loops notice it.
-        while not house.gate.wait(0.001) and not options["cancellation"]:
+        harness.started.append(prompt)
+        # Polls the cancellation as the decoder's loops do.
+        while not harness.gate.wait(0.001) and not options["cancellation"]:
             pass
-        house.ended.append(prompt)
+        harness.ended.append(prompt)
         return generate(prompt, *args, **options)
 
-    generation.model.generate = gated  # type: ignore[method-assign]
-    yield house
-    house.gate.set()
-    await generation.close()
+    inference.model.generate = gated  # type: ignore[method-assign]
+    yield harness
+    harness.gate.set()
+    await inference.close()
     await stack.aclose()
 
 
-async def test_as_many_run_as_there_are_workers_and_the_rest_wait(house: House) -> None:
-    tasks = [house.ask(name, user=n, channel=n) for n, name in enumerate("ABCDE")]
-    await until(lambda: len(house.begun) == 2)
+async def test_one_request_runs_per_worker_and_the_others_wait(harness: Harness) -> None:
+    tasks = [harness.submit(prompt, user=n, channel=n) for n, prompt in enumerate("ABCDE")]
+    await until(lambda: len(harness.started) == 2)
     await asyncio.sleep(0.05)
-    assert sorted(house.begun) == ["A", "B"]
-    assert house.positions() == {"A": 0, "B": 0, "C": 1, "D": 2, "E": 3}
+    assert sorted(harness.started) == ["A", "B"]
+    assert harness.positions() == {"A": 0, "B": 0, "C": 1, "D": 2, "E": 3}
 
-    house.gate.set()
+    harness.gate.set()
     await asyncio.gather(*tasks)
-    assert sorted(house.shown) == list("ABCDE")
+    assert sorted(harness.shown) == list("ABCDE")
 
 
-async def test_workers_go_to_those_who_came_first() -> None:
+async def test_workers_serve_requests_in_order_of_arrival() -> None:
     queue = RequestQueue(1, 9)
     order: list[int] = []
 
@@ -114,127 +127,127 @@ async def test_workers_go_to_those_who_came_first() -> None:
     assert order == list(range(10))
 
 
-async def test_full_house_refuses_at_once_and_takes_on_again(house: House) -> None:
-    tasks = [house.ask(name, user=n, channel=n) for n, name in enumerate("ABCDE")]
-    await until(lambda: len(house.begun) == 2)
+async def test_full_queue_rejects_until_a_place_is_free(harness: Harness) -> None:
+    tasks = [harness.submit(prompt, user=n, channel=n) for n, prompt in enumerate("ABCDE")]
+    await until(lambda: len(harness.started) == 2)
     with rejected(Reason.QUEUE_FULL):
-        await house.ask("F", user=6, channel=6)
-    assert not house.shown
+        await harness.submit("F", user=6, channel=6)
+    assert not harness.shown
 
-    house.gate.set()
+    harness.gate.set()
     await asyncio.gather(*tasks)
-    await house.ask("F", user=6, channel=6)
-    assert house.shown[-1] == "F"
+    await harness.submit("F", user=6, channel=6)
+    assert harness.shown[-1] == "F"
 
 
-async def test_two_of_one_person_at_a_time(house: House) -> None:
-    running = house.ask("A", user=1, channel=1)
-    waiting = house.ask("B", user=1, channel=1)
-    await until(lambda: len(house.begun) == 1)
+async def test_third_request_of_a_person_is_rejected(harness: Harness) -> None:
+    running = harness.submit("A", user=1, channel=1)
+    waiting = harness.submit("B", user=1, channel=1)
+    await until(lambda: len(harness.started) == 1)
     with rejected(Reason.TOO_MANY_REQUESTS):
-        await house.ask("C", user=1, channel=2)
-    other = house.ask("D", user=2, channel=2)  # another person is not held up by them
+        await harness.submit("C", user=1, channel=2)
+    other = harness.submit("D", user=2, channel=2)  # another person does not wait for them
 
-    house.gate.set()
+    harness.gate.set()
     await asyncio.gather(running, waiting, other)
-    await house.ask("C", user=1, channel=2)
-    assert house.shown[-1] == "C"
+    await harness.submit("C", user=1, channel=2)
+    assert harness.shown[-1] == "C"
 
 
-async def test_turns_of_one_channel_follow_each_other_and_hold_no_worker(house: House) -> None:
-    tasks = [house.ask(name, user=n, channel=1) for n, name in enumerate("AB")]
-    tasks.append(house.ask("C", user=3, channel=2))
-    await until(lambda: len(house.begun) == 2)
-    assert house.begun == ["A", "C"]
-    assert house.positions() == {"A": 0, "B": 1, "C": 0}
+async def test_turn_that_waits_for_its_channel_holds_no_worker(harness: Harness) -> None:
+    tasks = [harness.submit(prompt, user=n, channel=1) for n, prompt in enumerate("AB")]
+    tasks.append(harness.submit("C", user=3, channel=2))
+    await until(lambda: len(harness.started) == 2)
+    assert harness.started == ["A", "C"]
+    assert harness.positions() == {"A": 0, "B": 1, "C": 0}
 
-    house.gate.set()
+    harness.gate.set()
     await asyncio.gather(*tasks)
-    assert house.shown.index("A") < house.shown.index("B")
+    assert harness.shown.index("A") < harness.shown.index("B")
 
 
 @pytest.mark.parametrize("channel", [1, 3], ids=["for its channel", "for a worker"])
-async def test_stopped_while_waiting(house: House, channel: int) -> None:
-    first, second = house.ask("A", user=1, channel=1), house.ask("B", user=2, channel=2)
-    await until(lambda: len(house.begun) == 2)
-    doomed = house.ask("C", user=3, channel=channel)
-    last = house.ask("D", user=4, channel=channel)
-    await until(lambda: "D" in house.requests)
-    assert house.positions()["D"] == 2
+async def test_stop_while_waiting(harness: Harness, channel: int) -> None:
+    first, second = harness.submit("A", user=1, channel=1), harness.submit("B", user=2, channel=2)
+    await until(lambda: len(harness.started) == 2)
+    stopped = harness.submit("C", user=3, channel=channel)
+    last = harness.submit("D", user=4, channel=channel)
+    await until(lambda: "D" in harness.requests)
+    assert harness.positions()["D"] == 2
 
-    assert house.requests["C"].stop()
-    assert house.requests["C"].stop()  # pressed twice
+    assert harness.requests["C"].stop()
+    assert harness.requests["C"].stop()  # pressed twice
     with pytest.raises(StoppedError):
-        await doomed
-    assert house.positions()["D"] == 1
-    house.gate.set()
+        await stopped
+    assert harness.positions()["D"] == 1
+    harness.gate.set()
     await asyncio.gather(first, second, last)
-    assert "C" not in " ".join(house.begun)
-    assert sorted(house.shown) == ["A", "B", "D"]
+    assert "C" not in " ".join(harness.started)
+    assert sorted(harness.shown) == ["A", "B", "D"]
 
 
-async def test_stopped_while_running_ends_the_thread_and_keeps_nothing(house: House) -> None:
-    doomed = house.ask("A", user=1, channel=1)
-    await until(lambda: house.begun == ["A"])
-    assert house.requests["A"].stop()
+async def test_stop_while_running_ends_the_thread_and_stores_nothing(harness: Harness) -> None:
+    stopped = harness.submit("A", user=1, channel=1)
+    await until(lambda: harness.started == ["A"])
+    assert harness.requests["A"].stop()
     with pytest.raises(StoppedError):
-        await doomed
-    await until(lambda: house.ended == ["A"])  # with the gate still shut
+        await stopped
+    await until(lambda: harness.ended == ["A"])  # while the gate is closed
 
-    house.gate.set()
-    await house.ask("B", user=1, channel=1)
-    assert house.begun == ["A", "B"]
-    assert house.shown == ["B"]
-    assert [turn.prompt for turn in await house.history.tail(1, 1, chars=100)] == ["B"]
-
-
-async def test_too_late_to_stop_what_is_written(house: House) -> None:
-    answers = []
-    house.during_show = lambda: answers.append(house.requests["A"].stop())
-    house.gate.set()
-    await house.ask("A", user=1, channel=1)
-    assert answers == [False]
-    assert house.shown == ["A"]
+    harness.gate.set()
+    await harness.submit("B", user=1, channel=1)
+    assert harness.started == ["A", "B"]
+    assert harness.shown == ["B"]
+    assert [turn.prompt for turn in await harness.turns.tail(1, 1, chars=100)] == ["B"]
 
 
-async def test_stopped_at_the_very_end_is_still_stopped(house: House) -> None:
+async def test_stop_fails_after_the_commit(harness: Harness) -> None:
+    results = []
+    harness.during_show = lambda: results.append(harness.requests["A"].stop())
+    harness.gate.set()
+    await harness.submit("A", user=1, channel=1)
+    assert results == [False]
+    assert harness.shown == ["A"]
+
+
+async def test_commit_after_a_stop_raises(harness: Harness) -> None:
     async def play(request: Request) -> None:
         async with request.stoppable():
             assert request.stop()
             request.commit()
 
-    with house.queue.admit(999, 1, 1) as request:
+    with harness.queue.admit(999, 1, 1) as request:
         with pytest.raises(StoppedError):
             await play(request)
-        # No cancellation is left behind in this task.
+        # No cancellation is pending in this task.
         await asyncio.sleep(0)
 
 
-async def test_cancelled_from_elsewhere_is_cancelled_and_not_stopped(house: House) -> None:
-    task = house.ask("A", user=1, channel=1)
-    await until(lambda: house.begun == ["A"])
+async def test_cancellation_of_the_task_is_not_a_stop(harness: Harness) -> None:
+    task = harness.submit("A", user=1, channel=1)
+    await until(lambda: harness.started == ["A"])
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until(lambda: house.ended == ["A"])
+    await until(lambda: harness.ended == ["A"])
 
 
-async def test_a_timeout_within_is_not_a_stop(house: House) -> None:
-    with house.queue.admit(999, 1, 1) as request, pytest.raises(TimeoutError):
+async def test_timeout_in_the_block_is_not_a_stop(harness: Harness) -> None:
+    with harness.queue.admit(999, 1, 1) as request, pytest.raises(TimeoutError):
         async with request.stoppable():
             raise TimeoutError
 
 
-async def test_failures_leave_no_place_taken(house: House) -> None:
+async def test_failed_requests_release_their_places(harness: Harness) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    house.gate.set()
-    house.during_show = fail
-    for n in range(8):  # more than there are places, workers or channels
+    harness.gate.set()
+    harness.during_show = fail
+    for n in range(8):  # more than places, workers and channels
         with pytest.raises(ZeroDivisionError):
-            await house.ask("A", user=1, channel=n % 2)
-    nothing = TurnRequest(
+            await harness.submit("A", user=1, channel=n % 2)
+    without_scene = TurnRequest(
         guild_id=1, channel_id=9, user_id=1, prompt=None, max_chars=5, temperature=1.0
     )
     for n in range(8):
@@ -242,19 +255,19 @@ async def test_failures_leave_no_place_taken(house: House) -> None:
         async def show(_turn: Turn, _dropped: str) -> int:
             raise AssertionError
 
-        with house.queue.admit(500 + n, 1, 1) as request, suppress(RejectedError):
-            await house.scenes.play(nothing, show, request)
-    house.during_show = lambda: None
-    await asyncio.gather(*(house.ask("B", user=n, channel=n) for n in range(5)))
-    assert house.shown == ["B"] * 5
+        with harness.queue.admit(500 + n, 1, 1) as request, suppress(RejectedError):
+            await harness.scenes.play(without_scene, show, request)
+    harness.during_show = lambda: None
+    await asyncio.gather(*(harness.submit("B", user=n, channel=n) for n in range(5)))
+    assert harness.shown == ["B"] * 5
 
 
-async def test_all_of_a_server_are_stopped(house: House) -> None:
-    tasks = [house.ask(name, user=n, channel=n) for n, name in enumerate("ABCD")]
-    await until(lambda: len(house.begun) == 2)
-    house.queue.stop_guild(2)
-    assert not any(request.stopped for request in house.requests.values())
-    house.queue.stop_guild(1)
+async def test_stop_guild_stops_all_requests_of_a_server(harness: Harness) -> None:
+    tasks = [harness.submit(prompt, user=n, channel=n) for n, prompt in enumerate("ABCD")]
+    await until(lambda: len(harness.started) == 2)
+    harness.queue.stop_guild(2)
+    assert not any(request.stopped for request in harness.requests.values())
+    harness.queue.stop_guild(1)
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [StoppedError] * 4
-    assert not house.shown
+    assert not harness.shown

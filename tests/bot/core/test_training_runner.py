@@ -1,229 +1,22 @@
-"""Which weights speak, and what becomes of runs: the services, on real weights and files."""
+"""Training runs: automatic promotion, kept files, one run at a time, and failures of the child."""
 
 import asyncio
-import dataclasses
 import os
-import sqlite3
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import IO, Any
 
 import pytest
-import torch
 
-from bot.concurrency import Threads
-from bot.core.inference import Inference
-from bot.core.promotions import Promotions, weights_path
-from bot.core.training_runner import NICENESS, TrainingRequest, TrainingRunner, is_better
-from bot.errors import Reason, RejectedError, StartupError
-from bot.storage.database import open_database
-from bot.storage.runs import Run, RunStore
-from noskgpt import checkpoint as checkpoints
-from noskgpt import lexicon
-from noskgpt.checkpoint import Checkpoint, TrainingRecord
-from noskgpt.model import GPT, ModelConfig
-from noskgpt.tokenizer import VOCABULARY
+from bot.core.promotions import weights_path
+from bot.core.training_runner import NICENESS, TrainingRequest, is_better
+from bot.errors import Reason, RejectedError
+from noskgpt.checkpoint import Checkpoint
 from noskgpt.training.run_files import run_path
 from tests.bot.conftest import rejected
+from tests.bot.core.conftest import ANN, TrainingServices, name_of, trained
 
-ANN, BEN = 11, 12
-ORDER = TrainingRequest(user_id=ANN, guild_id=1, channel_id=2, preset="quick", minutes=30)
-
-
-class School:
-    """The services of training, as `bot.bard` opens them."""
-
-    def __init__(
-        self,
-        runs: RunStore,
-        weights: Path,
-        folder: Path,
-        threads: Threads,
-        *,
-        keep: int = 5,
-        auto_promote: bool = False,
-    ) -> None:
-        self.runs = runs
-        self.folder = folder
-        self.threads = threads
-        self.generation = Inference(weights, workers=1)
-        self.succession = Promotions(runs, self.generation, folder)
-        self.training = TrainingRunner(
-            runs,
-            self.succession,
-            self.generation,
-            threads,
-            folder=folder,
-            corpus=None,
-            keep=keep,
-            auto_promote=auto_promote,
-        )
-
-    async def found(self, checkpoint: Checkpoint, *, corpus: str | None = None) -> Run:
-        """Have the bot find a run that finished while nobody followed it."""
-        run = await self.begin(corpus=corpus)
-        await asyncio.to_thread(checkpoints.save, checkpoint, weights_path(self.folder, run.id))
-        found = await self.training.recover()
-        assert found is not None
-        assert found.id == run.id
-        return found
-
-    async def begin(self, *, corpus: str | None = None) -> Run:
-        return await self.runs.start(
-            user_id=ANN, guild_id=1, channel_id=2, preset="quick", minutes=1, corpus=corpus
-        )
-
-    @property
-    def speaks(self) -> str:
-        return self.generation.model.name
-
-    async def anew(self) -> "School":
-        """Return what a new process would have."""
-        other = School(self.runs, self.generation._path or Path(), self.folder, self.threads)
-        await self.generation.close()
-        await other.succession.load()
-        return other
-
-
-def trained(
-    seed: int, loss: float | None = None, corpus: str | None = "a", vocabulary: str = VOCABULARY
-) -> Checkpoint:
-    """Return weights of a small real model that say of themselves how they were measured."""
-    torch.manual_seed(seed)
-    config = ModelConfig(n_layer=1, n_head=2, n_embd=16, vocab_size=len(vocabulary))
-    model = GPT(config)
-    model.round_to_bfloat16()
-    return Checkpoint(
-        config=config,
-        vocabulary=vocabulary,
-        weights=model.state_dict(),
-        lexicon=lexicon.build(vocabulary, lexicon.words("but soft, what light is this?")),
-        training=TrainingRecord(steps=7, held_out_loss=loss, corpus_sha256=corpus),
-    )
-
-
-def name_of(checkpoint: Checkpoint) -> str:
-    return f"noskgpt-{checkpoint.fingerprint()}"
-
-
-@pytest.fixture
-async def runs(tmp_path: Path) -> AsyncIterator[RunStore]:
-    async with open_database(tmp_path / "bard.sqlite3") as connection:
-        yield RunStore(connection)
-
-
-@pytest.fixture
-async def school(runs: RunStore, tmp_path: Path, threads: Threads) -> AsyncIterator[School]:
-    """A school whose settings' weights were measured at 2.0 on the text "a"."""
-    checkpoints.save(trained(1, 2.0), tmp_path / "own.pth")
-    school = School(runs, tmp_path / "own.pth", tmp_path / "runs", threads, keep=2)
-    await school.succession.load()
-    yield school
-    await school.training.close()
-    await school.generation.close()
-
-
-async def test_goes_back_step_by_step(school: School) -> None:
-    own = school.speaks
-    made = [trained(seed) for seed in (2, 3)]
-    for checkpoint in made:
-        run = await school.found(checkpoint)
-        assert run.state == "finished"
-        assert school.speaks != name_of(checkpoint)
-        await school.succession.promote(run.id, ANN)
-        assert school.speaks == name_of(checkpoint)
-    with rejected(Reason.RUN_PROMOTED_ALREADY):
-        await school.succession.promote(2, ANN)
-    school = await school.anew()
-    assert school.speaks == name_of(made[1])
-    back = await school.succession.roll_back(BEN)
-    assert back is not None
-    assert (back.id, school.speaks) == (1, name_of(made[0]))
-    school = await school.anew()
-    assert school.speaks == name_of(made[0])
-    assert await school.succession.roll_back(BEN) is None
-    assert school.speaks == own
-    with rejected(Reason.NOTHING_TO_ROLL_BACK):
-        await school.succession.roll_back(BEN)
-    await school.succession.promote(1, BEN)
-    assert school.speaks == name_of(made[0])
-    await school.generation.close()
-
-
-async def test_request_under_way_ends_on_the_weights_it_began_with(school: School) -> None:
-    run = await school.found(trained(2))
-    old = school.speaks
-    request = asyncio.create_task(
-        school.generation.generate("ROMEO:\n", max_chars=4000, temperature=0.8, seed=1)
-    )
-    await asyncio.sleep(0)
-    await school.succession.promote(run.id, ANN)
-    assert (await request).weights == old
-    after = await school.generation.generate("ROMEO:\n", max_chars=4, temperature=0.8)
-    assert after.weights == run.weights
-
-
-async def test_another_alphabet_goes_on_with_what_was_said(school: School) -> None:
-    run = await school.found(trained(2, vocabulary="\n abcdefghijklmnopqrstuvwxyz"))
-    await school.succession.promote(run.id, ANN)
-    result = await school.generation.generate("ROMEO:\nO, she", max_chars=40, temperature=0.8)
-    assert len(result.text) == 40
-    assert set(result.text) <= set(school.generation.model.tokenizer.vocabulary)
-    assert school.generation.fold("ROMEO: 😀") == ("romeo ", ":😀")
-
-
-async def damage(path: Path) -> None:
-    data = await asyncio.to_thread(path.read_bytes)
-    await asyncio.to_thread(path.write_bytes, data[: len(data) // 2])
-
-
-async def test_damaged_weights_do_not_speak(school: School) -> None:
-    own = school.speaks
-    run = await school.found(trained(2))
-    await damage(weights_path(school.folder, run.id))
-    with rejected(Reason.RUN_DAMAGED, run_id=run.id):
-        await school.succession.promote(run.id, ANN)
-    checkpoints.save(trained(3), weights_path(school.folder, run.id))
-    with rejected(Reason.RUN_DAMAGED, run_id=run.id):
-        await school.succession.promote(run.id, ANN)
-    assert school.speaks == own
-    assert await school.runs.promotions() == []
-    with rejected(Reason.UNKNOWN_RUN, run_id=9):
-        await school.succession.promote(9, ANN)
-
-
-async def test_damaged_weights_keep_the_bot_from_nothing_but_themselves(
-    school: School, caplog: pytest.LogCaptureFixture
-) -> None:
-    made = [trained(seed) for seed in (2, 3)]
-    for checkpoint in made:
-        run = await school.found(checkpoint)
-        await school.succession.promote(run.id, ANN)
-    await damage(weights_path(school.folder, 2))
-    school = await school.anew()
-    assert school.speaks == name_of(made[0])
-    assert "weights of run 2" in caplog.text
-    weights_path(school.folder, 1).unlink()
-    school = await school.anew()
-    assert school.speaks == name_of(trained(1, 2.0))
-    assert await school.runs.promotions() == []
-    await school.generation.close()
-    missing = School(school.runs, Path("missing.pth"), school.folder, school.threads)
-    with pytest.raises(StartupError, match=r"missing\.pth"):
-        await missing.succession.load()
-    await missing.generation.close()
-
-
-async def test_rollback_passes_over_what_is_damaged(school: School) -> None:
-    own = school.speaks
-    for seed in (2, 3):
-        run = await school.found(trained(seed))
-        await school.succession.promote(run.id, ANN)
-    await damage(weights_path(school.folder, 1))
-    assert await school.succession.roll_back(ANN) is None
-    assert school.speaks == own
+REQUEST = TrainingRequest(user_id=ANN, guild_id=1, channel_id=2, preset="quick", minutes=30)
 
 
 @pytest.mark.parametrize(
@@ -238,73 +31,74 @@ async def test_rollback_passes_over_what_is_damaged(school: School) -> None:
     ],
     ids=["lower", "equal", "higher", "other text", "attached text", "not measured"],
 )
-async def test_takes_over_by_itself_only_if_better_on_the_same_text(
-    school: School, checkpoint: Checkpoint, corpus: str | None, *, comparable: bool, promoted: bool
+async def test_automatic_promotion_requires_a_lower_loss_on_the_same_text(
+    services: TrainingServices,
+    checkpoint: Checkpoint,
+    corpus: str | None,
+    *,
+    comparable: bool,
+    promoted: bool,
 ) -> None:
     for auto_promote in (False, True):
-        school.training._auto_promote = auto_promote
-        run = await school.found(checkpoint, corpus=corpus)
+        services.training._auto_promote = auto_promote
+        run = await services.finish_run(checkpoint, corpus=corpus)
         assert run.old_weights == name_of(trained(1, 2.0))
         assert (run.old_loss is not None) == comparable
         assert is_better(run) == promoted
-        assert (school.speaks == run.weights) == (promoted and auto_promote)
+        assert (services.active_weights == run.weights) == (promoted and auto_promote)
 
 
-async def test_old_runs_go_except_those_in_use(school: School) -> None:
-    first = await school.found(trained(2))
-    await school.succession.promote(first.id, ANN)
+async def test_files_of_old_runs_are_deleted_unless_promoted(services: TrainingServices) -> None:
+    first = await services.finish_run(trained(2))
+    await services.promotions.promote(first.id, ANN)
     for seed in (3, 4, 5):
-        await school.found(trained(seed))
-    unfinished = await school.begin()
-    folder = weights_path(school.folder, unfinished.id).parent
+        await services.finish_run(trained(seed))
+    unfinished = await services.start_run()
+    folder = weights_path(services.folder, unfinished.id).parent
     await asyncio.to_thread(folder.mkdir)
-    run_path(weights_path(school.folder, unfinished.id)).write_bytes(b"")
-    (school.folder / "notes").mkdir()
-    await school.runs.end(unfinished.id, "cancelled")
-    await school.training._delete_old_files()
-    assert sorted(path.name for path in school.folder.iterdir()) == ["1", "4", "5", "notes"]
+    run_path(weights_path(services.folder, unfinished.id)).write_bytes(b"")
+    (services.folder / "notes").mkdir()
+    await services.runs.end(unfinished.id, "cancelled")
+    await services.training._delete_old_files()
+    assert sorted(path.name for path in services.folder.iterdir()) == ["1", "4", "5", "notes"]
     with rejected(Reason.RUN_DAMAGED, run_id=2):
-        await school.succession.promote(2, ANN)
+        await services.promotions.promote(2, ANN)
 
 
-async def test_discarded_is_gone_but_not_what_is_in_use(school: School) -> None:
-    first, second = [await school.found(trained(seed)) for seed in (2, 3)]
-    await school.succession.promote(first.id, ANN)
+async def test_discard_deletes_files_and_rejects_promoted_runs(services: TrainingServices) -> None:
+    first, second = [await services.finish_run(trained(seed)) for seed in (2, 3)]
+    await services.promotions.promote(first.id, ANN)
     with rejected(Reason.RUN_IN_USE):
-        await school.training.discard(first.id)
-    await school.training.discard(second.id)
-    assert [path.name for path in school.folder.iterdir()] == ["1"]
-    for refused in (school.training.discard(second.id), school.succession.promote(second.id, ANN)):
+        await services.training.discard(first.id)
+    await services.training.discard(second.id)
+    assert [path.name for path in services.folder.iterdir()] == ["1"]
+    for action in (
+        services.training.discard(second.id),
+        services.promotions.promote(second.id, ANN),
+    ):
         with rejected(Reason.RUN_NOT_FINISHED, state="discarded"):
-            await refused
+            await action
 
 
-async def test_one_run_at_a_time_is_kept_by_the_database(school: School) -> None:
-    begun = await asyncio.gather(
-        *(school.training.start(ORDER) for _ in range(3)), return_exceptions=True
+async def test_only_one_of_several_concurrent_starts_succeeds(services: TrainingServices) -> None:
+    results = await asyncio.gather(
+        *(services.training.start(REQUEST) for _ in range(3)), return_exceptions=True
     )
-    (live,) = (one for one in begun if not isinstance(one, BaseException))
-    assert [one.reason for one in begun if isinstance(one, RejectedError)] == [
-        Reason.RUN_ACTIVE
-    ] * 2
+    (active,) = (result for result in results if not isinstance(result, BaseException))
+    reasons = [result.reason for result in results if isinstance(result, RejectedError)]
+    assert reasons == [Reason.RUN_ACTIVE] * 2
     with pytest.raises(RejectedError):
-        await school.begin()
-    await school.training.close()
-    assert live.ended.result().state == "interrupted"
-    with pytest.raises(sqlite3.IntegrityError):
-        await school.runs._write(
-            "INSERT INTO runs (user_id, preset, minutes, started_at)"
-            " VALUES (1, 'quick', 1, 0), (1, 'quick', 1, 0)",
-            (),
-        )
+        await services.start_run()
+    await services.training.close()
+    assert active.ended.result().state == "interrupted"
 
 
-async def test_child_that_talks_nonsense(
-    school: School, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_invalid_events_of_the_child_are_ignored(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = ["gar{bage", "[1]", "7", '{"event": "progress"}', '{"event": "error"}']
-    endless = "print('x' * 2**21)"
-    program = f"print({chr(10).join(lines)!r}); {endless}; raise SystemExit(3)"
+    too_long = "print('x' * 2**21)"
+    program = f"print({chr(10).join(lines)!r}); {too_long}; raise SystemExit(3)"
     pipe = asyncio.subprocess.PIPE
 
     async def spawn(*_: object) -> asyncio.subprocess.Process:
@@ -312,47 +106,29 @@ async def test_child_that_talks_nonsense(
             sys.executable, "-c", program, stdin=pipe, stdout=pipe
         )
 
-    monkeypatch.setattr(school.training, "_spawn", spawn)
-    live = await school.training.start(ORDER)
-    run = await live.ended
+    monkeypatch.setattr(services.training, "_spawn", spawn)
+    active = await services.training.start(REQUEST)
+    run = await active.ended
     assert run.state == "failed"
     assert "exit code 3" in (run.problem or "")
     assert caplog.text.count("ignored an invalid event") >= len(lines)
     assert "too long" in caplog.text
-    assert school.training.active is None
+    assert services.training.active is None
 
 
-async def test_folder_that_cannot_be_written(school: School) -> None:
-    school.folder.write_text("not a folder")
+async def test_unwritable_folder_rejects_the_run(services: TrainingServices) -> None:
+    services.folder.write_text("not a folder")
     with rejected(Reason.RUN_NOT_STARTED):
-        await school.training.start(ORDER)
-    (run,) = await school.runs.newest()
+        await services.training.start(REQUEST)
+    (run,) = await services.runs.newest()
     assert run.state == "failed"
     assert run.problem is not None
 
 
-async def test_what_is_said_of_people_and_servers_can_be_forgotten(school: School) -> None:
-    run = await school.found(trained(2))
-    await school.runs.set_message(run.id, 2, 3)
-    await school.succession.promote(run.id, ANN)
-    await school.succession.roll_back(BEN)
-    await school.runs.delete_user(ANN)
-    await school.runs.delete_user(BEN)
-    await school.runs.delete_guild(1)
-    kept = await school.runs.get(run.id)
-    assert kept == dataclasses.replace(
-        run, user_id=0, guild_id=None, channel_id=None, message_id=None
-    )
-    ((by, withdrawn_by),) = await school.runs._connection.execute_fetchall(
-        "SELECT user_id, withdrawn_by FROM promotions"
-    )
-    assert (by, withdrawn_by) == (0, 0)
-
-
 async def test_close_stops_a_run_that_starts_at_that_moment(
-    school: School, monkeypatch: pytest.MonkeyPatch
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training, spawning, released = school.training, asyncio.Event(), asyncio.Event()
+    training, spawning, released = services.training, asyncio.Event(), asyncio.Event()
     spawn = training._spawn
 
     async def slow_spawn(*args: Any) -> Process:
@@ -361,7 +137,7 @@ async def test_close_stops_a_run_that_starts_at_that_moment(
         return await spawn(*args)
 
     monkeypatch.setattr(training, "_spawn", slow_spawn)
-    starting = asyncio.create_task(training.start(ORDER))
+    starting = asyncio.create_task(training.start(REQUEST))
     await spawning.wait()
     closing = asyncio.create_task(training.close())
     done, _ = await asyncio.wait({closing}, timeout=0.05)
@@ -370,15 +146,15 @@ async def test_close_stops_a_run_that_starts_at_that_moment(
     await closing
     active = await starting
     assert active.process.returncode is not None
-    assert (await school.runs.get(1)).state == "interrupted"
+    assert (await services.runs.get(1)).state == "interrupted"
     with rejected(Reason.CLOSING):
-        await training.start(ORDER)
+        await training.start(REQUEST)
     with rejected(Reason.CLOSING):
         await training.resume(user_id=ANN, guild_id=1, channel_id=2)
 
 
 async def test_child_is_started_as_every_event_loop_can_and_has_a_group_of_its_own(
-    school: School, monkeypatch: pytest.MonkeyPatch
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop uvloop rejects asyncio's argument `process_group`."""
     start = asyncio.create_subprocess_exec
@@ -391,11 +167,11 @@ async def test_child_is_started_as_every_event_loop_can_and_has_a_group_of_its_o
         )
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", of_uvloop)
-    active = await school.training.start(ORDER)
+    active = await services.training.start(REQUEST)
     pid = active.process.pid
     async with asyncio.timeout(30):
         while os.getpgid(pid) != pid:  # noqa: ASYNC110 - it is another process's doing
             await asyncio.sleep(0.01)
     assert os.getpriority(os.PRIO_PROCESS, pid) == NICENESS
-    await school.training.close()
-    assert (await school.runs.get(1)).state == "interrupted"
+    await services.training.close()
+    assert (await services.runs.get(1)).state == "interrupted"

@@ -1,4 +1,4 @@
-"""How prompts and replies become a scene."""
+"""The text of a scene, and the trimming of completions."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.core import transcript as script
+from bot.core import transcript
 from noskgpt.tokenizer import VOCABULARY
 
 
@@ -23,8 +23,8 @@ from noskgpt.tokenizer import VOCABULARY
         ("OCTAVIUS CAESAR, MARK ANTONY and LEPIDUS:", ""),
     ],
 )
-def test_speakers(line: str, before: str) -> None:
-    assert script.is_speaker(line, before)
+def test_is_speaker(line: str, before: str) -> None:
+    assert transcript.is_speaker(line, before)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_speakers(line: str, before: str) -> None:
         ("  ROMEO:", ""),
     ],
 )
-def test_other_lines(line: str, before: str) -> None:
-    assert not script.is_speaker(line, before)
+def test_is_not_speaker(line: str, before: str) -> None:
+    assert not transcript.is_speaker(line, before)
 
 
 @pytest.mark.parametrize(
@@ -55,22 +55,24 @@ def test_other_lines(line: str, before: str) -> None:
     ],
 )
 def test_lead(prompt: str, lead: str) -> None:
-    assert script.lead(prompt) == lead
+    assert transcript.lead(prompt) == lead
 
 
-def test_scene_of_several_turns() -> None:
-    text = script.compose([("ROMEO:\n", "O, she "), (None, "doth teach.\n"), ("Speak", " again.")])
+def test_compose_and_join() -> None:
+    text = transcript.compose(
+        [("ROMEO:\n", "O, she "), (None, "doth teach.\n"), ("Speak", " again.")]
+    )
     assert text == "ROMEO:\nO, she doth teach.\n\nSpeak again."
-    assert script.join(text, "JULIET:\n") == f"{text}\n\nJULIET:\n"
-    assert script.join(text, None) == text
-    assert script.join("", "JULIET:\n") == "JULIET:\n"
-    assert script.join(text, "") == f"{text}\n\n"
+    assert transcript.join(text, "JULIET:\n") == f"{text}\n\nJULIET:\n"
+    assert transcript.join(text, None) == text
+    assert transcript.join("", "JULIET:\n") == "JULIET:\n"
+    assert transcript.join(text, "") == f"{text}\n\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "kept"),
     [
-        # A finished sentence, else a finished line.
+        # The end of a sentence, else the end of a line.
         ("O, she doth teach the torches. To b", "O, she doth teach the torches. "),
         ("She doth teach\nthe torches to burn bright!\nIt se", None),
         ("And so to bed, good night. Come now,\nto be", "And so to bed, good night. Come now,\n"),
@@ -80,7 +82,7 @@ def test_scene_of_several_turns() -> None:
         ),
         ("I said, and say again, 'Good night.' Th", "I said, and say again, 'Good night.' "),
         ("Every word of it is here, to the end.", "Every word of it is here, to the end."),
-        # Not in the last fifth: the last whole word.
+        # None in the last fifth: the last whole word.
         (
             "Yes. It seems she hangs upon the cheek of ni",
             "Yes. It seems she hangs upon the cheek of ",
@@ -94,7 +96,7 @@ def test_scene_of_several_turns() -> None:
         ("It was the lark, the herald.\n\nFirst Citizen:\n\nROMEO:\n", None),
         ("It was the lark, the herald of the morn.\n\nROM", None),
         ("It was the lark, the herald of the morn.\n\nROMEO:\nIt w", None),
-        # Nothing to cut at.
+        # No place to cut.
         ("Honorificabilitudinitatibus", "Honorificabilitudinitatibus"),
         ("ROMEO:\n", "ROMEO:\n"),
         ("a", "a"),
@@ -102,17 +104,17 @@ def test_scene_of_several_turns() -> None:
         ("\n\n", "\n\n"),
     ],
 )
-def test_finish(text: str, told: str | None) -> None:
-    if told is None:  # where the last lines of it are to go
-        told = re.split(r"It se\Z|(?:First Citizen:\s+)?ROM.*\Z", text, flags=re.DOTALL)[0]
-    assert script.finish(text) == told
+def test_finish(text: str, kept: str | None) -> None:
+    if kept is None:  # without these last lines
+        kept = re.split(r"It se\Z|(?:First Citizen:\s+)?ROM.*\Z", text, flags=re.DOTALL)[0]
+    assert transcript.finish(text) == kept
 
 
 @given(st.text(VOCABULARY, max_size=200))
-def test_finish_only_ever_shortens(text: str) -> None:
-    told = script.finish(text)
-    assert text.startswith(told)
-    assert bool(told.strip()) == bool(text.strip())
+def test_finish_only_shortens(text: str) -> None:
+    kept = transcript.finish(text)
+    assert text.startswith(kept)
+    assert bool(kept.strip()) == bool(text.strip())
 
 
 @pytest.mark.parametrize(
@@ -127,4 +129,4 @@ def test_finish_only_ever_shortens(text: str) -> None:
     ],
 )
 def test_ending(text: str, limit: int, ending: str) -> None:
-    assert script.ending(text, limit) == ending
+    assert transcript.ending(text, limit) == ending

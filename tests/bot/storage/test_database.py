@@ -1,4 +1,4 @@
-"""The database file: made, migrated, or refused and left as it was."""
+"""The database file: created, migrated, or rejected and left unchanged."""
 
 import asyncio
 import sqlite3
@@ -47,8 +47,8 @@ def open_and_close(path: Path, migrations: Path | None = None) -> None:
     asyncio.run(work())
 
 
-def refused(path: Path, match: str, migrations: Path | None = None) -> None:
-    """Check that opening fails with a line that says `match`, and changes no byte."""
+def assert_rejected(path: Path, match: str, migrations: Path | None = None) -> None:
+    """Check that opening fails with one line that matches, and changes no byte."""
     before = {file: file.read_bytes() for file in path.parent.glob(f"{path.name}*")}
     with pytest.raises(StartupError, match=match) as caught:
         open_and_close(path, migrations)
@@ -56,7 +56,7 @@ def refused(path: Path, match: str, migrations: Path | None = None) -> None:
     assert {file: file.read_bytes() for file in path.parent.glob(f"{path.name}*")} == before
 
 
-async def test_enforces_foreign_keys(path: Path) -> None:
+async def test_foreign_keys_are_enforced(path: Path) -> None:
     async with (
         open_database(path) as connection,
         connection.execute("PRAGMA foreign_keys") as cursor,
@@ -64,7 +64,7 @@ async def test_enforces_foreign_keys(path: Path) -> None:
         assert await cursor.fetchone() == (1,)
 
 
-def test_made_with_its_folder(path: Path) -> None:
+def test_new_file_and_folder_are_created(path: Path) -> None:
     open_and_close(path)
     assert pragma(path, "journal_mode") == "wal"
     assert pragma(path, "application_id") == APPLICATION_ID
@@ -72,14 +72,14 @@ def test_made_with_its_folder(path: Path) -> None:
     assert "turns" in tables(path)
 
 
-def test_every_migration_says_what_it_is_for() -> None:
+def test_every_migration_has_a_header() -> None:
     for number, file in enumerate(sorted(migrations_path().glob("*.sql")), start=1):
         header = file.read_text(encoding="utf-8").splitlines()[:2]
         assert header[0].startswith(f"-- {number:04}: ")
         assert header[1].startswith("-- Why: ")
 
 
-def test_totals_begin_with_what_was_shown_before(path: Path, migrations: Path) -> None:
+def test_migration_counts_turns_that_were_shown_before(path: Path, migrations: Path) -> None:
     open_and_close(path, migrations)
     turns = [
         (1, 1, "abc", "shown"),
@@ -98,7 +98,7 @@ def test_totals_begin_with_what_was_shown_before(path: Path, migrations: Path) -
         assert connection.execute("SELECT scenes, characters FROM totals").fetchall() == [(2, 4)]
 
 
-def test_migrates_only_what_is_pending(path: Path, migrations: Path) -> None:
+def test_only_pending_migrations_run(path: Path, migrations: Path) -> None:
     open_and_close(path, migrations)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
@@ -113,67 +113,67 @@ def test_migrates_only_what_is_pending(path: Path, migrations: Path) -> None:
         assert connection.execute("SELECT reply, mood FROM turns").fetchall() == [("Words", None)]
 
 
-def test_failed_migration_leaves_an_old_file(path: Path, migrations: Path) -> None:
+def test_failed_migration_leaves_an_existing_file_unchanged(path: Path, migrations: Path) -> None:
     open_and_close(path, migrations)
     (migrations / "0002_mood.sql").write_text(SECOND)
     (migrations / "0003_broken.sql").write_text(BROKEN)
-    refused(path, r"0003_broken\.sql.*no_such_table", migrations)
+    assert_rejected(path, r"0003_broken\.sql.*no_such_table", migrations)
     assert pragma(path, "user_version") == 1
     assert "half_done" not in tables(path)
 
 
-def test_failed_migration_leaves_no_new_file(path: Path, migrations: Path) -> None:
+def test_failed_migration_creates_no_file(path: Path, migrations: Path) -> None:
     (migrations / "0002_broken.sql").write_text(BROKEN)
-    refused(path, r"0002_broken\.sql", migrations)
+    assert_rejected(path, r"0002_broken\.sql", migrations)
     assert not path.exists()
 
 
-def test_failure_on_the_file_itself_is_undone(path: Path, migrations: Path) -> None:
-    """A migration can fail on the file although it passed on the copy, here for its name."""
+def test_migration_that_fails_only_on_the_file_is_rolled_back(path: Path, migrations: Path) -> None:
+    """A migration can pass on the copy and fail on the file; this one depends on its name."""
     open_and_close(path, migrations)
-    (migrations / "0002_picky.sql").write_text(
+    (migrations / "0002_name_dependent.sql").write_text(
         "CREATE TABLE half_done (x CHECK (x != ''));\n"
         "INSERT INTO half_done SELECT file FROM pragma_database_list WHERE name = 'main';"
     )
     with closing(sqlite3.connect(":memory:")) as memory:
         assert memory.execute("SELECT file FROM pragma_database_list").fetchone() == ("",)
-    refused(path, r"0002_picky\.sql", migrations)
+    assert_rejected(path, r"0002_name_dependent\.sql", migrations)
     assert "half_done" not in tables(path)
 
 
-def test_newer_than_the_code(path: Path) -> None:
+def test_newer_database_is_rejected(path: Path) -> None:
     open_and_close(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 999")
-    refused(path, "newer than this bot")
+    assert_rejected(path, "newer than this bot")
 
 
-def test_not_a_database(path: Path) -> None:
+def test_file_that_is_no_database_is_rejected(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"To be, or not to be, that is the question. " * 100)
-    refused(path, "not a database")
+    assert_rejected(path, "not a database")
 
 
-def test_another_programs_database(path: Path) -> None:
+def test_database_of_another_program_is_rejected(path: Path) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE accounts (id)")
-    refused(path, "another program")
+    assert_rejected(path, "another program")
 
 
-def test_folder_in_its_place(path: Path) -> None:
+def test_folder_at_the_path_is_rejected(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(StartupError, match="BARD_DATABASE"):
         open_and_close(path)
 
 
-def test_empty_file_is_an_empty_database(path: Path) -> None:
+def test_empty_file_becomes_a_database(path: Path) -> None:
     path.parent.mkdir()
     path.touch()
     open_and_close(path)
     assert "turns" in tables(path)
 
 
-def test_gap_in_the_numbers(path: Path, migrations: Path) -> None:
+def test_gap_in_the_migration_numbers_is_rejected(path: Path, migrations: Path) -> None:
     (migrations / "0003_late.sql").write_text(SECOND)
-    refused(path, "without a gap", migrations)
+    assert_rejected(path, "without a gap", migrations)

@@ -1,4 +1,4 @@
-"""Files to take away: complete, in order, and small enough for Discord."""
+"""Exported files: complete, in order, and within Discord's size limit."""
 
 import json
 
@@ -9,7 +9,7 @@ from bot.ui.attachments import files_of
 
 
 @given(st.lists(st.text(max_size=20)), st.integers(70, 200))
-def test_nothing_is_lost_and_no_file_too_long(words: list[str], limit: int) -> None:
+def test_no_record_is_lost_and_no_file_is_too_long(words: list[str], limit: int) -> None:
     records = [json.dumps(word, ensure_ascii=False) for word in words]
     files = files_of(records, opening="[", between=", ", closing="]", limit=limit)
     assert [word for file in files for word in json.loads(file)] == words
@@ -17,7 +17,7 @@ def test_nothing_is_lost_and_no_file_too_long(words: list[str], limit: int) -> N
     assert all(len(file) <= limit for file in files if len(json.loads(file)) != 1)
 
 
-def test_as_few_files_as_will_do() -> None:
+def test_number_of_files_is_minimal() -> None:
     assert files_of("abcdef", between="-", limit=3) == [b"a-b", b"c-d", b"e-f"]
     assert files_of("abc", limit=3) == [b"abc"]
     assert files_of([], opening="[", closing="]") == [b"[]"]

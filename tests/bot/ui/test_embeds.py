@@ -1,4 +1,4 @@
-"""Whatever a turn holds, its embeds keep Discord's limits and show its text as it is."""
+"""The embeds of any turn keep Discord's limits and show its text unchanged."""
 
 import string
 from dataclasses import replace
@@ -51,7 +51,7 @@ def turn(reply: str, prompt: str | None = "ROMEO:") -> Turn:
 
 
 def plain(markdown: str) -> str:
-    """Return what a reader of Discord sees: escapes and bold marks taken away."""
+    """Return Markdown as Discord shows it: without escapes and bold marks."""
     seen, rest = [], markdown
     while rest:
         if rest[0] == "\\" and rest[1:2] in set(string.punctuation):
@@ -91,16 +91,16 @@ def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -
 
 
 @given(replies=st.lists(REPLIES, min_size=2, max_size=PAGE_TURNS), prompt=st.text(max_size=1000))
-def test_page_of_a_scene_keeps_the_limits(replies: list[str], prompt: str) -> None:
-    room = PAGE_CHARS // len(replies)
-    turns = [turn(reply[: room - len(prompt)], prompt) for reply in replies if len(prompt) < room]
+def test_scene_page_keeps_the_limits(replies: list[str], prompt: str) -> None:
+    share = PAGE_CHARS // len(replies)
+    turns = [turn(reply[: share - len(prompt)], prompt) for reply in replies if len(prompt) < share]
     page = Page(scene=1, turns=turns, number=1, count=2)
     embeds = rendering.scene_page(page, {1: "*" * 100})
     assert len(embeds) == len(turns)
     check_page(embeds)
 
 
-def test_longest_page_of_a_scene() -> None:
+def test_longest_scene_page() -> None:
     speech = turn(("A:\n" * PAGE_CHARS)[: PAGE_CHARS // PAGE_TURNS - 40], "*" * 40)
     page = Page(scene=1, turns=[speech] * PAGE_TURNS, number=1, count=2)
     check_page(rendering.scene_page(page, {1: "*" * 100}))
@@ -115,13 +115,13 @@ def check_page(embeds: list[discord.Embed]) -> None:
 @pytest.mark.parametrize(
     "piece", ["`", "*", "\\", "_|", "A:\n\n", "ab", "a\n", "**A:**\n\n", "- \n"]
 )
-def test_full_length_of_one_piece(piece: str) -> None:
+def test_longest_reply_of_one_repeated_piece(piece: str) -> None:
     reply = (piece * 4000)[:4000]
     embeds = rendering.embeds(turn(reply, "*" * 1000), author="`" * 96, dropped="😀" * 300)
     check_limits(embeds)
 
 
-def test_speakers_are_bold_and_only_they() -> None:
+def test_only_speakers_are_bold() -> None:
     reply = "O, speak again.\nI say:\n\nFirst Citizen:\nBefore we\nMENENIUS:\nWhat?"
     (embed,) = rendering.embeds(turn(reply), author="ann asks the bard")
     assert embed.description == (
@@ -129,7 +129,7 @@ def test_speakers_are_bold_and_only_they() -> None:
     )
 
 
-def test_two_embeds_when_the_bold_speakers_need_them() -> None:
+def test_reply_is_split_when_bold_marks_exceed_the_limit() -> None:
     reply = ("ROMEO:\nO, she doth teach the torches to burn bright.\n\n" * 100)[:4000]
     first, second = rendering.embeds(turn(reply), author="ann asks the bard")
     assert first.title == "ROMEO:"
@@ -168,18 +168,18 @@ def test_long_prompt_is_shortened() -> None:
     assert len(embed.title) <= 200
 
 
-def test_prompt_of_nothing_visible_has_a_title() -> None:
+def test_invisible_prompt_has_a_title() -> None:
     (embed,) = rendering.embeds(turn("x", "\x00 \u202e"), author="ann asks the bard")
     assert embed.title == "…"
 
 
-def test_footer_tells_the_take() -> None:
+def test_footer_has_the_take() -> None:
     taken = replace(turn("x"), take=2, takes=3)
     (embed,) = rendering.embeds(taken, author="ann asks the bard")
     assert (embed.footer.text or "").startswith("Take 2 of 3 \u00b7 1 character \u00b7 ")
 
 
-def test_footer_counts_one_character() -> None:
+def test_footer_of_one_character() -> None:
     (embed,) = rendering.embeds(turn("x"), author="ann asks the bard", dropped="😀")
     assert embed.footer.text == (
         "1 character · 1.25 s · weights noskgpt-12345678\n"

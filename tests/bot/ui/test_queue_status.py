@@ -1,4 +1,4 @@
-"""What is seen of a request that takes its time, and how it is stopped."""
+"""The status of a slow request, and the button that stops it."""
 
 import asyncio
 import sqlite3
@@ -7,29 +7,31 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from simcord.results import InteractionResult, ResponseMessage
 
 from bot.errors import Reason
 from bot.rehearsal import DeclaredWait
 from bot.ui.queue_status import AT_WORK, NOT_YOURS, STOPPED, TOO_LATE
 from bot.ui.responses import REJECTIONS
-from tests.bot.conftest import Stage, counted, said, text_of
+from tests.bot.conftest import Stage, content_of, labels_of, message_of, reply_length, text_of
 
 
-class SlowStage(Stage):
-    """A stage whose model works only while the gate is open, which the simulation knows of."""
+class GatedStage(Stage):
+    """A stage whose model generates only while the gate is open; the clock knows of the wait."""
 
     gate: threading.Event
 
-    async def over(self) -> None:
-        """Let the model work, and wait until nobody waits for it any more."""
+    async def finish(self) -> None:
+        """Open the gate and wait until all requests have ended."""
         self.gate.set()
         if tasks := self.bard._tasks:
-            _, waiting = await asyncio.wait(tasks, timeout=30)
-            assert not waiting
+            _, pending = await asyncio.wait(tasks, timeout=30)
+            assert not pending
+        # The thread of a stopped request ends after the request.
+        if threads := [asyncio.wrap_future(f) for f in self.bard.inference._threads._futures]:
+            await asyncio.wait(threads, timeout=30)
 
-    def hold(self) -> None:
-        """Shut the gate for the model of the running bot."""
+    def close_gate(self) -> None:
+        """Make the running bot's model wait for a new, closed gate."""
         self.gate = threading.Event()
         model = self.bard.inference.model
         generate = model.generate
@@ -42,234 +44,227 @@ class SlowStage(Stage):
         model.generate = gated  # type: ignore[method-assign]
 
     def edits(self) -> int:
+        """Return the number of edits of original responses."""
         return sum(r.path.endswith("/@original") for r in self.env.http_requests)
 
 
 @pytest.fixture
-async def slow(stage: Stage) -> AsyncIterator[SlowStage]:
+async def stage(stage: Stage) -> AsyncIterator[GatedStage]:
     await stage.restart(DeclaredWait(stage.env))
-    slow = SlowStage(**vars(stage))
-    slow.hold()
-    yield slow
-    await slow.over()
+    gated = GatedStage(**vars(stage))
+    gated.close_gate()
+    yield gated
+    await gated.finish()
 
 
-def message(result: InteractionResult) -> ResponseMessage:
-    assert result.response is not None
-    return result.response
+async def test_status_is_shown_after_two_seconds_until_the_reply(stage: GatedStage) -> None:
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.env.advance_time(1.9)
+    assert not message_of(result).content
+    await stage.env.advance_time(0.2)
+    assert message_of(result).content == AT_WORK
+    assert labels_of(message_of(result)) == ["Stop"]
+
+    await stage.finish()
+    assert not message_of(result).content
+    assert "Stop" not in labels_of(message_of(result))
+    assert reply_length(result) <= 20
+    edits = stage.edits()
+    await stage.env.advance_time(60)
+    assert stage.edits() == edits
 
 
-def labels(result: InteractionResult) -> list[str]:
-    """Return the labels of an answer's buttons."""
-    return [item["label"] for row in message(result).components for item in row["components"]]
-
-
-async def test_says_nothing_for_two_seconds_then_where_it_stands(slow: SlowStage) -> None:
-    result = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
-    await slow.env.advance_time(1.9)
-    assert not message(result).content
-    await slow.env.advance_time(0.2)
-    assert message(result).content == AT_WORK
-    assert labels(result) == ["Stop"]
-
-    await slow.over()
-    assert not message(result).content
-    assert "Stop" not in labels(result)
-    assert counted(result) <= 20
-    edits = slow.edits()
-    await slow.env.advance_time(60)
-    assert slow.edits() == edits
-
-
-async def test_place_in_line_is_brought_up_to_date_but_not_too_often(slow: SlowStage) -> None:
-    places = [(slow.ann, slow.garden), (slow.ben, slow.garden), (slow.ann, slow.garden)]
+async def test_queue_position_is_updated_at_the_edit_interval(stage: GatedStage) -> None:
+    senders = [(stage.ann, stage.garden), (stage.ben, stage.garden), (stage.ann, stage.garden)]
     first, second, third = [
         await member.slash(channel, "bard", prompt=f"Act {name}", max_chars=20)
-        for name, (member, channel) in zip("ABC", places, strict=True)
+        for name, (member, channel) in zip("ABC", senders, strict=True)
     ]
-    await slow.env.advance_time(2.1)
-    assert message(first).content == AT_WORK
-    assert message(second).content.startswith("You are 1st in line.")
-    assert message(third).content.startswith("You are 2nd in line.")
-    assert labels(second) == ["Stop"]
+    await stage.env.advance_time(2.1)
+    assert message_of(first).content == AT_WORK
+    assert message_of(second).content.startswith("You are 1st in line.")
+    assert message_of(third).content.startswith("You are 2nd in line.")
+    assert labels_of(message_of(second)) == ["Stop"]
 
-    edits = slow.edits()
-    stopped = await slow.ann.click(message(first), label="Stop")
+    edits = stage.edits()
+    stopped = await stage.ann.click(message_of(first), label="Stop")
     assert stopped.acknowledged
-    assert message(first).content == STOPPED
-    assert slow.edits() == edits + 1
-    await slow.env.advance_time(1.0)
-    assert message(second).content.startswith("You are 1st in line.")
-    await slow.env.advance_time(0.3)
-    assert message(second).content == AT_WORK
-    assert message(third).content.startswith("You are 1st in line.")
-    assert slow.edits() == edits + 3
+    assert message_of(first).content == STOPPED
+    assert stage.edits() == edits + 1
+    await stage.env.advance_time(1.0)
+    assert message_of(second).content.startswith("You are 1st in line.")
+    await stage.env.advance_time(0.3)
+    assert message_of(second).content == AT_WORK
+    assert message_of(third).content.startswith("You are 1st in line.")
+    assert stage.edits() == edits + 3
 
-    await slow.over()
-    # The second goes on from nothing: the stopped one left nothing.
-    assert slow.contexts[1] == "Act B"
-    assert slow.contexts[2].startswith("Act B")
-    assert slow.contexts[2].endswith("Act C")
-
-
-async def test_stopped_at_work_keeps_nothing(slow: SlowStage) -> None:
-    result = await slow.ben.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
-    await slow.env.advance_time(2.1)
-    await slow.ben.click(message(result), label="Stop")
-
-    assert message(result).content == STOPPED
-    assert not message(result).components
-    assert await slow.bard.turns.scene(slow.garden.id) == 0
-    await slow.over()
-    again = await slow.ben.slash(slow.garden, "bard", prompt="JULIET:", max_chars=20)
-    await slow.over()
-    assert counted(again) <= 20
-    assert slow.contexts[-1] == "JULIET:\n"
+    await stage.finish()
+    # The stopped request is not in the context of the second.
+    assert stage.contexts[1] == "Act B"
+    assert stage.contexts[2].startswith("Act B")
+    assert stage.contexts[2].endswith("Act C")
 
 
-async def test_stopped_in_line(slow: SlowStage) -> None:
-    first = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
-    second = await slow.ben.slash(slow.garden, "bard", prompt="JULIET:", max_chars=20)
-    await slow.env.advance_time(2.1)
-    await slow.ben.click(message(second), label="Stop")
-    assert message(second).content == STOPPED
-    await slow.over()
-    assert counted(first) <= 20
-    assert slow.contexts == ["ROMEO:\n"]
+async def test_stop_while_generating_stores_nothing(stage: GatedStage) -> None:
+    result = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.env.advance_time(2.1)
+    await stage.ben.click(message_of(result), label="Stop")
+
+    assert message_of(result).content == STOPPED
+    assert not message_of(result).components
+    assert await stage.bard.turns.scene(stage.garden.id) == 0
+    await stage.finish()
+    again = await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
+    await stage.finish()
+    assert reply_length(again) <= 20
+    assert stage.contexts[-1] == "JULIET:\n"
 
 
-async def test_another_take_is_waited_for_beside_the_reply_and_can_be_stopped(
-    slow: SlowStage,
+async def test_stop_while_waiting(stage: GatedStage) -> None:
+    first = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    second = await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
+    await stage.env.advance_time(2.1)
+    await stage.ben.click(message_of(second), label="Stop")
+    assert message_of(second).content == STOPPED
+    await stage.finish()
+    assert reply_length(first) <= 20
+    assert stage.contexts == ["ROMEO:\n"]
+
+
+async def test_reroll_has_its_status_in_a_followup_and_can_be_stopped(
+    stage: GatedStage,
 ) -> None:
-    asked = await slow.ben.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
-    await slow.over()
-    reply, shown = message(asked), text_of(asked)
-    slow.gate.clear()
-    rerolled = await slow.ben.click(reply, label="Reroll")
-    await slow.env.advance_time(2.1)
-    word = rerolled.followups[-1]
-    assert word.ephemeral
-    assert word.content == AT_WORK
-    assert text_of(asked) == shown
-    await slow.ben.click(word, label="Stop")
-    assert word.content == STOPPED
-    assert text_of(asked) == shown
-    assert "Reroll" in labels(asked)
+    result = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.finish()
+    reply, before = message_of(result), text_of(result)
+    stage.gate.clear()
+    rerolled = await stage.ben.click(reply, label="Reroll")
+    await stage.env.advance_time(2.1)
+    status = rerolled.followups[-1]
+    assert status.ephemeral
+    assert status.content == AT_WORK
+    assert text_of(result) == before
+    await stage.ben.click(status, label="Stop")
+    assert status.content == STOPPED
+    assert text_of(result) == before
+    assert "Reroll" in labels_of(message_of(result))
 
-    again = await slow.ben.click(reply, label="Reroll")
-    await slow.env.advance_time(2.1)
+    again = await stage.ben.click(reply, label="Reroll")
+    await stage.env.advance_time(2.1)
     assert again.followups[-1].content == AT_WORK
-    await slow.over()
-    assert "Take 2 of 2" in text_of(asked)
-    assert slow.contexts == ["ROMEO:\n"] * 3
+    await stage.finish()
+    assert "Take 2 of 2" in text_of(result)
+    assert stage.contexts == ["ROMEO:\n"] * 3
 
 
-async def test_a_moderator_may_stop_and_others_may_not(slow: SlowStage) -> None:
-    anns = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
-    bens = await slow.ben.slash(slow.tavern, "bard", prompt="JULIET:", max_chars=20)
-    await slow.env.advance_time(2.1)
-    refused = await slow.ben.click(message(anns), label="Stop")
-    assert refused.ephemeral
-    assert said(refused) == NOT_YOURS
-    assert message(anns).content == AT_WORK
+async def test_only_the_requester_and_moderators_may_stop(stage: GatedStage) -> None:
+    anns = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    bens = await stage.ben.slash(stage.tavern, "bard", prompt="JULIET:", max_chars=20)
+    await stage.env.advance_time(2.1)
+    rejected = await stage.ben.click(message_of(anns), label="Stop")
+    assert rejected.ephemeral
+    assert content_of(rejected) == NOT_YOURS
+    assert message_of(anns).content == AT_WORK
 
-    await slow.ann.click(message(bens), label="Stop")
-    assert message(bens).content == STOPPED
-    await slow.over()
-    assert counted(anns) <= 20
+    await stage.ann.click(message_of(bens), label="Stop")
+    assert message_of(bens).content == STOPPED
+    await stage.finish()
+    assert reply_length(anns) <= 20
 
 
-async def test_stop_of_a_bot_that_was_started_anew_is_answered(slow: SlowStage) -> None:
-    result = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
-    await slow.env.advance_time(2.1)
-    await slow.restart(DeclaredWait(slow.env))
-    late = await slow.ann.click(message(result), label="Stop")
+async def test_stop_after_a_restart_is_too_late(stage: GatedStage) -> None:
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.env.advance_time(2.1)
+    await stage.restart(DeclaredWait(stage.env))
+    late = await stage.ann.click(message_of(result), label="Stop")
     assert late.ephemeral
-    assert said(late) == TOO_LATE
+    assert content_of(late) == TOO_LATE
 
 
-async def test_failure_takes_the_word_of_progress_away(slow: SlowStage) -> None:
-    result = await slow.ann.slash(slow.garden, "scene continue")
-    assert said(result)  # told at once, for nothing took its time
+async def test_failure_deletes_the_status(stage: GatedStage) -> None:
+    result = await stage.ann.slash(stage.garden, "scene continue")
+    assert content_of(result)  # rejected immediately, without a status
 
     def fail(*_args: object, **_options: object) -> str:
-        assert slow.gate.wait(30)
+        assert stage.gate.wait(30)
         raise ZeroDivisionError
 
-    slow.bard.inference.model.generate = fail  # type: ignore[method-assign]
-    result = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:")
-    await slow.env.advance_time(2.1)
-    assert message(result).content == AT_WORK
-    await slow.over()
+    stage.bard.inference.model.generate = fail  # type: ignore[method-assign]
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:")
+    await stage.env.advance_time(2.1)
+    assert message_of(result).content == AT_WORK
+    await stage.finish()
     assert result.response is None
-    (answer,) = result.followups
-    assert answer.ephemeral
-    assert "Error id" in answer.content
-    assert not slow.env.errors
+    (error,) = result.followups
+    assert error.ephemeral
+    assert "Error id" in error.content
+    assert not stage.env.errors
 
 
-async def test_failure_after_the_reply_leaves_it_there(
-    slow: SlowStage, monkeypatch: pytest.MonkeyPatch
+async def test_failure_after_the_reply_keeps_it(
+    stage: GatedStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_args: object) -> None:
         raise sqlite3.OperationalError("disk full")
 
-    result = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
-    await slow.env.advance_time(2.1)
-    assert message(result).content == AT_WORK
-    monkeypatch.setattr(slow.bard.turns, "show", fail)
-    await slow.over()
-    assert counted(result) <= 20
-    assert "Error id" in said(result)
-    assert not slow.env.errors
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.env.advance_time(2.1)
+    assert message_of(result).content == AT_WORK
+    monkeypatch.setattr(stage.bard.turns, "show", fail)
+    await stage.finish()
+    assert reply_length(result) <= 20
+    assert "Error id" in content_of(result)
+    assert not stage.env.errors
 
 
-async def test_a_word_of_progress_that_cannot_be_said_harms_nothing(
-    slow: SlowStage, caplog: pytest.LogCaptureFixture
+async def test_failed_status_edit_does_not_affect_the_reply(
+    stage: GatedStage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result = await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
-    slow.env.inject_error("PATCH", "/webhooks/*/@original", status=404, code=10008)
-    await slow.env.advance_time(2.1)
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    stage.env.inject_error("PATCH", "/webhooks/*/@original", status=404, code=10008)
+    await stage.env.advance_time(2.1)
     assert "Could not show the status" in caplog.text
-    await slow.over()
-    assert counted(result) <= 20
+    await stage.finish()
+    assert reply_length(result) <= 20
 
 
-async def test_leaving_a_server_stops_its_requests(slow: SlowStage) -> None:
-    rose = slow.env.create_guild("The Rose")
-    dan = rose.add_member(slow.env.create_user("dan"))
+async def test_leaving_a_server_stops_its_requests(stage: GatedStage) -> None:
+    rose = stage.env.create_guild("The Rose")
+    dan = rose.add_member(stage.env.create_user("dan"))
     await dan.slash(rose.create_text_channel("yard"), "bard", prompt="ROMEO:", max_chars=20)
-    other = await slow.ann.slash(slow.garden, "bard", prompt="JULIET:", max_chars=20)
-    left = slow.env.bot.get_guild(rose.id)
+    other = await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
+    left = stage.env.bot.get_guild(rose.id)
     assert left is not None
     await left.leave()
-    await slow.env.settle()
-    assert len(slow.bard._tasks) == 1
-    await slow.over()
-    assert counted(other) <= 20
-    assert (await slow.bard.turns.statistics()).scenes == 1
-    assert not slow.env.errors
+    await stage.env.settle()
+    assert len(stage.bard._tasks) == 1
+    await stage.finish()
+    assert reply_length(other) <= 20
+    assert (await stage.bard.turns.statistics()).scenes == 1
+    assert not stage.env.errors
 
 
-async def test_third_request_of_a_person_is_refused_in_private(slow: SlowStage) -> None:
-    for channel in (slow.garden, slow.tavern):
-        await slow.ben.slash(channel, "bard", prompt="ROMEO:", max_chars=20)
-    third = await slow.ben.slash(slow.garden, "bard", prompt="JULIET:", max_chars=20)
+async def test_third_request_of_a_person_is_rejected(
+    stage: GatedStage,
+) -> None:
+    for channel in (stage.garden, stage.tavern):
+        await stage.ben.slash(channel, "bard", prompt="ROMEO:", max_chars=20)
+    third = await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
     assert third.ephemeral
     assert not third.deferred
-    assert said(third) == REJECTIONS[Reason.TOO_MANY_REQUESTS]
-    assert not slow.env.errors
-    await slow.over()
-    assert len(slow.contexts) == 2
+    assert content_of(third) == REJECTIONS[Reason.TOO_MANY_REQUESTS]
+    assert not stage.env.errors
+    await stage.finish()
+    assert len(stage.contexts) == 2
 
 
 @pytest.mark.settings(workers=1, queue=1)
-async def test_full_house_is_told_in_private(slow: SlowStage) -> None:
-    cat = slow.guild.add_member(slow.env.create_user("cat"))
-    await slow.ann.slash(slow.garden, "bard", prompt="ROMEO:", max_chars=20)
-    await slow.ben.slash(slow.tavern, "bard", prompt="ROMEO:", max_chars=20)
-    third = await cat.slash(slow.garden, "bard", prompt="JULIET:", max_chars=20)
+async def test_full_queue_rejects_with_an_ephemeral_response(stage: GatedStage) -> None:
+    cat = stage.guild.add_member(stage.env.create_user("cat"))
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.ben.slash(stage.tavern, "bard", prompt="ROMEO:", max_chars=20)
+    third = await cat.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
     assert third.ephemeral
     assert not third.deferred
-    assert "full" in said(third)
-    assert not slow.env.errors
+    assert "full" in content_of(third)
+    assert not stage.env.errors

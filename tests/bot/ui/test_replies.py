@@ -1,4 +1,4 @@
-"""The buttons under a reply, pressed by those who may and by those who may not."""
+"""The buttons of a reply: their effects, and the permissions that they check."""
 
 import sqlite3
 from contextlib import closing
@@ -10,80 +10,81 @@ from simcord.results import InteractionResult, ResponseMessage
 from bot.errors import Reason
 from bot.storage.turns import Turn
 from bot.ui.responses import REJECTIONS, UNEXPECTED
-from tests.bot.conftest import Stage, counted, said, text_of
+from tests.bot.conftest import Stage, content_of, message_of, reply_length, text_of
 
 EARLIER, LATER = "◀ Earlier take", "Later take ▶"
 
 
-async def ask(stage: Stage, prompt: str = "ROMEO:", **options: object) -> ResponseMessage:
-    """Have Ben ask the bard; returns the reply."""
+async def request_reply(stage: Stage, prompt: str = "ROMEO:", **options: object) -> ResponseMessage:
+    """Send `/bard` as Ben in the garden; return the message of the reply."""
     result = await stage.ben.slash(stage.garden, "bard", prompt=prompt, max_chars=40, **options)
-    return shown(result)
+    return message_of(result)
 
 
-def shown(result: InteractionResult) -> ResponseMessage:
-    assert result.response is not None
-    return result.response
-
-
-async def remembered(stage: Stage, scene: int = 1) -> list[Turn]:
+async def stored_turns(stage: Stage, scene: int = 1) -> list[Turn]:
+    """Return the shown turns of a scene in the garden."""
     return await stage.bard.turns.tail(stage.garden.id, scene, chars=10_000)
 
 
-def text_of_message(message: ResponseMessage) -> str:
+def embed_text(message: ResponseMessage) -> str:
     (embed,) = message.embeds
     return f"{embed.author.name}\n{embed.title}\n{embed.description}"
 
 
-def labels(message: ResponseMessage) -> list[str]:
+def enabled_labels(message: ResponseMessage) -> list[str]:
+    """Return the labels of the buttons that can be pressed."""
     (row,) = message.components
     return [button["label"] for button in row["components"] if not button.get("disabled")]
 
 
-def refused(result: InteractionResult, why: str) -> bool:
-    """Return whether a press was answered by `why`, to this person alone."""
-    answers = [result.response, *result.followups]
-    return any(a is not None and a.ephemeral and why in a.content for a in answers)
+def is_ephemeral(result: InteractionResult, text: str) -> bool:
+    """Return whether an ephemeral response or follow-up contains a text."""
+    messages = [message for message in (result.response, *result.followups) if message]
+    return any(message.ephemeral and text in message.content for message in messages)
 
 
-async def test_everyone_may_continue(stage: Stage) -> None:
-    reply = await ask(stage, temperature=1.5)
-    (first,) = await remembered(stage)
+async def test_anyone_may_continue(stage: Stage) -> None:
+    reply = await request_reply(stage, temperature=1.5)
+    (first,) = await stored_turns(stage)
     result = await stage.ann.click(reply, label="Continue")
 
-    assert shown(result).id != reply.id
+    assert message_of(result).id != reply.id
     assert not result.ephemeral
     assert "ann: and then?\nThe scene goes on" in text_of(result)
-    assert labels(shown(result)) == labels(reply) == ["Continue", "Reroll", "Delete"]
+    assert (
+        enabled_labels(message_of(result))
+        == enabled_labels(reply)
+        == ["Continue", "Reroll", "Delete"]
+    )
     assert stage.contexts[-1] == f"ROMEO:\n{first.reply}"
-    _, second = await remembered(stage)
+    _, second = await stored_turns(stage)
     assert (second.user_id, second.max_chars, second.temperature) == (stage.ann.id, 40, 1.5)
 
 
-async def test_buttons_outlive_the_process(stage: Stage) -> None:
-    reply = await ask(stage)
+async def test_buttons_work_after_a_restart(stage: Stage) -> None:
+    reply = await request_reply(stage)
     await stage.restart()
-    again = shown(await stage.ben.click(reply, label="Continue"))
+    continued = message_of(await stage.ben.click(reply, label="Continue"))
     await stage.restart()
-    await stage.ben.click(again, label="Reroll")
+    await stage.ben.click(continued, label="Reroll")
     await stage.restart()
-    await stage.ben.click(again, label=EARLIER)
+    await stage.ben.click(continued, label=EARLIER)
     await stage.restart()
-    await stage.ben.click(again, label=LATER)
+    await stage.ben.click(continued, label=LATER)
     await stage.restart()
-    first, second = await remembered(stage)
+    first, second = await stored_turns(stage)
     assert (second.take, second.takes) == (2, 2)
-    await stage.ben.click(again, label="Delete")
+    await stage.ben.click(continued, label="Delete")
     await stage.restart()
-    assert await remembered(stage) == [first]
+    assert await stored_turns(stage) == [first]
 
 
-async def test_reroll_is_another_take_in_the_same_message(stage: Stage) -> None:
-    reply = await ask(stage)
-    (first,) = await remembered(stage)
+async def test_reroll_shows_another_take_in_the_same_message(stage: Stage) -> None:
+    reply = await request_reply(stage)
+    (first,) = await stored_turns(stage)
     result = await stage.ben.click(reply, label="Reroll")
 
-    (second,) = await remembered(stage)
+    (second,) = await stored_turns(stage)
     assert second.id == first.id
     assert second.seed != first.seed
     assert stage.contexts == ["ROMEO:\n", "ROMEO:\n"]
@@ -93,116 +94,116 @@ async def test_reroll_is_another_take_in_the_same_message(stage: Stage) -> None:
     assert embed.author.name == "ben asks the bard"
     assert (embed.footer.text or "").startswith(f"Take 2 of 2 · {len(second.reply)} characters")
     assert result.followups == []
-    assert labels(reply) == ["Continue", "Reroll", EARLIER, "Delete"]
+    assert enabled_labels(reply) == ["Continue", "Reroll", EARLIER, "Delete"]
 
 
-async def test_leafing_through_takes(stage: Stage) -> None:
-    reply = await ask(stage)
-    takes = await remembered(stage)
+async def test_browsing_the_takes(stage: Stage) -> None:
+    reply = await request_reply(stage)
+    takes = await stored_turns(stage)
     for _ in range(2):
         await stage.ben.click(reply, label="Reroll")
-        takes += await remembered(stage)
+        takes += await stored_turns(stage)
 
-    for label, number, left in (
+    for label, number, arrows in (
         (EARLIER, 2, [EARLIER, LATER]),
         (EARLIER, 1, [LATER]),
         (LATER, 2, [EARLIER, LATER]),
     ):
         await stage.ben.click(reply, label=label)
-        (turn,) = await remembered(stage)
+        (turn,) = await stored_turns(stage)
         assert (turn.reply, turn.seed) == (takes[number - 1].reply, takes[number - 1].seed)
         (embed,) = reply.embeds
         assert (embed.footer.text or "").startswith(f"Take {number} of 3 · ")
-        assert labels(reply) == ["Continue", "Reroll", *left, "Delete"]
-    # A new take goes behind the last, whichever is shown.
+        assert enabled_labels(reply) == ["Continue", "Reroll", *arrows, "Delete"]
+    # A new take comes last, whichever is shown.
     await stage.ben.click(reply, label="Reroll")
-    (turn,) = await remembered(stage)
+    (turn,) = await stored_turns(stage)
     assert (turn.take, turn.takes) == (4, 4)
 
 
-async def test_the_scene_remembers_the_take_that_is_shown(stage: Stage) -> None:
-    reply = await ask(stage)
-    (first,) = await remembered(stage)
+async def test_context_has_the_take_that_is_shown(stage: Stage) -> None:
+    reply = await request_reply(stage)
+    (first,) = await stored_turns(stage)
     await stage.ben.click(reply, label="Reroll")
-    (second,) = await remembered(stage)
-    await ask(stage, "JULIET:")
+    (second,) = await stored_turns(stage)
+    await request_reply(stage, "JULIET:")
     assert stage.contexts[-1].startswith(f"ROMEO:\n{second.reply}".rstrip())
 
     await stage.ben.click(reply, label=EARLIER)
     await stage.restart()
-    await ask(stage, "NURSE:")
+    await request_reply(stage, "NURSE:")
     assert stage.contexts[-1].startswith(f"ROMEO:\n{first.reply}".rstrip())
     assert first.reply != second.reply
 
 
-async def test_reroll_of_an_earlier_turn_reads_what_stood_before_it(stage: Stage) -> None:
-    await ask(stage, "ROMEO:")
-    middle = await ask(stage, "JULIET:")
-    last = await ask(stage, "NURSE:")
-    before = await remembered(stage)
+async def test_reroll_of_an_earlier_turn_has_the_context_of_its_first_take(stage: Stage) -> None:
+    await request_reply(stage, "ROMEO:")
+    middle = await request_reply(stage, "JULIET:")
+    last = await request_reply(stage, "NURSE:")
+    before = await stored_turns(stage)
     await stage.ben.click(middle, label="Reroll")
 
     assert stage.contexts[-1] == stage.contexts[1]
-    after = await remembered(stage)
+    after = await stored_turns(stage)
     assert [turn.id for turn in after] == [turn.id for turn in before]
     assert after[2] == before[2]
-    assert text_of_message(last).startswith("ben asks the bard\nNURSE:")
+    assert embed_text(last).startswith("ben asks the bard\nNURSE:")
 
 
-async def test_reroll_of_a_turn_without_prompt(stage: Stage) -> None:
-    await ask(stage)
-    (first,) = await remembered(stage)
+async def test_reroll_of_a_turn_without_a_prompt(stage: Stage) -> None:
+    await request_reply(stage)
+    (first,) = await stored_turns(stage)
     result = await stage.ben.slash(stage.garden, "scene continue")
-    await stage.ben.click(shown(result), label="Reroll")
+    await stage.ben.click(message_of(result), label="Reroll")
     assert stage.contexts[-1] == f"ROMEO:\n{first.reply}"
     assert "ben: and then?" in text_of(result)
     assert "Take 2 of 2" in text_of(result)
-    assert counted(result) > 0
+    assert reply_length(result) > 0
 
 
-async def test_a_moderator_may_do_what_the_asker_may(stage: Stage) -> None:
-    reply = await ask(stage)
+async def test_moderator_may_reroll_browse_and_delete(stage: Stage) -> None:
+    reply = await request_reply(stage)
     await stage.ann.click(reply, label="Reroll")
     await stage.ann.click(reply, label=EARLIER)
-    (turn,) = await remembered(stage)
+    (turn,) = await stored_turns(stage)
     assert (turn.take, turn.takes, turn.user_id) == (1, 2, stage.ben.id)
     assert reply.embeds[0].author.name == "ben asks the bard"
     await stage.ann.click(reply, label="Delete")
     assert stage.garden.history() == []
 
 
-async def test_others_are_refused_in_private(stage: Stage) -> None:
-    reply = await ask(stage)
+async def test_others_are_rejected_with_an_ephemeral_response(stage: Stage) -> None:
+    reply = await request_reply(stage)
     await stage.ben.click(reply, label="Reroll")
     cat = stage.guild.add_member(stage.env.create_user("cat"))
-    before = await remembered(stage)
+    before = await stored_turns(stage)
     for label in ("Reroll", EARLIER, "Delete"):
-        assert refused(await cat.click(reply, label=label), REJECTIONS[Reason.NOT_REQUESTER])
-    assert await remembered(stage) == before
+        assert is_ephemeral(await cat.click(reply, label=label), REJECTIONS[Reason.NOT_REQUESTER])
+    assert await stored_turns(stage) == before
     assert len(stage.garden.history()) == 1
 
 
-async def test_moderating_another_channel_does_not_count(stage: Stage) -> None:
-    reply = await ask(stage)
+async def test_moderator_of_another_channel_is_rejected(stage: Stage) -> None:
+    reply = await request_reply(stage)
     dee = stage.guild.add_member(stage.env.create_user("dee"))
     moderator = discord.PermissionOverwrite(manage_messages=True)
     kitchen = stage.guild.create_text_channel("kitchen", overwrites={dee: moderator})
     other = await stage.ben.slash(kitchen, "bard", prompt="ROMEO:", max_chars=9)
 
-    assert refused(await dee.click(reply, label="Delete"), REJECTIONS[Reason.NOT_REQUESTER])
-    await dee.click(shown(other), label="Delete")
+    assert is_ephemeral(await dee.click(reply, label="Delete"), REJECTIONS[Reason.NOT_REQUESTER])
+    await dee.click(message_of(other), label="Delete")
     assert len(stage.garden.history()) == 1
     assert kitchen.history() == []
 
 
-async def test_delete_takes_the_message_and_the_words(stage: Stage) -> None:
-    reply = await ask(stage, "TYBALT:")
+async def test_delete_deletes_the_message_and_the_text(stage: Stage) -> None:
+    reply = await request_reply(stage, "TYBALT:")
     await stage.ben.click(reply, label="Reroll")
     result = await stage.ben.click(reply, label="Delete")
 
     assert stage.garden.history() == []
     assert result.followups == []
-    await ask(stage, "JULIET:")
+    await request_reply(stage, "JULIET:")
     assert stage.contexts[-1] == "JULIET:\n"
     with closing(sqlite3.connect(stage.bard.settings.database_path)) as connection:
         assert connection.execute("SELECT count(*) FROM takes").fetchone() == (0,)
@@ -210,104 +211,108 @@ async def test_delete_takes_the_message_and_the_words(stage: Stage) -> None:
     assert row == (0, None, "", "deleted")
 
 
-async def test_message_that_cannot_be_deleted_is_still_remembered(stage: Stage) -> None:
-    reply = await ask(stage)
+async def test_turn_is_kept_if_its_message_cannot_be_deleted(stage: Stage) -> None:
+    reply = await request_reply(stage)
     stage.env.inject_error("DELETE", "/webhooks/*/@original", status=403, code=50013)
     result = await stage.ben.click(reply, label="Delete")
-    assert refused(result, "Error id")
-    assert len(await remembered(stage)) == 1
+    assert is_ephemeral(result, "Error id")
+    assert len(await stored_turns(stage)) == 1
     await stage.ben.click(reply, label="Delete")
-    assert await remembered(stage) == []
+    assert await stored_turns(stage) == []
 
 
-async def test_deleting_what_is_gone_already_forgets_it(stage: Stage) -> None:
-    reply = await ask(stage)
+async def test_turn_is_deleted_if_its_message_is_gone_already(stage: Stage) -> None:
+    reply = await request_reply(stage)
     stage.env.inject_error("DELETE", "/webhooks/*/@original", status=404, code=10008)
     await stage.ben.click(reply, label="Delete")
-    assert await remembered(stage) == []
+    assert await stored_turns(stage) == []
 
 
 @pytest.mark.parametrize("label", ["Continue", "Reroll", EARLIER, "Delete"])
-async def test_forgotten_turns_say_so(stage: Stage, label: str) -> None:
-    reply = await ask(stage)
+async def test_buttons_of_a_forgotten_turn_are_rejected(stage: Stage, label: str) -> None:
+    reply = await request_reply(stage)
     await stage.ben.click(reply, label="Reroll")
     await stage.bard.turns.delete_user(stage.ben.id)
-    asked = len(stage.contexts)
-    assert refused(await stage.ben.click(reply, label=label), REJECTIONS[Reason.TURN_FORGOTTEN])
-    assert len(stage.contexts) == asked
+    generated = len(stage.contexts)
+    assert is_ephemeral(
+        await stage.ben.click(reply, label=label), REJECTIONS[Reason.TURN_FORGOTTEN]
+    )
+    assert len(stage.contexts) == generated
     assert len(stage.garden.history()) == 1
 
 
-async def test_turn_forgotten_while_it_is_played_again_stays_forgotten(stage: Stage) -> None:
-    reply = await ask(stage)
+async def test_turn_deleted_during_a_reroll_stays_deleted(stage: Stage) -> None:
+    reply = await request_reply(stage)
     generate = stage.bard.inference.generate
 
-    async def meanwhile(*args: object, **options: object) -> object:
+    async def delete_first(*args: object, **options: object) -> object:
         await stage.bard.turns.delete_user(stage.ben.id)
         return await generate(*args, **options)  # type: ignore[arg-type]
 
-    stage.bard.inference.generate = meanwhile  # type: ignore[method-assign, assignment]
-    assert refused(await stage.ben.click(reply, label="Reroll"), REJECTIONS[Reason.TURN_FORGOTTEN])
+    stage.bard.inference.generate = delete_first  # type: ignore[method-assign, assignment]
+    assert is_ephemeral(
+        await stage.ben.click(reply, label="Reroll"), REJECTIONS[Reason.TURN_FORGOTTEN]
+    )
     with closing(sqlite3.connect(stage.bard.settings.database_path)) as connection:
         assert connection.execute("SELECT count(*) FROM takes").fetchone() == (0,)
 
 
-async def test_take_that_could_not_be_shown_is_not_remembered(stage: Stage) -> None:
-    reply = await ask(stage)
-    before = text_of_message(reply)
-    (first,) = await remembered(stage)
+async def test_take_that_cannot_be_shown_is_not_in_the_scene(stage: Stage) -> None:
+    reply = await request_reply(stage)
+    before = embed_text(reply)
+    (first,) = await stored_turns(stage)
     stage.env.inject_error("PATCH", "/webhooks/*/@original", status=403, code=50013)
-    assert refused(await stage.ben.click(reply, label="Reroll"), "Error id")
-    assert text_of_message(reply) == before
-    (turn,) = await remembered(stage)
+    assert is_ephemeral(await stage.ben.click(reply, label="Reroll"), "Error id")
+    assert embed_text(reply) == before
+    (turn,) = await stored_turns(stage)
     assert turn.reply == first.reply
 
 
-async def test_failure_is_answered_and_frees_the_channel(stage: Stage) -> None:
-    reply = await ask(stage)
+async def test_failure_gets_a_response_and_releases_the_lock(stage: Stage) -> None:
+    reply = await request_reply(stage)
 
     def fail(*_args: object, **_options: object) -> str:
         raise ZeroDivisionError
 
     stage.bard.inference.model.generate = fail  # type: ignore[method-assign]
-    assert refused(await stage.ben.click(reply, label="Reroll"), UNEXPECTED)
-    assert UNEXPECTED in said(await stage.ben.click(reply, label="Continue"))
+    assert is_ephemeral(await stage.ben.click(reply, label="Reroll"), UNEXPECTED)
+    assert UNEXPECTED in content_of(await stage.ben.click(reply, label="Continue"))
     del stage.bard.inference.model.generate
     await stage.ben.click(reply, label="Reroll")
-    (turn,) = await remembered(stage)
+    (turn,) = await stored_turns(stage)
     assert turn.takes == 2
 
 
-async def test_no_press_is_taken_while_the_bot_closes(stage: Stage) -> None:
-    reply = await ask(stage)
+async def test_presses_during_shutdown_are_rejected(stage: Stage) -> None:
+    reply = await request_reply(stage)
     stage.bard.closing = True
     for label in ("Continue", "Reroll", "Delete"):
-        assert refused(await stage.ben.click(reply, label=label), REJECTIONS[Reason.CLOSING])
+        assert is_ephemeral(await stage.ben.click(reply, label=label), REJECTIONS[Reason.CLOSING])
     assert len(stage.contexts) == 1
 
 
-async def test_continue_under_a_scene_that_is_over(stage: Stage) -> None:
-    old = await ask(stage)
-    await ask(stage, "LEAR:", fresh=True)
-    assert refused(await stage.ben.click(old, label="Continue"), REJECTIONS[Reason.SCENE_OVER])
-    # Its takes are a matter of that scene alone.
+async def test_continue_in_an_earlier_scene_is_rejected(stage: Stage) -> None:
+    old = await request_reply(stage)
+    await request_reply(stage, "LEAR:", fresh=True)
+    assert is_ephemeral(await stage.ben.click(old, label="Continue"), REJECTIONS[Reason.SCENE_OVER])
+    # A reroll concerns the earlier scene alone.
     await stage.ben.click(old, label="Reroll")
     assert stage.contexts[-1] == "ROMEO:\n"
-    assert [turn.prompt for turn in await remembered(stage, 2)] == ["LEAR:"]
+    assert [turn.prompt for turn in await stored_turns(stage, 2)] == ["LEAR:"]
 
 
-async def test_reply_deleted_by_hand_between_takes(stage: Stage) -> None:
-    first = await ask(stage)
-    second = await ask(stage, "JULIET:")
+async def test_context_of_a_reroll_lacks_a_turn_deleted_meanwhile(stage: Stage) -> None:
+    first = await request_reply(stage)
+    second = await request_reply(stage, "JULIET:")
     await stage.ben.click(second, label="Reroll")
     await stage.ann.delete(first)
     await stage.ben.click(second, label="Reroll")
     assert stage.contexts[-1] == "JULIET:\n"
 
 
-async def test_in_a_direct_message(stage: Stage) -> None:
+async def test_buttons_in_a_direct_message(stage: Stage) -> None:
     ben = stage.ben.user
-    reply = shown(await ben.slash("bard", prompt="ROMEO:", max_chars=20))
+    reply = message_of(await ben.slash("bard", prompt="ROMEO:", max_chars=20))
     await ben.click(reply, label="Reroll")
     await ben.click(reply, label=EARLIER)
     await ben.click(reply, label="Continue")
@@ -318,8 +323,8 @@ async def test_in_a_direct_message(stage: Stage) -> None:
     assert turn.prompt is None
 
 
-async def test_presses_mention_nobody(stage: Stage) -> None:
-    reply = await ask(stage, "@everyone")
+async def test_edited_replies_mention_nobody(stage: Stage) -> None:
+    reply = await request_reply(stage, "@everyone")
     await stage.ben.click(reply, label="Reroll")
     await stage.ben.click(reply, label="Continue")
     edits = [r.json for r in stage.env.http_requests if r.path.endswith("/@original")]

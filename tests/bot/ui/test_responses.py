@@ -1,56 +1,89 @@
-"""Commands are synced when they differ from what Discord holds, and only then."""
+"""The texts of rejections and errors."""
+
+import logging
+import re
+import string
 
 import pytest
-import simcord
+from discord import app_commands
 
-from bot import Settings, create_bot
-from tests.bot.conftest import Stage
+from bot.errors import Reason, RejectedError
+from bot.ui.responses import (
+    NOT_OPEN,
+    OUTDATED,
+    REJECTIONS,
+    UNEXPECTED,
+    _error_text,
+    rejection_text,
+)
 
-
-def syncs(env: simcord.Env) -> list[str]:
-    return [request.path for request in env.http_requests if request.method == "PUT"]
-
-
-async def test_two_starts_sync_once(stage: Stage) -> None:
-    assert len(syncs(stage.env)) == 1
-    await stage.restart()
-    assert len(syncs(stage.env)) == 1
-
-
-async def test_changed_command_syncs_again(stage: Stage, settings: Settings) -> None:
-    changed = create_bot(settings.model_copy(update={"max_chars": 500}))
-    await stage.env.restart_bot(changed)
-    assert len(syncs(stage.env)) == 2
-    await stage.env.restart_bot(create_bot(settings))
-    assert len(syncs(stage.env)) == 3
-    again = stage.env.bot
-    await changed.close()
-    await again.close()
-
-
-async def test_forgotten_by_discord_syncs_again(stage: Stage) -> None:
-    stage.env.backend.commands[None].popitem()
-    await stage.restart()
-    assert len(syncs(stage.env)) == 2
+# As documented in `Reason`.
+DETAILS: dict[Reason, dict[str, object]] = {
+    Reason.WRONG_CHANNEL: {"channels": frozenset({22, 21})},
+    Reason.COOLDOWN: {"seconds": 6.2},
+    Reason.RUN_NOT_STARTED: {"problem": "No space left on device"},
+    Reason.UNKNOWN_RUN: {"run_id": 7},
+    Reason.RUN_NOT_FINISHED: {"run_id": 7, "state": "failed", "action": "promoted"},
+    Reason.RUN_IN_USE: {"run_id": 7},
+    Reason.RUN_PROMOTED_ALREADY: {"run_id": 7},
+    Reason.RUN_DAMAGED: {"run_id": 7},
+}
+FIRST_OF_TRAINING = list(Reason).index(Reason.RUN_ACTIVE)
+PLAIN = [Reason.NOT_MANAGER, Reason.NOT_OWNER, *list(Reason)[FIRST_OF_TRAINING:]]
+"""Rejections of managers and owners, to whom the bard does not speak in character."""
 
 
-async def test_empty_description_of_a_menu_is_none(stage: Stage) -> None:
-    (menu,) = (c for c in stage.env.backend.commands[None].values() if c["type"] == 3)
-    menu["description"] = ""  # as Discord has it
-    await stage.restart()
-    assert len(syncs(stage.env)) == 1
+def test_every_reason_has_a_text() -> None:
+    assert set(REJECTIONS) == set(Reason)
+    assert len(set(REJECTIONS.values())) == len(Reason)
 
 
-async def test_commands_are_for_servers_and_users_everywhere(stage: Stage) -> None:
-    for command in stage.env.backend.commands[None].values():
-        of_servers = command["name"] == "bard-settings"
-        assert command["contexts"] == ([0] if of_servers else [0, 1, 2])
-        assert command["integration_types"] == ([0] if of_servers else [0, 1])
+@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+def test_text_needs_only_the_documented_details(reason: Reason) -> None:
+    details = DETAILS.get(reason, {})
+    text = rejection_text(RejectedError(reason, **details))
+    assert 1 <= len(text) <= 2000
+    assert not set("{}") & set(text)
+    named = {field for _, field, _, _ in string.Formatter().parse(REJECTIONS[reason]) if field}
+    computed = {"places"} if reason is Reason.WRONG_CHANNEL else set(details)
+    assert named <= computed
+    for value in details.values():
+        if isinstance(value, int | str):
+            assert str(value) in text or reason is Reason.COOLDOWN
 
 
-@pytest.mark.settings(dev_guild_id=80351110224678912)
-async def test_development_server_gets_the_commands(stage: Stage) -> None:
-    (path,) = syncs(stage.env)
-    assert path.endswith("/guilds/80351110224678912/commands")
-    await stage.restart()
-    assert len(syncs(stage.env)) == 1
+def test_details_that_are_formatted() -> None:
+    channels = rejection_text(RejectedError(Reason.WRONG_CHANNEL, channels=frozenset({22, 21})))
+    assert channels.endswith("<#21>, <#22>")
+    assert "in 7 s" in rejection_text(RejectedError(Reason.COOLDOWN, seconds=6.2))
+
+
+@pytest.mark.parametrize("reason", PLAIN, ids=lambda reason: reason.name)
+def test_managers_and_owners_get_plain_texts(reason: Reason) -> None:
+    assert not re.search(r"\b(?:I|me|my|mine|friend)\b", REJECTIONS[reason])
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "level"),
+    [
+        (app_commands.CheckFailure(), NOT_OPEN, logging.WARNING),
+        (app_commands.CommandNotFound("old", []), OUTDATED, logging.WARNING),
+        (ZeroDivisionError("a cause"), UNEXPECTED, logging.ERROR),
+    ],
+)
+def test_error_text_has_the_id_of_its_log_entry(
+    error: Exception, text: str, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = _error_text(error)
+    assert response.startswith(text)
+    (record,) = caplog.records
+    assert record.levelno == level
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+    assert response.split("`")[1] in record.getMessage()
+    assert "a cause" not in response
+
+
+def test_rejection_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert _error_text(RejectedError(Reason.NO_SCENE)) == REJECTIONS[Reason.NO_SCENE]
+    assert not caplog.records

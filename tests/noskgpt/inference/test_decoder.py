@@ -1,4 +1,4 @@
-"""The compiled decoder against the model itself, and what it costs."""
+"""Test the compiled decoder against the model, its memory use, cancellation and code cache."""
 
 import shutil
 import subprocess
@@ -30,17 +30,18 @@ PACKAGE = Path(noskgpt.__file__).parent
 
 @pytest.fixture(scope="module")
 def bard() -> noskgpt.Generator:
-    """Return the shipped weights."""
+    """Return a generator with the bundled weights."""
     return noskgpt.load()
 
 
 def session(bard: noskgpt.Generator, ids: NDArray[np.int64]) -> CompiledSession:
     assert isinstance(bard.decoder, CompiledDecoder)
+    sampling = bard._sampling("", 0.0, 0, 1.0, real_words=False)
     return bard.decoder.start(
         Request(
             ids=ids,
-            sampling=bard._sampling("", 0.0, 0, 1.0, real_words=False),
-            real_words=False,
+            sampling=sampling,
+            constraints=bard._bare_stage.constrain("", sampling),
             keep=1,
             cancellation=Cancellation(),
         )
@@ -48,13 +49,13 @@ def session(bard: noskgpt.Generator, ids: NDArray[np.int64]) -> CompiledSession:
 
 
 def decoder_logits(bard: noskgpt.Generator, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the (T, V) logits behind each id, one at a time."""
-    under_way = session(bard, ids[:1])
+    """Return the (T, V) logits after each id, fed one at a time."""
+    started = session(bard, ids[:1])
     assert isinstance(bard.decoder, CompiledDecoder)
-    rows = [under_way.state.logits.copy()]
+    rows = [started.state.logits.copy()]
     for symbol in ids[1:]:
-        kernels.feed(bard.decoder.weights, under_way.state, symbol)
-        rows.append(under_way.state.logits.copy())
+        kernels.feed(bard.decoder.weights, started.state, symbol)
+        rows.append(started.state.logits.copy())
     return np.stack(rows)
 
 
@@ -64,7 +65,7 @@ def held_out_ids(bard: noskgpt.Generator, windows: int) -> NDArray[np.int64]:
 
 
 @torch.inference_mode()
-def test_logits_equal_the_models_at_every_position(bard: noskgpt.Generator) -> None:
+def test_logits_equal_those_of_the_model_at_every_position(bard: noskgpt.Generator) -> None:
     ids = held_out_ids(bard, 8)
     for start in range(0, 8 * 256, 256):
         window = ids[start : start + 256]
@@ -74,7 +75,9 @@ def test_logits_equal_the_models_at_every_position(bard: noskgpt.Generator) -> N
 
 @torch.inference_mode()
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 63, 64, 65, 255, 256])
-def test_a_prefill_equals_feeding_one_by_one(bard: noskgpt.Generator, length: int) -> None:
+def test_logits_after_a_prefill_equal_those_of_the_model(
+    bard: noskgpt.Generator, length: int
+) -> None:
     ids = held_out_ids(bard, 1)[:length]
     expected = bard.model(torch.from_numpy(ids)[None])[0, -1].numpy()
     assert np.abs(session(bard, ids).state.logits - expected).max() < 1e-3
@@ -90,36 +93,36 @@ def test_weights_that_need_32_bits_are_not_rounded(weights_file: Path) -> None:
     assert np.abs(decoder_logits(untrained, ids) - expected).max() < 1e-4
 
 
-def test_shipped_weights_are_read_with_16_bits_and_lose_nothing(bard: noskgpt.Generator) -> None:
+def test_bundled_weights_are_stored_in_16_bits_without_loss(bard: noskgpt.Generator) -> None:
     assert isinstance(bard.decoder, CompiledDecoder)
     assert bard.decoder.weights.qkv.dtype == np.uint32
     ids = held_out_ids(bard, 12)
-    ours = theirs = 0.0
+    decoder_loss = model_loss = 0.0
     for start in range(0, 12 * 256, 256):
         window, targets = ids[start : start + 256], ids[start + 1 : start + 257]
         logits = torch.from_numpy(decoder_logits(bard, window))
-        ours += float(F.cross_entropy(logits, torch.from_numpy(targets)))
+        decoder_loss += float(F.cross_entropy(logits, torch.from_numpy(targets)))
         with torch.inference_mode():
             logits = bard.model(torch.from_numpy(window)[None])[0]
-        theirs += float(F.cross_entropy(logits, torch.from_numpy(targets)))
-    assert abs(ours - theirs) / 12 < 0.002
+        model_loss += float(F.cross_entropy(logits, torch.from_numpy(targets)))
+    assert abs(decoder_loss - model_loss) / 12 < 0.002
 
 
-def test_greedy_text_equals_pytorchs_over_10_000_characters(bard: noskgpt.Generator) -> None:
+def test_greedy_text_equals_that_of_pytorch_over_10_000_characters(bard: noskgpt.Generator) -> None:
     slow = noskgpt.load(fast=False)
     assert isinstance(slow.decoder, EagerDecoder)
     text = load_corpus().held_out
-    for start in range(0, 400_000, 20_000):  # 20 prompts, 500 characters behind each
+    for start in range(0, 400_000, 20_000):  # 20 prompts, 500 characters after each
         prompt = text[start : start + 100]
-        ours = bard.generate(prompt, 500, temperature=0)
-        theirs = slow.generate(prompt, 500, temperature=0)
-        if ours != theirs:
-            same = next(i for i in range(500) if ours[i] != theirs[i])
-            window = (prompt + ours[:same])[-256:]
+        compiled = bard.generate(prompt, 500, temperature=0)
+        eager = slow.generate(prompt, 500, temperature=0)
+        if compiled != eager:
+            same = next(i for i in range(500) if compiled[i] != eager[i])
+            window = (prompt + compiled[:same])[-256:]
             with torch.inference_mode():
                 logits = bard.model(torch.tensor([bard.tokenizer.encode(window)]))[0, -1]
             first, second = logits.topk(2).values
-            assert first - second < 1e-3, f"{prompt!r} goes on differently from {same}"
+            assert first - second < 1e-3, f"the text after {prompt!r} differs at {same}"
 
 
 @torch.inference_mode()
@@ -132,7 +135,7 @@ def test_greedy_text_equals_pytorchs_over_10_000_characters(bard: noskgpt.Genera
         {"n_layer": 1, "n_head": 1, "n_embd": 24, "context": 1},
     ],
 )
-def test_the_models_shape_may_be_another(shape: dict[str, int]) -> None:
+def test_decodes_models_of_other_shapes(shape: dict[str, int]) -> None:
     config = ModelConfig(**shape)
     model = GPT(config).eval()
     model.initialize(torch.Generator().manual_seed(2))
@@ -149,11 +152,11 @@ def test_the_models_shape_may_be_another(shape: dict[str, int]) -> None:
     assert fast.generate(prompt, 3 * length, seed=1) == slow.generate(prompt, 3 * length, seed=1)
 
 
-def test_other_shapes_are_left_to_pytorch() -> None:
+def test_rejects_heads_of_a_size_that_is_no_multiple_of_8() -> None:
     assert not CompiledDecoder.fits(GPT(ModelConfig(n_layer=1, n_head=4, n_embd=16)))
 
 
-def test_ends_when_cancelled_from_another_thread(bard: noskgpt.Generator) -> None:
+def test_stops_when_cancelled_from_another_thread(bard: noskgpt.Generator) -> None:
     cancellation = Cancellation()
     pieces = bard.stream("ROMEO:", 10**6, seed=1, cancellation=cancellation)
     first = next(pieces)
@@ -164,18 +167,18 @@ def test_ends_when_cancelled_from_another_thread(bard: noskgpt.Generator) -> Non
     assert bard.generate("ROMEO:", 10, cancellation=cancellation) == ""
 
 
-def test_a_request_takes_at_most_one_and_a_half_megabytes(bard: noskgpt.Generator) -> None:
-    under_way = session(bard, np.zeros(256, np.int64))
-    arrays = [*under_way.state, *under_way._request.sampling]
+def test_a_request_uses_at_most_one_and_a_half_megabytes(bard: noskgpt.Generator) -> None:
+    started = session(bard, np.zeros(256, np.int64))
+    arrays = [*started.state, *started._request.sampling]
     assert sum(a.nbytes for a in arrays if isinstance(a, np.ndarray)) < 1_500_000
 
 
 def run(
     code: str, folder: Path = PACKAGE.parent, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own code
+    return subprocess.run(  # noqa: S603 - the code under test
         [sys.executable, "-W", "ignore", "-c", code],
-        cwd=folder,  # which Python looks for packages in first
+        cwd=folder,  # Python searches this folder for packages first
         env=environment,
         capture_output=True,
         text=True,
@@ -184,38 +187,38 @@ def run(
     )
 
 
-SPEAK = "import noskgpt; print(noskgpt.load({path!r}).generate('ROMEO:', 30, seed=1))"
+GENERATE = "import noskgpt; print(noskgpt.load({path!r}).generate('ROMEO:', 30, seed=1))"
 
 
-def test_without_numba_pytorch_decodes_the_same_and_says_so_once(
+def test_without_numba_pytorch_decodes_the_same_text_and_one_warning_is_logged(
     weights_file: Path,
 ) -> None:
     assert jit.AVAILABLE
-    speak = SPEAK.format(path=str(weights_file))
-    done = run(f"import sys; sys.modules['numba'] = None; {speak}; {speak}")
+    generate = GENERATE.format(path=str(weights_file))
+    done = run(f"import sys; sys.modules['numba'] = None; {generate}; {generate}")
     assert done.stderr.count("decoding with PyTorch") == 1
     expected = noskgpt.load(weights_file).generate("ROMEO:", 30, seed=1)
     assert done.stdout == f"{expected}\n" * 2
 
 
 @pytest.mark.parametrize("writable", ["beside the source", "the user's cache", "nowhere"])
-def test_compiled_code_is_cached_where_it_can_be(
+def test_compiled_code_is_cached_in_the_first_writable_folder(
     writable: str, tmp_path: Path, weights_file: Path
 ) -> None:
     package, home = tmp_path / "noskgpt", tmp_path / "home"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "bundled"))
     home.mkdir()
     if writable != "beside the source":
-        # No folder can be made there, not even by root.
+        # A file of that name prevents creating the folder, even for root.
         (package / "inference" / "__pycache__").touch()
     if writable == "nowhere":
         home.rmdir()
         home.touch()
-    speak = SPEAK.format(path=str(weights_file))
-    done = run(speak, tmp_path, HOME=str(home), XDG_CACHE_HOME=str(home))
+    generate = GENERATE.format(path=str(weights_file))
+    done = run(generate, tmp_path, HOME=str(home), XDG_CACHE_HOME=str(home))
     assert len(done.stdout) >= 31
-    places = {
+    cached = {
         "beside the source": list(package.rglob("kernels.decode*.nbc")),
         "the user's cache": list(home.rglob("kernels.decode*.nbc")),
     }
-    assert {place for place, files in places.items() if files} == {writable} - {"nowhere"}
+    assert {folder for folder, files in cached.items() if files} == {writable} - {"nowhere"}

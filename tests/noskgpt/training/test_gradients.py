@@ -1,4 +1,4 @@
-"""Gradients by several threads against those by one."""
+"""Test gradients computed in several threads against those computed in one."""
 
 import threading
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def gradients_of(
 
 
 @pytest.mark.parametrize(("rows", "threads"), [(4, 2), (5, 2), (5, 3), (2, 4)])
-def test_threads_find_what_one_does(
+def test_several_threads_compute_the_gradients_of_one(
     set_threads: Callable[[int], None], rows: int, threads: int
 ) -> None:
     set_threads(threads)
@@ -35,11 +35,11 @@ def test_threads_find_what_one_does(
     for _ in range(2):
         shared_loss, found = gradients_of(model, batch, "fp32", threads)
         assert shared_loss == pytest.approx(loss, rel=1e-6)
-        for mine, theirs in zip(found, expected, strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+        for actual, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_the_same_bits_each_time(set_threads: Callable[[int], None]) -> None:
+def test_repeated_results_are_equal_bit_for_bit(set_threads: Callable[[int], None]) -> None:
     set_threads(2)
     model = GPT(ModelConfig())
     batch = torch.randint(65, (4, 33))
@@ -71,7 +71,7 @@ def test_a_failure_in_a_thread_is_raised(set_threads: Callable[[int], None]) -> 
 
 
 class Counting(GPT):
-    """Remembers how many threads PyTorch has where it runs."""
+    """Record PyTorch's number of threads at each forward pass."""
 
     def forward(self, ids: torch.Tensor, cache: KVCache | None = None) -> torch.Tensor:
         logits = super().forward(ids, cache)
@@ -81,7 +81,7 @@ class Counting(GPT):
     numbers: list[int]
 
 
-def test_threads_divide_pytorchs_own_among_them(set_threads: Callable[[int], None]) -> None:
+def test_threads_divide_pytorchs_number_of_threads(set_threads: Callable[[int], None]) -> None:
     set_threads(4)
     model = Counting(ModelConfig())
     model.numbers = []
@@ -92,7 +92,7 @@ def test_threads_divide_pytorchs_own_among_them(set_threads: Callable[[int], Non
         model.numbers.clear()
 
 
-def test_leaves_pytorchs_number_of_threads_and_none_of_its_own(
+def test_keeps_pytorchs_number_of_threads_and_stops_its_own_threads(
     set_threads: Callable[[int], None],
 ) -> None:
     set_threads(4)

@@ -1,4 +1,4 @@
-"""Muon against what its method promises and against PyTorch's own."""
+"""Test Muon: its orthogonalisation, and its steps against PyTorch's implementation."""
 
 import pytest
 import torch
@@ -7,12 +7,12 @@ from noskgpt.training.muon import Muon, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 64, 16), (2, 16, 64)])
-def test_singular_values_end_near_one_and_vectors_stay(shape: tuple[int, int, int]) -> None:
+def test_singular_values_become_about_one_and_vectors_stay(shape: tuple[int, int, int]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     result = orthogonalize(matrices)
     assert result.shape == shape
     values = torch.linalg.svdvals(result)
-    # A square Gaussian matrix has singular values near zero, which only grow.
+    # A square Gaussian matrix also has singular values near zero, which grow but stay below 1.
     assert values.max() < 1.3
     assert values.median() > 0.65
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
@@ -21,14 +21,14 @@ def test_singular_values_end_near_one_and_vectors_stay(shape: tuple[int, int, in
     assert off_diagonal.abs().max() < 1e-3
 
 
-def test_steps_as_pytorchs_own() -> None:
+def test_steps_equal_those_of_pytorch() -> None:
     random = torch.Generator().manual_seed(1)
     shapes = [(16, 16), (64, 16), (16, 16), (16, 64)]
     start = [torch.randn(shape, generator=random) for shape in shapes]
     moved = []
-    for kind in (Muon, torch.optim.Muon):
+    for optimizer_class in (Muon, torch.optim.Muon):
         parameters = [torch.nn.Parameter(t.clone()) for t in start]
-        optimizer = kind(parameters, lr=0.02, weight_decay=0.1)
+        optimizer = optimizer_class(parameters, lr=0.02, weight_decay=0.1)
         gradients = torch.Generator().manual_seed(2)
         for _ in range(4):
             for p in parameters:
@@ -36,10 +36,10 @@ def test_steps_as_pytorchs_own() -> None:
             optimizer.step()
         moved.append([(p.detach() - t) for p, t in zip(parameters, start, strict=True)])
     for ours, theirs in zip(*moved, strict=True):
-        # Theirs is rounded to bfloat16 on the way.
+        # PyTorch's implementation computes in bfloat16.
         assert (ours - theirs).norm() < 0.03 * theirs.norm()
 
 
-def test_refuses_what_is_not_a_matrix() -> None:
+def test_rejects_parameters_that_are_not_matrices() -> None:
     with pytest.raises(ValueError, match="matrices"):
         Muon([torch.nn.Parameter(torch.zeros(3))])

@@ -1,4 +1,4 @@
-"""Runs on disk: real processes that are killed, stopped and continued."""
+"""Test saved runs: kill, stop and resume real training processes."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ CPU = Group(torch.device("cpu"))
 
 @pytest.fixture(scope="module")
 def uninterrupted(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the weights of a run that nobody disturbed."""
+    """Return the weights file of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("runs")
     done = noskgpt("train", "--corpus", small_corpus, *STEPS, "--out", "new.pth", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -38,7 +38,7 @@ def uninterrupted(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) 
 def watch(
     corpus: Path, folder: Path, until: Callable[[dict[str, Any]], bool], *options: str
 ) -> tuple[subprocess.Popen[str], list[dict[str, Any]]]:
-    """Start a run that saves all the time, and return it at the first event that `until` likes."""
+    """Start a run that saves after every event; return it at the first event `until` accepts."""
     command = [sys.executable, "-m", "noskgpt", "train", "--corpus", str(corpus), *STEPS]
     process = subprocess.Popen(  # noqa: S603
         [*command, "--out", "new.pth", "--json", "--save-seconds", "0", *options],
@@ -64,7 +64,7 @@ def same_weights(one: Path, other: Path) -> bool:
     return first.fingerprint() == second.fingerprint()
 
 
-def test_a_killed_run_ends_where_an_undisturbed_one_does(
+def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
     small_corpus: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     process, _ = watch(small_corpus, tmp_path, lambda event: event["event"] == "saved")
@@ -82,7 +82,7 @@ def test_a_killed_run_ends_where_an_undisturbed_one_does(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_the_run_and_ends_it(
+def test_a_signal_saves_the_run_and_stops_it(
     small_corpus: Path, uninterrupted: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     process, events = watch(small_corpus, tmp_path, lambda event: event["event"] == "progress")
@@ -103,18 +103,18 @@ def test_a_signal_saves_the_run_and_ends_it(
     assert (tmp_path / "new.pth.run").read_bytes() == kept
     again = noskgpt("train", "--resume", "--out", "new.pth", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert f"Going on at step {saved['step']}" in again.stdout
+    assert f"Resuming at step {saved['step']}" in again.stdout
     assert same_weights(tmp_path / "new.pth", uninterrupted)
 
 
-@pytest.mark.parametrize("ended", [("stdin",), ("stdout",), ("stdout", "stdin")])
-def test_a_run_ends_with_its_parent_and_is_saved(
-    small_corpus: Path, uninterrupted: Path, tmp_path: Path, ended: tuple[str, ...]
+@pytest.mark.parametrize("closed", [("stdin",), ("stdout",), ("stdout", "stdin")])
+def test_a_run_stops_with_its_parent_and_is_saved(
+    small_corpus: Path, uninterrupted: Path, tmp_path: Path, closed: tuple[str, ...]
 ) -> None:
     process, _ = watch(
         small_corpus, tmp_path, lambda event: event["event"] == "progress", "--until-stdin-ends"
     )
-    for name in ended:
+    for name in closed:
         getattr(process, name).close()
     assert process.wait(60) == 128 + signal.SIGTERM
     assert process.stderr is not None
@@ -126,13 +126,13 @@ def test_a_run_ends_with_its_parent_and_is_saved(
     again = noskgpt(
         "train", "--resume", "--out", "new.pth", "--json", "--until-stdin-ends", cwd=tmp_path
     )
-    assert again.returncode == 128 + signal.SIGTERM  # its input has ended before it began
+    assert again.returncode == 128 + signal.SIGTERM  # its input was closed before it started
     again = noskgpt("train", "--resume", "--out", "new.pth", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert same_weights(tmp_path / "new.pth", uninterrupted)
 
 
-def test_two_processes_learn_what_one_does(small_corpus: Path, tmp_path: Path) -> None:
+def test_two_processes_reach_the_losses_of_one(small_corpus: Path, tmp_path: Path) -> None:
     options = ("--steps", "12", "--batch", "4", "--precision", "fp32", "--json")
     alone = noskgpt("train", "--corpus", small_corpus, *options, "--out", "one.pth", cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
@@ -160,29 +160,28 @@ def test_two_processes_learn_what_one_does(small_corpus: Path, tmp_path: Path) -
         assert mine[1] == pytest.approx(theirs[1], abs=1e-3)
 
 
-def test_a_full_disk_stops_no_run_and_damages_no_file(
+def test_a_run_survives_a_full_disk_and_its_files_stay_intact(
     small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real full disks need a superuser to make; the write that fails is simulated."""
+    """Simulate the failing write, because filling a real disk needs root permissions."""
     out = tmp_path / "new.pth"
     config = TrainingConfig(steps=4, batch=2, report_every=1, evaluations=1)
-    trainer = run_files.begin(out, config, corpus_path=small_corpus, command="", group=CPU)
+    trainer = run_files.start(out, config, corpus_path=small_corpus, command="", group=CPU)
     save, events = torch.save, []
 
-    def full(document: object, file: Any) -> None:
+    def fail_at_step_2(document: object, file: Any) -> None:
         if trainer.step == 2:
             file.write(b"half of it")
             raise OSError(errno.ENOSPC, "No space left on device")
         save(document, file)
 
-    monkeypatch.setattr(torch, "save", full)
-    for event in run_files.follow(trainer, out, corpus_path=small_corpus, save_seconds=0):
+    monkeypatch.setattr(torch, "save", fail_at_step_2)
+    for event in run_files.train_and_save(trainer, out, corpus_path=small_corpus, save_seconds=0):
         events.append(event)
         if isinstance(event, run_files.NotSaved):
             assert event.step == 2
             assert "No space left" in event.problem
-            there = sorted(path.name for path in tmp_path.iterdir())
-            assert there == ["new.pth.run"]
+            assert [path.name for path in tmp_path.iterdir()] == ["new.pth.run"]
             _, text = run_files.resume(out, corpus_path=None, group=CPU)
             assert text == small_corpus
     kinds = [type(event).__name__ for event in events]
@@ -192,7 +191,9 @@ def test_a_full_disk_stops_no_run_and_damages_no_file(
     assert [path.name for path in tmp_path.iterdir()] == ["new.pth"]
 
 
-def test_a_file_that_continues_nothing(small_corpus: Path, tmp_path: Path) -> None:
+def test_rejects_a_missing_damaged_or_foreign_state_file(
+    small_corpus: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "new.pth"
     with pytest.raises(TrainingError, match="no unfinished run"):
         run_files.resume(out, corpus_path=None, group=CPU)
@@ -201,7 +202,7 @@ def test_a_file_that_continues_nothing(small_corpus: Path, tmp_path: Path) -> No
     with pytest.raises(CheckpointError, match=r"new\.pth\.run"):
         run_files.resume(out, corpus_path=None, group=CPU)
     torch.save({"format": "noskgpt-run", "format_version": 99}, path)
-    with pytest.raises(CheckpointError, match="Delete it"):
+    with pytest.raises(CheckpointError, match="Delete the file"):
         run_files.resume(out, corpus_path=None, group=CPU)
     state = Trainer(load_corpus(small_corpus), TrainingConfig(steps=2)).state()
     del state["weights"]

@@ -1,4 +1,4 @@
-"""Real, short training runs."""
+"""Test the trainer with short runs, and its recipe, batches, precision and evaluation."""
 
 import math
 from collections.abc import Callable
@@ -12,12 +12,13 @@ import torch
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CorpusError, TrainingError
 from noskgpt.evaluation import Evaluation, evaluate
+from noskgpt.inference.decoder import is_bfloat16
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 from noskgpt.training import hardware
 from noskgpt.training.batches import Batches
 from noskgpt.training.distributed import Group
-from noskgpt.training.recipe import PRESETS, TrainingConfig, rate_factor
+from noskgpt.training.recipe import PRESETS, TrainingConfig, lr_factor
 from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Started, Trainer
 
 CONFIG = TrainingConfig(steps=30, batch=4, report_every=5, evaluations=2, precision="fp32")
@@ -36,28 +37,29 @@ def losses(events: list[Event]) -> list[tuple[int, float, float | None]]:
     ]
 
 
-def test_learns_and_records_what_it_did(small_corpus: Path) -> None:
+def test_a_run_lowers_the_loss_and_records_its_settings_and_results(small_corpus: Path) -> None:
     started, *progress, finished = run(small_corpus)
     assert isinstance(started, Started)
     assert (started.parameters, started.precision) == (1_170_625, "fp32")
     assert started.peak_flops > 0
     assert isinstance(finished, Finished)
     assert [step for step, _, _ in losses(progress)] == [1, 5, 10, 15, 20, 25, 30]
-    measured = [event for event in progress if isinstance(event, Progress)]
-    assert [event.step for event in measured if event.held_out_loss is not None] == [15, 30]
-    assert all((event.sample is None) == (event.held_out_loss is None) for event in measured)
-    assert measured[-1].seconds_left == 0
-    assert 0 < measured[-1].peak_share < 1
+    reports = [event for event in progress if isinstance(event, Progress)]
+    assert [event.step for event in reports if event.held_out_loss is not None] == [15, 30]
+    assert all((event.sample is None) == (event.held_out_loss is None) for event in reports)
+    assert reports[-1].seconds_left == 0
+    assert 0 < reports[-1].peak_fraction < 1
     record = finished.checkpoint.training
     assert record.held_out_loss is not None
-    assert record.held_out_loss < 2.6 < math.log(65)  # letters alone, without order, give 2.6
+    assert record.held_out_loss < 2.6 < math.log(65)  # 2.6 is the loss of letter frequencies alone
     assert (record.steps, record.batch, record.command) == (30, 4, "noskgpt train")
     assert list(record.curve) == losses(progress)
     corpus = load_corpus(small_corpus)
     assert record.corpus_sha256 == corpus.sha256
     ids = torch.tensor(Tokenizer(finished.checkpoint.vocabulary).encode(corpus.held_out))
-    again = evaluate(finished.checkpoint.build_model(), ids)
-    assert again.loss == pytest.approx(record.held_out_loss, abs=1e-6)
+    model = finished.checkpoint.build_model()
+    assert evaluate(model, ids).loss == pytest.approx(record.held_out_loss, abs=1e-6)
+    assert all(map(is_bfloat16, model.hidden_matrices().values()))
 
 
 def test_the_same_seed_gives_the_same_weights(small_corpus: Path) -> None:
@@ -73,7 +75,7 @@ def test_the_same_seed_gives_the_same_weights(small_corpus: Path) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "dropout", "threads"), [("muon", 0.0, 2), ("muon", 0.1, 2), ("adamw", 0.1, 1)]
 )
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(
+def test_a_stopped_run_resumes_bit_for_bit(
     small_corpus: Path,
     set_threads: Callable[[int], None],
     optimizer: str,
@@ -102,23 +104,45 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     assert ends[0].checkpoint.fingerprint() == ends[1].checkpoint.fingerprint()
 
 
-def test_a_run_goes_on_with_its_own_text_only(small_corpus: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_only_with_its_own_text_and_number_of_processes(
+    small_corpus: Path, tmp_path: Path
+) -> None:
     state = Trainer(load_corpus(small_corpus), CONFIG).state()
     other = tmp_path / "other.txt"
     other.write_text(small_corpus.read_text(encoding="utf-8") + "More.\n", encoding="utf-8")
-    with pytest.raises(TrainingError, match="not the text that this run began with"):
+    with pytest.raises(TrainingError, match="not the text that this run started with"):
         Trainer(load_corpus(other), state=state)
     with pytest.raises(TrainingError, match="2 processes"):
         Trainer(load_corpus(small_corpus), state=state | {"processes": 2})
 
 
-def test_plans_as_many_steps_as_fit_into_the_time(
+def test_a_state_of_an_earlier_version_resumes_with_the_same_settings(small_corpus: Path) -> None:
+    corpus = load_corpus(small_corpus)
+    config = replace(
+        CONFIG, muon_lr=0.01, adam_lr=0.002, warmup_fraction=0.2, decay_fraction=0.5, dropout=0.3
+    )
+    state = Trainer(corpus, config).state()
+    old_names = {
+        "muon_lr": "muon_rate",
+        "adam_lr": "adam_rate",
+        "warmup_fraction": "warmup_share",
+        "decay_fraction": "decay_share",
+    }
+    old = {old_names.get(name, name): value for name, value in state["config"].items()}
+    assert old.keys() >= set(old_names.values())
+    # Earlier versions had the setting `sharpening`, with a default of 1 that has no effect.
+    assert Trainer(corpus, state=state | {"config": old | {"sharpening": 1.0}}).config == config
+    with pytest.raises(TrainingError, match="does not have: sharpening"):
+        Trainer(corpus, state=state | {"config": old | {"sharpening": 1.2}})
+
+
+def test_a_time_limit_plans_the_steps_that_fit(
     small_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock on which a step takes 2 s at first and 4 s later, and an evaluation 10 s."""
+    """Use a clock on which a step takes 2 s at first and 4 s later, and an evaluation 10 s."""
     now = 0.0
 
-    def learn(trainer: Trainer, _gradients: object) -> float:
+    def train_step(trainer: Trainer, _gradients: object) -> float:
         nonlocal now
         now += 2 if trainer.step < 40 else 4
         return 1.0
@@ -129,8 +153,8 @@ def test_plans_as_many_steps_as_fit_into_the_time(
         return Evaluation(1.0, 1)
 
     monkeypatch.setattr("noskgpt.training.trainer.time.perf_counter", lambda: now)
-    monkeypatch.setattr(Trainer, "_learn", learn)
-    monkeypatch.setattr(Trainer, "_predict_evaluation", lambda _: 10.0)
+    monkeypatch.setattr(Trainer, "_train_step", train_step)
+    monkeypatch.setattr(Trainer, "_estimate_evaluation_seconds", lambda _: 10.0)
     monkeypatch.setattr("noskgpt.training.trainer.evaluate", measure)
     monkeypatch.setattr(hardware, "measure_peak", lambda *_: 1e9)
     config = replace(CONFIG, minutes=5.0, evaluations=4)
@@ -144,8 +168,8 @@ def test_plans_as_many_steps_as_fit_into_the_time(
     assert measured == sorted(measured)
 
 
-def test_a_batch_must_be_shared_out_evenly(small_corpus: Path) -> None:
-    with pytest.raises(TrainingError, match="cannot be shared out to 3 processes"):
+def test_a_batch_must_be_divisible_by_the_number_of_processes(small_corpus: Path) -> None:
+    with pytest.raises(TrainingError, match="cannot be divided among 3 processes"):
         Trainer(load_corpus(small_corpus), CONFIG, group=Group(torch.device("cpu"), size=3))
 
 
@@ -161,12 +185,14 @@ def test_a_batch_must_be_shared_out_evenly(small_corpus: Path) -> None:
         {"optimizer": "sgd"},
     ],
 )
-def test_settings_that_make_no_run(wrong: dict[str, Any]) -> None:
+def test_rejects_invalid_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TrainingConfig(**wrong)
 
 
-def test_takes_the_alphabet_of_a_foreign_text(tmp_path: Path) -> None:
+def test_uses_the_characters_of_the_text_if_the_default_vocabulary_lacks_some(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "greek.txt"
     path.write_text("μῆνιν ἄειδε θεὰ\n" * 1000, encoding="utf-8")
     finished = run(path, replace(CONFIG, steps=1))[-1]
@@ -174,22 +200,22 @@ def test_takes_the_alphabet_of_a_foreign_text(tmp_path: Path) -> None:
     assert set(finished.checkpoint.vocabulary) == set("μῆνιν ἄειδε θεὰ\n")
 
 
-def test_stops_when_the_loss_is_no_longer_a_number(small_corpus: Path) -> None:
-    trainer = Trainer(load_corpus(small_corpus), replace(CONFIG, adam_rate=float("inf"), steps=10))
-    with pytest.raises(TrainingError, match="no longer a number"):
+def test_stops_when_the_loss_is_not_finite(small_corpus: Path) -> None:
+    trainer = Trainer(load_corpus(small_corpus), replace(CONFIG, adam_lr=float("inf"), steps=10))
+    with pytest.raises(TrainingError, match="not finite"):
         list(trainer.run())
-    with pytest.raises(TrainingError, match="no longer a number"):
+    with pytest.raises(TrainingError, match="not finite"):
         trainer.state()
 
 
-def test_bfloat16_is_tried_only_where_its_products_are_faster(
+def test_bfloat16_passes_are_measured_only_if_its_products_are_faster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = GPT(ModelConfig(n_layer=1))
-    rates = {"fp32": 1.0, "bf16": 1.1}
-    monkeypatch.setattr(hardware, "measure_peak", lambda _, name, side: rates[name] * side)
+    peaks = {"fp32": 1.0, "bf16": 1.1}
+    monkeypatch.setattr(hardware, "measure_peak", lambda _, name, side: peaks[name] * side)
     assert hardware.choose_precision(model) == "fp32"
-    rates["bf16"] = 2.0
+    peaks["bf16"] = 2.0
     seconds = iter([2.0, 1.0])
     monkeypatch.setattr(hardware, "_best_seconds", lambda *_: next(seconds))
     assert hardware.choose_precision(model) == "bf16"
@@ -210,14 +236,14 @@ def test_evaluation_equals_the_definition() -> None:
     assert result.bits_per_character == pytest.approx(result.loss / math.log(2))
 
 
-def test_an_epoch_deals_every_window_once_and_targets_follow_inputs() -> None:
+def test_an_epoch_uses_every_window_once_and_targets_follow_inputs() -> None:
     batches = Batches(torch.arange(256 * 10), batch=3, context=256, seed=1)
     assert batches.windows == 8
-    drawn = [batches.draw(step) for step in range(8)]
-    for inputs, targets in drawn:
+    steps = [batches.get(step) for step in range(8)]
+    for inputs, targets in steps:
         assert inputs.shape == (3, 256)
         assert torch.equal(inputs + 1, targets)
-    starts = [int(inputs[0]) for batch, _ in drawn for inputs in batch]
+    starts = [int(inputs[0]) for batch, _ in steps for inputs in batch]
     epochs = [starts[i : i + 8] for i in (0, 8, 16)]
     for epoch in epochs:
         assert len({start % 256 for start in epoch}) == 1
@@ -226,31 +252,31 @@ def test_an_epoch_deals_every_window_once_and_targets_follow_inputs() -> None:
     assert len({tuple(start // 256 for start in epoch) for epoch in epochs}) == 3
 
 
-def test_a_batch_follows_from_its_step_and_is_dealt_out_by_rows() -> None:
+def test_a_batch_depends_on_its_step_only_and_can_be_divided_by_rows() -> None:
     def fresh() -> Batches:
         return Batches(torch.arange(256 * 10), batch=4, context=256, seed=7)
 
-    whole, _ = fresh().draw(5)
-    shares = [fresh().draw(5, slice(rank, None, 2))[0] for rank in range(2)]
-    assert torch.equal(torch.stack(shares, dim=1).flatten(0, 1), whole)
-    assert not torch.equal(fresh().draw(4)[0], whole)
+    whole, _ = fresh().get(5)
+    parts = [fresh().get(5, slice(rank, None, 2))[0] for rank in range(2)]
+    assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
+    assert not torch.equal(fresh().get(4)[0], whole)
     with pytest.raises(TrainingError, match="too few"):
         Batches(torch.arange(512), batch=4, context=256, seed=7)
 
 
-def test_rates_rise_stay_and_fall_to_nothing() -> None:
-    config = TrainingConfig(warmup_share=0.1, decay_share=0.6)
-    factors = [rate_factor(step, 1000, config) for step in range(1000)]
+def test_learning_rates_warm_up_stay_constant_and_decay_to_zero() -> None:
+    config = TrainingConfig(warmup_fraction=0.1, decay_fraction=0.6)
+    factors = [lr_factor(step, 1000, config) for step in range(1000)]
     assert factors[0] == pytest.approx(0.01)
     assert factors[250] == 1.0
     assert factors[700] == pytest.approx(0.5)
     assert 0 < factors[999] < 0.01
     original = PRESETS["original"]
-    assert {rate_factor(step, 1000, original) for step in range(1000)} == {1.0}
+    assert {lr_factor(step, 1000, original) for step in range(1000)} == {1.0}
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "problem"),
     [
         (b"short", "too few"),
         (b"a" * 20_000, "one character"),
@@ -258,16 +284,16 @@ def test_rates_rise_stay_and_fall_to_nothing() -> None:
         ("".join(map(chr, range(256, 600))).encode() * 100, "different characters"),
     ],
 )
-def test_refuses_a_corpus_that_is_none(tmp_path: Path, content: bytes, complaint: str) -> None:
+def test_rejects_an_unusable_corpus(tmp_path: Path, content: bytes, problem: str) -> None:
     path = tmp_path / "corpus.txt"
     path.write_bytes(content)
-    with pytest.raises(CorpusError, match=rf"corpus\.txt: .*{complaint}"):
+    with pytest.raises(CorpusError, match=rf"corpus\.txt: .*{problem}"):
         load_corpus(path)
     with pytest.raises(CorpusError, match=r"none\.txt"):
         load_corpus(tmp_path / "none.txt")
 
 
-def test_holds_out_the_last_tenth_from_the_beginning_of_a_line(small_corpus: Path) -> None:
+def test_holds_out_the_last_tenth_starting_at_a_line(small_corpus: Path) -> None:
     corpus = load_corpus(small_corpus)
     assert corpus.train.endswith(".\n")
     assert corpus.train + corpus.held_out == small_corpus.read_text(encoding="utf-8")

@@ -1,0 +1,35 @@
+"""The lists of commands and buttons are complete, and every command declares where it works."""
+
+from collections.abc import Iterator
+
+from discord import AppCommandType
+
+from bot.cogs import BUTTONS, COMMANDS
+from bot.ui.components import Button
+from tests.bot.conftest import Stage
+
+
+def subclasses(kind: type[Button]) -> Iterator[type[Button]]:
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from subclasses(subclass)
+
+
+async def test_commands_are_those_that_the_cogs_add(stage: Stage) -> None:
+    registered = stage.env.backend.commands[None].values()
+    added = [(command["name"], AppCommandType(command["type"])) for command in registered]
+    assert sorted(added) == sorted(COMMANDS)
+
+
+def test_buttons_are_all_kinds_of_buttons() -> None:
+    # By name, because an extension that a test reloads has classes of its own.
+    assert sorted(kind.__name__ for kind in BUTTONS) == sorted(
+        {kind.__name__ for kind in subclasses(Button)}
+    )
+
+
+async def test_contexts_and_install_types(stage: Stage) -> None:
+    for command in stage.env.backend.commands[None].values():
+        for_servers = command["name"] == "bard-settings"
+        assert command["contexts"] == ([0] if for_servers else [0, 1, 2])
+        assert command["integration_types"] == ([0] if for_servers else [0, 1])
