@@ -138,6 +138,19 @@ async def test_cog_that_cannot_be_loaded_keeps_nothing_of_the_extension(
     assert host.cogs
 
 
+async def test_unload_removes_the_copies_for_a_server(host: Host) -> None:
+    """Hosts copy all commands to the server in which they are developed."""
+    server = discord.Object(1)
+    await host.load_extension("bot")
+    host.tree.copy_global_to(guild=server)
+    kinds = (discord.AppCommandType.chat_input, discord.AppCommandType.message)
+    assert [len(host.tree.get_commands(guild=server, type=kind)) for kind in kinds] == [5, 1]
+    await host.reload_extension("bot")
+    await host.unload_extension("bot")
+    assert not host.tree.get_commands(guild=server)
+    assert not host.tree.get_commands()
+
+
 async def test_host_is_freed_after_it_closed(settings: Settings) -> None:
     async def run() -> weakref.ref[Host]:
         async with Host(settings) as host:
