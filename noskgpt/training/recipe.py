@@ -6,7 +6,7 @@ AdamW for all. docs/experiments.md explains how the defaults were chosen.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -82,6 +82,19 @@ PRESETS: Mapping[str, TrainingConfig] = {
     ),
 }
 """Named configurations; docs/experiments.md has their results and explains them."""
+
+
+FINE_TUNING_FACTOR = 0.25
+"""Factor of the peak learning rates of a run that starts from trained weights."""
+
+
+def for_fine_tuning(config: TrainingConfig) -> TrainingConfig:
+    """Return a configuration for a run that starts from trained weights."""
+    return replace(
+        config,
+        muon_lr=config.muon_lr * FINE_TUNING_FACTOR,
+        adam_lr=config.adam_lr * FINE_TUNING_FACTOR,
+    )
 
 
 def build_optimizers(model: GPT, config: TrainingConfig) -> list[torch.optim.Optimizer]:
