@@ -56,7 +56,7 @@ async def talk(page: Page) -> None:
 
 async def learn(page: Page) -> None:
     """Take a picture of a finished run, and check that its weights reply after their promotion."""
-    await stage.slash(page, "train start", f"{MINUTES:g}")
+    await stage.slash(page, "train start", minutes=f"{MINUTES:g}")
     shown = stage.messages(page).last
     await expect(shown).to_contain_text("Latest sample", timeout=60_000 * MINUTES)
     await expect(shown).to_contain_text("finished", timeout=60_000 * (MINUTES + 1))

@@ -84,7 +84,7 @@ PRESETS: Mapping[str, TrainingConfig] = {
 """Named configurations; docs/experiments.md has their results and explains them."""
 
 
-FINE_TUNING_FACTOR = 0.25
+FINE_TUNING_FACTOR = 0.1
 """Factor of the peak learning rates of a run that starts from trained weights."""
 
 

@@ -92,8 +92,8 @@ async def press(message: Locator, label: str) -> None:
             refused = "stale-revision" in await (await answered.value).text()
 
 
-async def slash(page: Page, command: str, *first_option: str) -> None:
-    """Type a command, its first option if it has one, and send it."""
+async def slash(page: Page, command: str, *first_option: str, **optional: str) -> None:
+    """Type a command, its first option if that is required, and others by name; send it."""
     await page.locator("#channel-composer-input").click()
     await page.keyboard.type(f"/{command}")
     await page.locator(".command-popup").get_by_text(f"/{command}", exact=True).first.wait_for()
@@ -101,6 +101,16 @@ async def slash(page: Page, command: str, *first_option: str) -> None:
     for value in first_option:
         await page.locator("input.command-option-input").first.wait_for()
         await page.keyboard.type(value)
+    for name, value in optional.items():
+        suggestion = page.locator(f'.command-suggestion[data-value="{name}"]')
+        if not await suggestion.is_visible():
+            await page.locator(".command-ghost").click()
+        await suggestion.click()
+        await page.locator(f'input.command-option-input[data-option="{name}"]').wait_for()
+        await page.keyboard.type(value)
+        choice = page.locator(".command-suggestion", has_text=value)
+        if await choice.count():
+            await choice.first.click()
     composing = page.locator(".command-row[data-command-mode=true]")
     async with asyncio.timeout(30):
         # A command without required options was sent by the choice. Another stays where it is

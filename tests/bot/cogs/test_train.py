@@ -25,7 +25,8 @@ from tests.bot.loopback import LoopbackDiscord
 from tests.bot.process import bot_process
 from tests.bot.test_main import AT_LOOPBACK
 
-QUICK = {"minutes": 0.1, "preset": "quick"}
+# From the weights of the tests: theirs is a small model, of which enough steps fit into the time.
+QUICK = {"minutes": 0.5, "preset": "quick", "start_from": "active weights"}
 LONG = {"minutes": 30, "preset": "quick"}
 
 
@@ -95,7 +96,7 @@ async def test_from_start_to_promoted_and_rolled_back(school: School, settings: 
     await school.over()
     shown = message(started)
     assert "Run 1: finished" in shown.content
-    assert "were not measured on this text" in shown.content
+    assert f"before (weights {old})" in shown.content
     assert [item.filename for item in shown.message.attachments] == ["losses.png"]
     assert labels(started) == ["Promote", "Discard"]
     (run,) = await school.bard.runs.newest()
@@ -148,7 +149,7 @@ async def test_cancelled_resumed_and_interrupted_by_the_end_of_the_bot(
     assert run.state == "cancelled"
     assert (settings.runs_path / "1" / "weights.pth.run").exists()
 
-    resumed = await school.ann.slash(school.tavern, "train start", minutes=1, resume=True)
+    resumed = await school.ann.slash(school.tavern, "train start", resume=True)
     await school.at_work()
     live = school.bard.training.active
     assert live is not None
@@ -192,7 +193,7 @@ async def test_killed_child_is_a_message_and_a_row_also_when_the_token_has_run_o
     assert after == by_token
     answered = await school.ben.slash(school.garden, "bard", prompt="ROMEO:", max_chars=20)
     assert answered.response is not None
-    nothing = await school.ann.slash(school.garden, "train start", minutes=1, resume=True)
+    nothing = await school.ann.slash(school.garden, "train start", resume=True)
     assert said(nothing) == REJECTIONS[Reason.NOTHING_TO_RESUME]
     assert not school.env.errors
 
@@ -308,7 +309,7 @@ async def test_killed_bot_leaves_a_run_that_saves_itself_and_is_resumed(
         async with bot_process(*start, weights=weights, **settings) as bot:
             await server.ready.wait()
             assert stored_state() == "interrupted"
-            token = await server.slash("train start", minutes=30.0, resume=True)
+            token = await server.slash("train start", resume=True)
             body = await server.edited(token, "Training loss")
             assert "step 1 of" not in body["content"]
             bot.send_signal(signal.SIGTERM)
@@ -318,3 +319,107 @@ async def test_killed_bot_leaves_a_run_that_saves_itself_and_is_resumed(
         assert "Run 1: interrupted" in server.edits[token]["content"]
         assert stored_state() == "interrupted"
         assert files() == ["weights.pth.run"]
+
+
+TEXT = ("Hear me: the river runs to the sea, and the night is long.\n" * 400).encode()
+GREEK = ("μῆνιν ἄειδε θεὰ Πηληϊάδεω Ἀχιλῆος\n" * 400).encode()
+
+
+def style(result: InteractionResult, label: str) -> discord.ButtonStyle:
+    (found,) = [
+        item["style"]
+        for row in message(result).components
+        for item in row["components"]
+        if item["label"] == label
+    ]
+    return discord.ButtonStyle(found)
+
+
+async def test_own_text_starts_from_the_active_weights_and_shows_what_that_gains(
+    school: School,
+) -> None:
+    old = school.bard.inference.model.name
+    started = await school.ann.slash(
+        school.garden, "train start", minutes=0.5, corpus=("mine.txt", TEXT)
+    )
+    assert f"on mine.txt, from the weights {old}" in message(started).content
+    await school.at_work()
+    await school.env.advance_time(5)
+    assert re.search(r"held-out loss .* before the run", message(started).content)
+    await school.over()
+    (run,) = await school.bard.runs.newest()
+    assert run.state == "finished"
+    assert run.start_weights == run.old_weights == old
+    assert run.loss is not None
+    assert run.start_loss is not None
+    assert run.start_loss == run.old_loss
+    assert run.loss < run.start_loss
+    shown = message(started).content
+    assert f"{run.start_loss:.3f} before (weights {old}), {run.loss:.3f} after" in shown
+    assert "lower, so better" in shown
+    assert "Warning" not in shown
+    assert style(started, "Promote") == discord.ButtonStyle.success
+    assert f"started from {old}" in said(await school.ann.slash(school.garden, "train history"))
+    files = [path.name for path in (school.bard.settings.runs_path / "1").iterdir()]
+    assert "start.pth" not in files
+    assert not school.env.errors
+
+
+async def test_text_in_another_alphabet_starts_from_nothing_or_is_refused(school: School) -> None:
+    greek = {"corpus": ("iliad.txt", GREEK), "minutes": 30}
+    refused = await school.ann.slash(
+        school.garden, "train start", **greek, start_from="active weights"
+    )
+    assert "characters that the active weights do not have" in said(refused)
+    assert " μ " in said(refused)
+    assert await school.bard.runs.newest() == []
+    started = await school.ann.slash(school.garden, "train start", **greek)
+    assert "on iliad.txt, from nothing. The active weights do not have" in message(started).content
+    await school.at_work()
+    await school.ann.slash(school.garden, "train cancel")
+    await school.over()
+    (run,) = await school.bard.runs.newest()
+    assert (run.state, run.start_weights, run.start_loss) == ("cancelled", None, None)
+    assert not school.env.errors
+
+
+async def test_configured_corpus_starts_from_nothing_unless_asked(school: School) -> None:
+    started = await school.ann.slash(school.garden, "train start", **LONG)
+    assert "on the configured corpus, from nothing." in message(started).content
+    await school.ann.slash(school.garden, "train cancel")
+    await school.over()
+    own = {"corpus": ("mine.txt", TEXT), "start_from": "nothing"}
+    started = await school.ann.slash(school.garden, "train start", **LONG, **own)
+    assert "on mine.txt, from nothing." in message(started).content
+    await school.ann.slash(school.garden, "train cancel")
+    await school.over()
+    assert not school.env.errors
+
+
+async def test_too_short_a_run_is_refused_with_the_shortest(school: School) -> None:
+    started = await school.ann.slash(school.garden, "train start", minutes=0.1, preset="original")
+    await school.over()
+    assert re.search(
+        r"0\.1 minutes are too short .* shortest sensible run here takes [\d.]+ minutes",
+        message(started).content,
+    )
+    (run,) = await school.bard.runs.newest()
+    assert run.state == "failed"
+    assert not school.env.errors
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"minutes": 1},
+        {"preset": "quick"},
+        {"corpus": ("mine.txt", TEXT)},
+        {"start_from": "nothing"},
+    ],
+)
+async def test_resume_takes_no_other_option(school: School, option: dict[str, object]) -> None:
+    refused = await school.ann.slash(school.garden, "train start", resume=True, **option)
+    assert refused.ephemeral
+    (name,) = option
+    assert f"leave out `{name}`" in said(refused)
+    assert not school.env.errors

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from discord import ButtonStyle
+from discord.ui import Button, DynamicItem
 
 from bot.concurrency import Threads
 from bot.core.inference import Inference
@@ -17,6 +19,7 @@ from bot.core.training_runner import TrainingRequest, TrainingRunner, is_better
 from bot.errors import Reason, RejectedError, StartupError
 from bot.storage.database import open_database
 from bot.storage.runs import Run, RunStore
+from bot.ui.training_status import decision_view, describe_losses
 from noskgpt import checkpoint as checkpoints
 from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
@@ -344,3 +347,68 @@ async def test_what_is_said_of_people_and_servers_can_be_forgotten(school: Schoo
         "SELECT user_id, withdrawn_by FROM promotions"
     )
     assert (by, withdrawn_by) == (0, 0)
+
+
+def tuned(seed: int, start: str | None, before: float, after: float, part: float = 1) -> Checkpoint:
+    """Return weights whose record says that they were trained from others on the text "a"."""
+    checkpoint = trained(seed, after)
+    record = dataclasses.replace(
+        checkpoint.training,
+        start_weights=start,
+        start_loss=before,
+        held_out_characters=1000,
+        evaluated_characters=round(1000 * part),
+    )
+    return dataclasses.replace(checkpoint, training=record)
+
+
+@pytest.mark.parametrize("corpus", [None, "mine.txt"])
+@pytest.mark.parametrize("part", [1, 0.5])
+@pytest.mark.parametrize(("after", "better"), [(1.4, True), (1.5, False), (1.6, False)])
+async def test_run_from_the_active_weights_is_compared_with_their_loss_before(
+    school: School, corpus: str | None, part: float, after: float, *, better: bool
+) -> None:
+    school.training._auto_promote = True
+    run = await school.found(tuned(2, school.speaks, 1.5, after, part), corpus=corpus)
+    assert (run.start_loss, run.old_loss, run.loss) == (1.5, 1.5, after)
+    assert run.evaluated_fraction == part
+    assert is_better(run) == better
+    assert (school.speaks == run.weights) == better
+    shown = describe_losses(run)
+    assert "1.500 before" in shown
+    assert ("Warning" in shown) == (not better)
+    assert ("on the first 50.0% of the held-out text" in shown) == (part < 1)
+    assert_styles(run, green=better)
+
+
+async def test_loss_over_a_part_is_not_compared_with_one_over_the_whole(school: School) -> None:
+    from_nothing = dataclasses.replace(
+        tuned(2, None, 0, 1.0, 0.5).training, start_weights=None, start_loss=None
+    )
+    run = await school.found(dataclasses.replace(trained(2), training=from_nothing))
+    assert (run.loss, run.old_loss) == (1.0, None)
+    assert "nothing shows that the new weights are better" in describe_losses(run)
+    assert_styles(run, green=False)
+
+
+async def test_loss_in_another_alphabet_is_not_compared(school: School) -> None:
+    run = await school.found(trained(2, 1.0, vocabulary="\n abcdefghijklmnopqrstuvwxyz"))
+    assert (run.loss, run.old_loss) == (1.0, None)
+
+
+async def test_start_weights_that_are_not_active_any_more_are_no_comparison(
+    school: School,
+) -> None:
+    run = await school.found(tuned(2, "noskgpt-00000000", 1.5, 1.4), corpus="mine.txt")
+    assert (run.start_weights, run.start_loss, run.old_loss) == ("noskgpt-00000000", 1.5, None)
+    assert not is_better(run)
+
+
+def assert_styles(run: Run, *, green: bool) -> None:
+    view = decision_view(run)
+    assert view is not None
+    promote, discard = [item.item for item in view.children if isinstance(item, DynamicItem)]
+    assert isinstance(promote, Button)
+    assert isinstance(discard, Button)
+    assert (promote.style == ButtonStyle.success) == green
+    assert discard.style == ButtonStyle.danger
