@@ -125,7 +125,7 @@ async def test_a_run_is_watched_and_promoted_and_speaks(weights: Path, corpus: P
         stage.browser_page(address) as page,
     ):
         # From the weights of the tests: theirs is a small model, of which enough steps fit.
-        await stage.slash(page, "train start", minutes="0.5", start_from="active weights")
+        await stage.slash(page, "train start", minutes="1", start_from="active weights")
         shown = stage.messages(page).last
         await expect(shown).to_contain_text(": training.", timeout=30_000)
         await expect(shown).to_contain_text("Run 1: finished", timeout=240_000)
