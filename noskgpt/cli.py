@@ -25,7 +25,7 @@ from noskgpt.inference import generator
 from noskgpt.resources import weights_path
 from noskgpt.tokenizer import Tokenizer
 from noskgpt.training import distributed, planning, plotting, reports, run_files
-from noskgpt.training.recipe import PRESETS, for_fine_tuning
+from noskgpt.training.recipe import PRESETS
 from noskgpt.training.trainer import Finished, Interrupted, Trainer
 
 LOGO = r"""
@@ -252,11 +252,9 @@ def _start_run(
     out: Path, options: dict[str, Any], corpus: Path | None, group: distributed.Group, began: float
 ) -> Trainer:
     """Return the trainer of a new run with the options of `train` that were given."""
-    config, weights = PRESETS[options.pop("preset", "default")], options.pop("init_from", None)
-    start = None
-    if weights is not None:
+    config, start = PRESETS[options.pop("preset", "default")], None
+    if weights := options.pop("init_from", None):
         start = checkpoints.load(weights_path() if weights == "bundled" else Path(weights))
-        config = for_fine_tuning(config)
     return run_files.start(
         out,
         replace(config, **options),

@@ -6,7 +6,7 @@ AdamW for all. docs/experiments.md explains how the defaults were chosen.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -84,17 +84,16 @@ PRESETS: Mapping[str, TrainingConfig] = {
 """Named configurations; docs/experiments.md has their results and explains them."""
 
 
-FINE_TUNING_FACTOR = 0.1
-"""Factor of the peak learning rates of a run that starts from trained weights."""
+def fine_tuning_factor(passes: float) -> float:
+    """Return the factor of the peak learning rates of a run that starts from trained weights.
 
+    The weights move by about the learning rate times the number of steps. Over many passes over a
+    text, a long way makes the held-out loss rise again; docs/experiments.md has the measurements.
 
-def for_fine_tuning(config: TrainingConfig) -> TrainingConfig:
-    """Return a configuration for a run that starts from trained weights."""
-    return replace(
-        config,
-        muon_lr=config.muon_lr * FINE_TUNING_FACTOR,
-        adam_lr=config.adam_lr * FINE_TUNING_FACTOR,
-    )
+    Args:
+        passes: How often the run passes over its text.
+    """
+    return min(0.25, 0.7 / passes)
 
 
 def build_optimizers(model: GPT, config: TrainingConfig) -> list[torch.optim.Optimizer]:

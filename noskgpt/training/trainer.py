@@ -31,7 +31,12 @@ from noskgpt.training.batches import Batches
 from noskgpt.training.distributed import Group
 from noskgpt.training.gradients import Gradients
 from noskgpt.training.planning import Costs, Plan
-from noskgpt.training.recipe import TrainingConfig, build_optimizers, lr_factor
+from noskgpt.training.recipe import (
+    TrainingConfig,
+    build_optimizers,
+    fine_tuning_factor,
+    lr_factor,
+)
 from noskgpt.training.warm_start import StartWeights
 
 SAMPLE_CHARS = 240
@@ -118,6 +123,7 @@ class Trainer:
     The same corpus, configuration, precision, machine and number of threads and processes give the
     same losses, also if the run is stopped and resumed. The number of steps of a run with a time
     limit depends on the speed of the machine; a resumed run keeps the number that was planned last.
+    With `start`, the learning rates are lower; see `fine_tuning_factor`.
 
     Args:
         corpus: The text.
@@ -164,6 +170,7 @@ class Trainer:
         """The weights that the run started from; None if it started from nothing."""
         self.start_loss: float | None = None
         ids = self._encode(corpus)
+        self._train_characters = len(ids)
         self.model = self._create_model(start)
         self._batches = Batches(ids, config.batch, self.model.config.context, config.seed)
         self._optimizers = build_optimizers(self.model, config)
@@ -180,6 +187,7 @@ class Trainer:
         """(step, training loss, held-out loss or None) of every progress event so far."""
         self._evaluations_done = 0
         self._evaluation_seconds = 0.0
+        self._lr_scale = 1.0
         self._losses: list[float] = []
         self._seconds_before_resume = 0.0
         self._stopping = False
@@ -246,6 +254,8 @@ class Trainer:
             self._plan(gradients)
         if self.start is not None and not self._resumed:
             self.start_loss = self._measure_loss()
+            characters = self.steps * self.config.batch * self.model.config.context
+            self._lr_scale = fine_tuning_factor(characters / self._train_characters)
         yield Started(
             step=self.step,
             steps=self.steps,
@@ -310,6 +320,7 @@ class Trainer:
                 "evaluation_seconds": self._evaluation_seconds,
                 "start": self.start.to_values() if self.start else None,
                 "start_loss": self.start_loss,
+                "lr_scale": self._lr_scale,
                 "losses": self._losses,
                 "curve": self.curve,
                 "seconds": self.seconds,
@@ -345,6 +356,7 @@ class Trainer:
         self.evaluated_characters = state.get("evaluated_characters", self.evaluated_characters)
         self._evaluation_seconds = state.get("evaluation_seconds", 0.0)
         self.start_loss = state.get("start_loss")
+        self._lr_scale = state.get("lr_scale", 1.0)
         self._losses = list(state["losses"])
         self.curve = [tuple(point) for point in state["curve"]]
         self._seconds_before_resume = state["seconds"]
@@ -364,7 +376,7 @@ class Trainer:
     def _train_step(self, gradients: Gradients) -> float:
         """Run one training step; return the mean loss of the batch over all processes."""
         config, group = self.config, self.group
-        factor = lr_factor(self.step, self.steps, config)
+        factor = self._lr_scale * lr_factor(self.step, self.steps, config)
         for optimizer, peak_lrs in zip(self._optimizers, self._peak_lrs, strict=True):
             for param_group, peak_lr in zip(optimizer.param_groups, peak_lrs, strict=True):
                 param_group["lr"] = peak_lr * factor
@@ -424,7 +436,7 @@ class Trainer:
                 evaluations=self.config.evaluations,
                 held_out=len(self._held_out),
                 context=self.model.config.context,
-                measure_start=self.start is not None,
+                warm_start=self.start is not None,
             )
         except TrainingError as error:
             problem = error

@@ -26,12 +26,14 @@ _ARGUMENTS = [
 
 
 @asynccontextmanager
-async def rehearsal(*arguments: str, weights: Path, **environment: str) -> AsyncIterator[str]:
+async def rehearsal(
+    *arguments: str, weights: Path, program: tuple[str, ...] = ("-m", "bot"), **environment: str
+) -> AsyncIterator[str]:
     """Run the rehearsal stage as a process and yield the address of its page.
 
     Kills it at the end: what it leaves behind is what kill -9 leaves.
     """
-    command = ("-m", "bot", "rehearse", "--port", "0", *arguments)
+    command = (*program, "rehearse", "--port", "0", *arguments)
     async with bot_process(*command, weights=weights, **environment) as process:
         assert process.stdout is not None
         said = ""

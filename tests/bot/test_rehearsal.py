@@ -14,6 +14,7 @@ from playwright.async_api import Page, expect
 import noskgpt
 from bot.core import transcript as script
 from tests.bot import page as stage
+from tests.bot.process import WITH_PLANNED_STEPS
 
 # CI is never without a browser: there the test fails rather than being skipped.
 pytestmark = pytest.mark.skipif(
@@ -121,10 +122,13 @@ async def test_buttons_work_also_under_what_is_recalled(weights: Path) -> None:
 
 async def test_a_run_is_watched_and_promoted_and_speaks(weights: Path, corpus: Path) -> None:
     async with (
-        stage.rehearsal(weights=weights, BARD_CORPUS=str(corpus)) as address,
+        stage.rehearsal(
+            weights=weights,
+            program=("-c", WITH_PLANNED_STEPS.format(steps=60)),
+            BARD_CORPUS=str(corpus),
+        ) as address,
         stage.browser_page(address) as page,
     ):
-        # From the weights of the tests: theirs is a small model, of which enough steps fit.
         await stage.slash(page, "train start", minutes="1", start_from="active weights")
         shown = stage.messages(page).last
         await expect(shown).to_contain_text(": training.", timeout=30_000)

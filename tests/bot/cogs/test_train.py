@@ -5,11 +5,9 @@ import os
 import re
 import signal
 import sqlite3
-from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO
 
 import discord
 import pytest
@@ -18,14 +16,13 @@ from simcord.results import InteractionResult, ResponseMessage
 from bot import Settings
 from bot.cogs.train import CORPUS_BYTES
 from bot.concurrency import Wait
-from bot.core.training_runner import GRACE_SECONDS
+from bot.core.training_runner import GRACE_SECONDS, TrainingRunner
 from bot.errors import Reason
 from bot.rehearsal import DeclaredWait
-from bot.storage.runs import Run
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, said, text_of
 from tests.bot.loopback import LoopbackDiscord
-from tests.bot.process import bot_process
+from tests.bot.process import bot_process, plan_steps
 from tests.bot.test_main import AT_LOOPBACK
 
 QUICK = {"minutes": 1, "preset": "quick", "start_from": "active weights"}
@@ -55,21 +52,6 @@ class School(Stage):
         assert training.active is not None
         return training.active.process.pid
 
-    def plan_steps(self, steps: int) -> None:
-        """Let runs make a number of steps instead of those that fit into their minutes.
-
-        How many fit depends on the other work of the machine, which tests must not.
-        """
-        training = self.bard.training
-        spawn = training._spawn
-
-        def limited(run: Run, options: tuple[str, ...], errors: IO[bytes]) -> Awaitable[Process]:
-            at = options.index("--minutes")
-            planned = (*options[:at], "--steps", f"{steps}", *options[at + 2 :])
-            return spawn(run, planned, errors)
-
-        training._spawn = limited  # type: ignore[method-assign]
-
     def message_tasks(self) -> list[str]:
         """Return the names of the tasks that show a run."""
         names = [task.get_name() for task in self.bard._tasks]
@@ -91,6 +73,14 @@ async def school(stage: Stage) -> AsyncIterator[School]:
         await school.bot.close()
 
 
+@pytest.fixture
+def _planned_steps() -> Iterator[None]:
+    """Runs make 60 steps, however many fit into their minutes."""
+    spawn = plan_steps(60)
+    yield
+    TrainingRunner._spawn = spawn  # type: ignore[method-assign]
+
+
 def message(result: InteractionResult) -> ResponseMessage:
     assert result.response is not None
     return result.response
@@ -100,9 +90,9 @@ def labels(result: InteractionResult) -> list[str]:
     return [item["label"] for row in message(result).components for item in row["components"]]
 
 
+@pytest.mark.usefixtures("_planned_steps")
 async def test_from_start_to_promoted_and_rolled_back(school: School, settings: Settings) -> None:
     old = school.bard.inference.model.name
-    school.plan_steps(60)
     started = await school.ann.slash(school.garden, "train start", **QUICK)
     assert "Starting; the first figures" in message(started).content
     await school.at_work()
@@ -353,11 +343,11 @@ def style(result: InteractionResult, label: str) -> discord.ButtonStyle:
     return discord.ButtonStyle(found)
 
 
+@pytest.mark.usefixtures("_planned_steps")
 async def test_own_text_starts_from_the_active_weights_and_shows_what_that_gains(
     school: School,
 ) -> None:
     old = school.bard.inference.model.name
-    school.plan_steps(60)
     started = await school.ann.slash(
         school.garden, "train start", minutes=1, corpus=("mine.txt", TEXT)
     )

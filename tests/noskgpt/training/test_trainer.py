@@ -189,9 +189,9 @@ def test_a_time_limit_plans_the_steps_that_fit(small_corpus: Path, clock: Clock)
 
 def test_the_time_before_the_trainer_counts(small_corpus: Path, clock: Clock) -> None:
     clock.now = 1000.0
-    config = replace(CONFIG, minutes=5.0)
+    config = replace(CONFIG, minutes=10.0)
     events = list(Trainer(load_corpus(small_corpus), config, began=900.0).run())
-    assert clock.now == pytest.approx(900 + 300 - FINISH_SECONDS, abs=4)
+    assert clock.now == pytest.approx(900 + 600 - FINISH_SECONDS, abs=4)
     finished = events[-1]
     assert isinstance(finished, Finished)
     assert finished.checkpoint.training.seconds == clock.now - 900
@@ -202,7 +202,7 @@ def test_a_short_run_evaluates_a_part_and_says_so(
 ) -> None:
     monkeypatch.setattr("noskgpt.training.planning.MIN_EVALUATED", 1024)
     monkeypatch.setattr(
-        Trainer, "_measure_costs", lambda *_: Costs(step=1, evaluation=20, sample=2)
+        Trainer, "_measure_costs", lambda *_: Costs(step=0.5, evaluation=20, sample=2)
     )
     started, *_, finished = run(small_corpus, replace(CONFIG, minutes=1.5))
     assert isinstance(started, Started)

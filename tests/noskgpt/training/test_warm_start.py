@@ -16,7 +16,8 @@ from noskgpt.evaluation import evaluate
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 from noskgpt.training import warm_start
-from noskgpt.training.recipe import PRESETS, TrainingConfig, for_fine_tuning
+from noskgpt.training.gradients import Gradients
+from noskgpt.training.recipe import TrainingConfig, fine_tuning_factor
 from noskgpt.training.trainer import Finished, Interrupted, Progress, Started, Trainer
 from tests.noskgpt.test_cli import noskgpt
 
@@ -103,12 +104,26 @@ def test_a_stopped_run_from_weights_resumes_bit_for_bit(
         assert (mine == theirs) if isinstance(mine, int) else (mine == theirs).all()
 
 
-def test_learning_rates_are_lower_and_options_override_them() -> None:
-    for preset in PRESETS.values():
-        tuned = for_fine_tuning(preset)
-        assert 0 < tuned.muon_lr < preset.muon_lr / 2
-        assert tuned.adam_lr / preset.adam_lr == pytest.approx(tuned.muon_lr / preset.muon_lr)
-        assert replace(tuned, muon_lr=preset.muon_lr, adam_lr=preset.adam_lr) == preset
+def test_learning_rates_are_lower_the_more_often_the_text_is_passed_over(
+    small_corpus: Path, start: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factors = [fine_tuning_factor(passes) for passes in (0.01, 2.8, 7, 70)]
+    assert factors == pytest.approx([0.25, 0.25, 0.1, 0.01])
+    corpus = load_corpus(small_corpus)
+    config = replace(CONFIG, batch=1, steps=round(7 * len(corpus.train) / 256), warmup_fraction=0.1)
+    trainer = Trainer(corpus, config, start=start)
+    used: list[float] = []
+
+    def train_step(gradients: Gradients) -> float:
+        loss = step(gradients)
+        used.append(trainer._optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    step = trainer._train_step
+    monkeypatch.setattr(trainer, "_train_step", train_step)
+    list(trainer.run())
+    assert len(used) == config.steps
+    assert max(used) == pytest.approx(0.1 * config.muon_lr, rel=0.15)  # the decay has begun
 
 
 def test_a_text_is_converted_to_the_vocabulary_of_the_weights(
