@@ -449,7 +449,7 @@ class Trainer:
         self._step_seconds, self._measured_steps = costs.step, 1
 
     def _measure_costs(self, gradients: Gradients) -> Costs:
-        """Measure what the parts of a run take. Each part runs once before: it may be slower then.
+        """Measure what the parts of a run take, those with many repetitions after a first time.
 
         The weights do not change: a step is measured without its update by the optimizers.
         """
@@ -457,14 +457,13 @@ class Trainer:
         part = self._held_out[: 64 * self.model.config.context]
 
         def measure(work: Callable[[], object]) -> float:
-            work()
             start = time.perf_counter()
             work()
             return time.perf_counter() - start
 
-        step = measure(lambda: gradients.compute(*batch))
+        _, step = [measure(lambda: gradients.compute(*batch)) for _ in range(2)]
         self.model.zero_grad(set_to_none=True)
-        evaluation = measure(lambda: evaluate(self.model, part, self.group))
+        _, evaluation = [measure(lambda: evaluate(self.model, part, self.group)) for _ in range(2)]
         return Costs(
             step=step,
             evaluation=evaluation * len(self._held_out) / len(part),
@@ -526,23 +525,27 @@ class Trainer:
         return evaluate(self.model, self._held_out[: self.evaluated_characters], self.group).loss
 
     def _sample(self) -> str:
-        # The decoder's loops are compiled for each type of weights. Rounded weights, as those of
-        # the finished checkpoint, have the type that is in the cache.
-        rounded = copy.deepcopy(self.model).cpu()
-        rounded.round_to_bfloat16()
+        """Return a text of the current weights.
+
+        PyTorch decodes it: the loops of the compiled decoder may not be in the cache yet, and to
+        compile them takes longer than a short run has.
+        """
         checkpoint = Checkpoint(
-            config=rounded.config, vocabulary=self.vocabulary, weights=rounded.state_dict()
+            config=self.model.config, vocabulary=self.vocabulary, weights=self._cpu_weights()
         )
-        return Generator(checkpoint).generate("", SAMPLE_CHARS, seed=self.config.seed)
+        decoder = Generator(checkpoint, fast=False)
+        return decoder.generate("", SAMPLE_CHARS, seed=self.config.seed)
+
+    def _cpu_weights(self) -> dict[str, Tensor]:
+        return {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
 
     def _checkpoint(self) -> Checkpoint:
         """Return the current weights with the record of the run."""
         _, train_loss, held_out = self.curve[-1]
-        weights = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
         return Checkpoint(
             config=self.model.config,
             vocabulary=self.vocabulary,
-            weights=weights,
+            weights=self._cpu_weights(),
             lexicon=self._lexicon,
             training=TrainingRecord(
                 steps=self.steps,
