@@ -50,7 +50,10 @@ class Reason(Enum):
     NOTHING_TO_ROLL_BACK = auto()
     NO_EARLIER_WEIGHTS = auto()
     NOT_A_TEXT_FILE = auto()
-    CORPUS_WITH_RESUME = auto()
+    OPTION_WITH_RESUME = auto()
+    """Details: `option`, its name."""
+    TEXT_DOES_NOT_FIT = auto()
+    """Details: `missing`, the characters that the active weights do not have."""
 
 
 class RejectedError(Exception):

@@ -56,7 +56,7 @@ async def picture_conversation(page: Page) -> None:
 
 async def picture_training(page: Page) -> None:
     """Take a picture of a finished run, and check that its weights reply after their promotion."""
-    await stage.slash(page, "train start", f"{MINUTES:g}")
+    await stage.slash(page, "train start", minutes=f"{MINUTES:g}")
     status = stage.messages(page).last
     await expect(status).to_contain_text("Latest sample", timeout=60_000 * MINUTES)
     await expect(status).to_contain_text("finished", timeout=60_000 * (MINUTES + 1))

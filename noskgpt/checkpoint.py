@@ -43,6 +43,16 @@ class TrainingRecord:
     batch: int | None = None
     train_loss: float | None = None
     held_out_loss: float | None = None
+    held_out_characters: int | None = None
+    """Length of the held-out text in characters."""
+    evaluated_characters: int | None = None
+    """Number of held-out characters, from the first on, over which its losses were measured."""
+    start_weights: str | None = None
+    """Short name of the weights that the run started from; None if it started from nothing."""
+    start_command: str | None = None
+    """The command that trained these."""
+    start_loss: float | None = None
+    """Their loss over the same characters as `held_out_loss`, before the first step."""
     curve: tuple[tuple[int, float, float | None], ...] = ()
     """(step, mean training loss since the previous point, held-out loss or None) per point."""
     corpus_sha256: str | None = None
@@ -56,6 +66,17 @@ class TrainingRecord:
     torch_version: str | None = None
     finished_at: str | None = None
     """ISO 8601, UTC."""
+
+    @property
+    def evaluated_fraction(self) -> float:
+        """The fraction of the held-out text over which the losses were measured.
+
+        Only losses over the same characters may be compared. Records of earlier versions do not
+        have the numbers; their losses are over the entire text.
+        """
+        if not self.held_out_characters or self.evaluated_characters is None:
+            return 1.0
+        return self.evaluated_characters / self.held_out_characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

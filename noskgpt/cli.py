@@ -24,7 +24,7 @@ from noskgpt.evaluation import evaluate as measure
 from noskgpt.inference import generator
 from noskgpt.resources import weights_path
 from noskgpt.tokenizer import Tokenizer
-from noskgpt.training import distributed, plotting, reports, run_files
+from noskgpt.training import distributed, planning, plotting, reports, run_files
 from noskgpt.training.recipe import PRESETS
 from noskgpt.training.trainer import Finished, Interrupted, Trainer
 
@@ -153,9 +153,16 @@ def train(
         Literal["quick", "default", "best", "original"] | None,
         typer.Option(help="Named configuration; the options below override parts of it."),
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Start from these weights, or from the `bundled` ones."),
+    ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Duration of the run; trains as many steps as fit."),
+        typer.Option(
+            min=0.1,
+            help="Duration from this command to the written weights; trains as many steps as fit.",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Number of training steps.")] = None,
     batch: Annotated[
@@ -204,6 +211,7 @@ def train(
     Ctrl-C and SIGTERM stop the run after saving its state; --resume continues it. Processes
     started by `torchrun` divide each batch among them.
     """
+    began = planning.process_start()
     torch.set_num_threads(threads or torch.get_num_threads())
     checkpoints.check_writable(out)
     if plot is not None:
@@ -211,6 +219,7 @@ def train(
         checkpoints.check_writable(plot)
     overrides: dict[str, Any] = {
         "preset": preset,
+        "init_from": init_from,
         "minutes": minutes,
         "steps": steps,
         "batch": batch,
@@ -226,16 +235,12 @@ def train(
                 if overrides:
                     msg = (
                         "--resume continues the run with its original settings: "
-                        f"leave out --{min(overrides)}."
+                        f"leave out --{min(overrides).replace('_', '-')}."
                     )
                     raise TrainingError(msg)
                 trainer, corpus = run_files.resume(out, corpus_path=corpus, group=group)
             else:
-                config = replace(PRESETS[overrides.pop("preset", "default")], **overrides)
-                command = shlex.join(["noskgpt", *sys.argv[1:]])
-                trainer = run_files.start(
-                    out, config, corpus_path=corpus, command=command, group=group
-                )
+                trainer = _start_run(out, overrides, corpus, group, began)
             stopped_by = _stop_on_signals(trainer, with_stdin=until_stdin_ends)
             events = run_files.train_and_save(
                 trainer, out, corpus_path=corpus, save_seconds=save_seconds
@@ -253,6 +258,24 @@ def train(
         raise
     if isinstance(event, Interrupted):
         raise typer.Exit(128 + stopped_by[0])
+
+
+def _start_run(
+    out: Path, options: dict[str, Any], corpus: Path | None, group: distributed.Group, began: float
+) -> Trainer:
+    """Return the trainer of a new run with the options of `train` that were given."""
+    config, start = PRESETS[options.pop("preset", "default")], None
+    if weights := options.pop("init_from", None):
+        start = checkpoints.load(weights_path() if weights == "bundled" else Path(weights))
+    return run_files.start(
+        out,
+        replace(config, **options),
+        corpus_path=corpus,
+        command=shlex.join(["noskgpt", *sys.argv[1:]]),
+        group=group,
+        start=start,
+        began=began,
+    )
 
 
 def _stop_on_signals(trainer: Trainer, *, with_stdin: bool) -> list[int]:
@@ -314,6 +337,7 @@ def evaluate(
         "corpus": text.name,
         "corpus_sha256": text.sha256,
         "recorded_loss": loaded.training.held_out_loss,
+        "recorded_fraction": loaded.training.evaluated_fraction,
         "real_words_fraction": words.real_fraction,
         "words": words.words,
         "made_up_words": dict(words.made_up.most_common(10)),
@@ -327,7 +351,9 @@ def evaluate(
     typer.echo(f"bits per character  {result.bits_per_character:.4f}")
     typer.echo(f"characters          {result.characters:,} of {text.name}")
     if loaded.training.held_out_loss is not None:
-        typer.echo(f"recorded in weights {loaded.training.held_out_loss:.4f}")
+        fraction = loaded.training.evaluated_fraction
+        part = "" if fraction == 1 else f", on the first {fraction:.1%} of the held-out text"
+        typer.echo(f"recorded in weights {loaded.training.held_out_loss:.4f}{part}")
     typer.echo(
         f"real words          {words.real_fraction:.2%} of {words.words:,} "
         f"at temperature {temperature:g}, seed {seed}"

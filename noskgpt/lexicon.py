@@ -82,6 +82,21 @@ def build(vocabulary: str, words: Iterable[str]) -> Lexicon:
     )
 
 
+def spell(lexicon: Lexicon, vocabulary: str) -> frozenset[str]:
+    """Return the words of a lexicon that was built for a vocabulary.
+
+    A word before which another continues with an apostrophe comes a second time, with a quotation
+    mark at its end; `build` makes the same lexicon of the result.
+    """
+    alphabet = sorted({_lower(symbol) for symbol in vocabulary if symbol.isalpha()})
+    letters = ["'", *alphabet]
+    prefixes = [""] * len(lexicon.ends)
+    for node, prefix in enumerate(prefixes):  # breadth first: a node comes after its parent
+        for edge in range(lexicon.first[node], lexicon.first[node + 1]):
+            prefixes[edge + 1] = prefix + letters[lexicon.edges[edge]]
+    return frozenset(prefix for prefix, end in zip(prefixes, lexicon.ends, strict=True) if end)
+
+
 def contains(lexicon: Lexicon, symbols: Iterable[int]) -> bool:
     """Return whether symbol ids spell a word of the lexicon."""
     node = 0

@@ -9,7 +9,7 @@ import discord
 from discord import app_commands
 
 from ..bard import Bard
-from ..core.training_runner import TrainingRequest
+from ..core.training_runner import StartFrom, TrainingRequest
 from ..errors import Reason, RejectedError
 from ..storage.runs import Run
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
@@ -27,6 +27,7 @@ from .base import BardCog, listener
 log = logging.getLogger(__name__)
 
 CORPUS_BYTES = 8 * 2**20
+DEFAULT_MINUTES = 10.0
 MAX_MINUTES = 7 * 24 * 60.0
 LISTED_RUNS = 8
 
@@ -89,26 +90,30 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
 
     @train.command(name="start", description="Start a training run, or resume the last one.")
     @app_commands.describe(
-        minutes="Duration of the run in minutes",
+        minutes=f"Duration of the run in minutes; {DEFAULT_MINUTES:g} if not given",
         preset="The kind of run; default if not given",
         resume="Resume the last unfinished run, with its own plan",
         corpus="A text of your own, .txt in UTF-8, up to 8 MB",
+        start_from="If not given: the active weights for a text of your own, else nothing",
     )
     async def start(
         self,
         interaction: discord.Interaction[Any],
-        minutes: app_commands.Range[float, 0.1, MAX_MINUTES],
-        preset: Preset = "default",
+        minutes: app_commands.Range[float, 0.1, MAX_MINUTES] | None = None,
+        preset: Preset | None = None,
         resume: bool = False,  # noqa: FBT001, FBT002 - an option of the command
         corpus: discord.Attachment | None = None,
+        start_from: StartFrom | None = None,
     ) -> None:
         """Start a run, and show its status until it ends."""
         await require_owner(interaction, self.bard)
         training = self.bard.training
         if training.active is not None:
             raise RejectedError(Reason.RUN_ACTIVE)
+        if resume:
+            _require_none(minutes=minutes, preset=preset, corpus=corpus, start_from=start_from)
         if corpus is not None:
-            _check_corpus(corpus, resume=resume)
+            _check_corpus(corpus)
         await interaction.response.defer(thinking=True)
         channel_id = interaction.channel_id or 0
         if resume:
@@ -120,9 +125,10 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
                 user_id=interaction.user.id,
                 guild_id=interaction.guild_id,
                 channel_id=channel_id,
-                preset=preset,
-                minutes=minutes,
+                preset=preset or "default",
+                minutes=minutes or DEFAULT_MINUTES,
                 corpus=(corpus.filename, await corpus.read()) if corpus else None,
+                start_from=start_from,
             )
             active = await training.start(request)
         TrainingStatus(interaction, self.bard, active).start()
@@ -177,9 +183,14 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         await _answer(interaction, ROLLED_BACK.format(source=source, weights=weights))
 
 
-def _check_corpus(corpus: discord.Attachment, *, resume: bool) -> None:
-    if resume:
-        raise RejectedError(Reason.CORPUS_WITH_RESUME)
+def _require_none(**options: object) -> None:
+    """Reject an option beside `resume`, which would have no effect."""
+    for name, value in options.items():
+        if value is not None:
+            raise RejectedError(Reason.OPTION_WITH_RESUME, option=name)
+
+
+def _check_corpus(corpus: discord.Attachment) -> None:
     if not corpus.filename.lower().endswith(".txt") or corpus.size > CORPUS_BYTES:
         raise RejectedError(Reason.NOT_A_TEXT_FILE)
 
@@ -191,6 +202,8 @@ def _line(run: Run, *, active: bool) -> str:
         parts.append(escape(one_line(run.corpus, 40)))
     if run.loss is not None:
         parts.append(f"held-out loss {run.loss:.3f}, weights {run.weights}")
+    if run.start_weights is not None:
+        parts.append(f"started from {run.start_weights}")
     if run.user_id:
         parts.append(f"started by <@{run.user_id}>")
     if active:

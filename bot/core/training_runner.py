@@ -16,9 +16,11 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import noskgpt
+from noskgpt import checkpoint as checkpoints
+from noskgpt.training import warm_start
 from noskgpt.training.recipe import PRESETS
 from noskgpt.training.run_files import run_path
 from noskgpt.training.trainer import SAMPLE_CHARS, Progress
@@ -44,6 +46,8 @@ that, which uvloop, the event loop of some hosts, rejects."""
 _STOPPED = 128 + signal.SIGTERM
 """Exit code of a child that was told to stop."""
 
+StartFrom = Literal["active weights", "nothing"]
+
 _INTERNAL = "Internal error; the log has the details."
 _UNUSABLE = "The weights that the run wrote cannot be loaded."
 
@@ -59,6 +63,8 @@ class TrainingRequest:
     minutes: float
     corpus: tuple[str, bytes] | None = None
     """File name and content of an attached text; None selects the configured corpus."""
+    start_from: StartFrom | None = None
+    """None selects the active weights for an attached text that fits them, else nothing."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -69,6 +75,12 @@ class ActiveRun:
     process: Process
     progress: Progress | None = None
     """The newest progress event."""
+    missing: str | None = None
+    """The characters of an attached text for which it starts from nothing and not from weights."""
+    start_loss: float | None = None
+    """Held-out loss of the weights that the run started from."""
+    evaluated_fraction: float = 1.0
+    """The part of the held-out text that is evaluated."""
     held_out_loss: float | None = None
     """The newest one; like the sample, it is measured on some steps only."""
     sample: str | None = None
@@ -140,6 +152,7 @@ class TrainingRunner:
             run, _ = await self._finish(run)  # the child finished while the bot was killed
         else:
             run = await self._runs.end(run.id, "interrupted")
+        await self._threads.run(self._start_path(run.id).unlink, missing_ok=True)
         log.info("Run %d: %s, found at startup", run.id, run.state)
         return run
 
@@ -147,12 +160,13 @@ class TrainingRunner:
         """Start a run.
 
         Raises:
-            RejectedError: Another run is active, the child could not be started, or the runner is
-                closed.
+            RejectedError: Another run is active, the text does not fit the active weights that were
+                asked for, the child could not be started, or the runner is closed.
         """
         async with self._starting:
             self._require_open()
             await self.recover()
+            start, missing = await self._choose_start(request)
             run = await self._runs.start(
                 user_id=request.user_id,
                 guild_id=request.guild_id,
@@ -160,9 +174,36 @@ class TrainingRunner:
                 preset=request.preset,
                 minutes=request.minutes,
                 corpus=request.corpus and request.corpus[0],
+                start_weights=None if start is None else start.name,
             )
             options = ("--preset", request.preset, "--minutes", f"{request.minutes:g}")
-            return await self._launch(run, options, request.corpus and request.corpus[1])
+            active = await self._launch(run, options, request.corpus and request.corpus[1], start)
+            active.missing = missing
+            return active
+
+    async def _choose_start(
+        self, request: TrainingRequest
+    ) -> tuple[noskgpt.Generator | None, str | None]:
+        """Return the model to start from, and the characters for which it is not the active one.
+
+        Raises:
+            RejectedError: The request is for the active weights, and they do not fit the text.
+        """
+        model = self._inference.model
+        if request.start_from == "nothing" or (
+            request.start_from is None and request.corpus is None
+        ):
+            return None, None
+        if request.corpus is None:
+            return model, None  # the child checks the configured corpus
+        vocabulary = model.tokenizer.vocabulary
+        left_out = await self._threads.run(_left_out, request.corpus[1], vocabulary)
+        if left_out.fits:
+            return model, None
+        missing = warm_start.describe(left_out.characters)
+        if request.start_from is not None:
+            raise RejectedError(Reason.TEXT_DOES_NOT_FIT, missing=missing)
+        return None, missing
 
     async def resume(self, *, user_id: int, guild_id: int | None, channel_id: int) -> ActiveRun:
         """Resume the last run that did not finish, with its own plan.
@@ -183,7 +224,7 @@ class TrainingRunner:
             run = await self._runs.resume(
                 run.id, user_id=user_id, guild_id=guild_id, channel_id=channel_id
             )
-            return await self._launch(run, ("--resume",), None)
+            return await self._launch(run, ("--resume",), None, None)
 
     async def cancel(self) -> Run:
         """Stop the active run with a checkpoint, from which `resume` continues.
@@ -237,17 +278,29 @@ class TrainingRunner:
     def _state_path(self, run_id: int) -> Path:
         return run_path(weights_path(self._folder, run_id))
 
+    def _start_path(self, run_id: int) -> Path:
+        """Return the path of the weights that a run starts from, while its child needs them."""
+        return self._run_folder(run_id) / "start.pth"
+
     def _chart_path(self, run_id: int) -> Path:
         return self._run_folder(run_id) / "losses.png"
 
-    async def _launch(self, run: Run, options: tuple[str, ...], corpus: bytes | None) -> ActiveRun:
+    async def _launch(
+        self,
+        run: Run,
+        options: tuple[str, ...],
+        corpus: bytes | None,
+        start: noskgpt.Generator | None,
+    ) -> ActiveRun:
+        if start is not None:
+            options += ("--init-from", str(self._start_path(run.id)))
         try:
-            log_file = await self._threads.run(self._prepare, run, corpus)
+            log_file = await self._threads.run(self._prepare, run, corpus, start)
             with log_file:
                 process = await self._wait(self._spawn(run, options, log_file))
-        except OSError as error:
+        except (OSError, noskgpt.CheckpointError) as error:
             await self._runs.end(run.id, "failed", problem=str(error))
-            problem = error.strerror or str(error)
+            problem = getattr(error, "strerror", None) or str(error)
             raise RejectedError(Reason.RUN_NOT_STARTED, problem=problem) from error
         _lower_priority(process.pid)
         active = ActiveRun(run=run, process=process)
@@ -255,12 +308,17 @@ class TrainingRunner:
         self.active = active
         return active
 
-    def _prepare(self, run: Run, corpus: bytes | None) -> IO[bytes]:
+    def _prepare(
+        self, run: Run, corpus: bytes | None, start: noskgpt.Generator | None
+    ) -> IO[bytes]:
         """Create a run's folder; return the file for the child's standard error."""
         folder = self._run_folder(run.id)
         folder.mkdir(parents=True, exist_ok=True)
         if corpus is not None:
             (folder / "corpus.txt").write_bytes(corpus)
+        if start is not None:
+            # Not the file of the active weights, which may have changed since it was loaded.
+            checkpoints.save(start.checkpoint, self._start_path(run.id))
         return (folder / "stderr.txt").open("wb")
 
     def _spawn(self, run: Run, options: tuple[str, ...], errors: IO[bytes]) -> Awaitable[Process]:
@@ -329,6 +387,7 @@ class TrainingRunner:
                 state, problem = "failed", await self._threads.run(self._cause, active, code)
             run = await self._runs.end(run.id, state, problem=problem, **_steps(active))
         log.info("Run %d: %s at step %d", run.id, run.state, run.step)
+        await self._threads.run(self._start_path(run.id).unlink, missing_ok=True)
         await self._delete_old_files()
         return run
 
@@ -346,8 +405,12 @@ class TrainingRunner:
             return await self._runs.end(run.id, "failed", problem=_UNUSABLE), None
         samples = (await self._sample(old), await self._sample(new))
         record, old_record = new.checkpoint.training, old.checkpoint.training
-        # An attached text declares no held-out part, so the same bytes may be split differently.
-        same_text = run.corpus is None and record.corpus_sha256 == old_record.corpus_sha256
+        old_loss = None
+        if record.start_weights == old.name:
+            old_loss = record.start_loss
+        elif run.corpus is None and _measured_alike(new.checkpoint, old.checkpoint):
+            # An attached text declares no held-out part, so it may be split differently.
+            old_loss = old_record.held_out_loss
         run = await self._runs.end(
             run.id,
             "finished",
@@ -357,7 +420,10 @@ class TrainingRunner:
             weights=new.name,
             loss=record.held_out_loss,
             old_weights=old.name,
-            old_loss=old_record.held_out_loss if same_text else None,
+            old_loss=old_loss,
+            start_weights=record.start_weights,
+            start_loss=record.start_loss,
+            evaluated_fraction=record.evaluated_fraction,
         )
         if self._auto_promote and is_better(run):
             try:
@@ -428,9 +494,27 @@ def is_better(run: Run) -> bool:
     return run.loss is not None and run.old_loss is not None and run.loss < run.old_loss
 
 
+def _measured_alike(one: checkpoints.Checkpoint, other: checkpoints.Checkpoint) -> bool:
+    """Return whether the held-out losses in two records are over the same characters."""
+    records = (one.training, other.training)
+    return (
+        one.training.corpus_sha256 == other.training.corpus_sha256
+        and one.vocabulary == other.vocabulary  # the text is converted to it
+        and all(record.evaluated_fraction == 1 for record in records)
+    )
+
+
+def _left_out(corpus: bytes, vocabulary: str) -> warm_start.LeftOut:
+    """Return what a vocabulary lacks of an attached text, which need not be a text."""
+    return warm_start.left_out(corpus.decode("utf-8-sig", errors="ignore"), vocabulary)
+
+
 def _apply_event(active: ActiveRun, event: dict[str, Any]) -> None:
     kind = event.pop("event")
-    if kind == "progress":
+    if kind == "started":
+        active.start_loss = event["start_loss"]
+        active.evaluated_fraction = event["evaluated_characters"] / event["held_out_characters"]
+    elif kind == "progress":
         active.progress = Progress(**event)
         if active.progress.held_out_loss is not None:
             active.held_out_loss = active.progress.held_out_loss
@@ -443,9 +527,17 @@ def _apply_event(active: ActiveRun, event: dict[str, Any]) -> None:
         log.warning("Run %d: %s", active.run.id, event["problem"])
 
 
-def _steps(active: ActiveRun) -> dict[str, int]:
+def _steps(active: ActiveRun) -> dict[str, float | None]:
+    """Return the columns that are known of a run which has not finished."""
     progress = active.progress
-    return {} if progress is None else {"step": progress.step, "steps": progress.steps}
+    if progress is None:
+        return {}
+    return {
+        "step": progress.step,
+        "steps": progress.steps,
+        "start_loss": active.start_loss,
+        "evaluated_fraction": active.evaluated_fraction,
+    }
 
 
 def _lower_priority(pid: int) -> None:

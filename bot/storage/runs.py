@@ -14,7 +14,8 @@ State = Literal["running", "interrupted", "cancelled", "failed", "finished", "di
 
 _COLUMNS = (
     "id, state, user_id, guild_id, channel_id, message_id, preset, minutes, corpus, step, steps,"
-    " corpus_sha256, weights, loss, old_weights, old_loss, problem, started_at, ended_at"
+    " corpus_sha256, weights, loss, old_weights, old_loss, problem, started_at, ended_at,"
+    " start_weights, start_loss, evaluated_fraction"
 )
 
 
@@ -50,6 +51,12 @@ class Run:
     """Cause of a failure."""
     started_at: float
     ended_at: float | None
+    start_weights: str | None
+    """Short name of the weights it started from; None if it started from nothing."""
+    start_loss: float | None
+    """Their loss on the held-out text before the first step; None before it is measured."""
+    evaluated_fraction: float | None
+    """The part of the held-out text over which `loss` and `start_loss` were measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +82,7 @@ class RunStore:
         preset: str,
         minutes: float,
         corpus: str | None,
+        start_weights: str | None = None,
     ) -> Run:
         """Store a new run as running.
 
@@ -82,9 +90,9 @@ class RunStore:
             RejectedError: Another run is active.
         """
         return await self._claim(
-            "INSERT INTO runs (user_id, guild_id, channel_id, preset, minutes, corpus, started_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (user_id, guild_id, channel_id, preset, minutes, corpus, time.time()),
+            "INSERT INTO runs (user_id, guild_id, channel_id, preset, minutes, corpus,"
+            " start_weights, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (user_id, guild_id, channel_id, preset, minutes, corpus, start_weights, time.time()),
         )
 
     async def resume(

@@ -88,8 +88,12 @@ REJECTIONS: Mapping[Reason, str] = {
     Reason.NOT_A_TEXT_FILE: (
         "A corpus is a text file: .txt, UTF-8, at most 8 MB. This attachment is not."
     ),
-    Reason.CORPUS_WITH_RESUME: (
-        "A run resumes with the text that it started with: leave out `corpus`."
+    Reason.OPTION_WITH_RESUME: (
+        "A run resumes with the plan and the text that it started with: leave out `{option}`."
+    ),
+    Reason.TEXT_DOES_NOT_FIT: (
+        "The text has characters that the active weights do not have: {missing}. "
+        "Choose `nothing` in `start_from`, or replace these characters."
     ),
 }
 """The text of each rejection: in character for players, plain for owners and managers."""

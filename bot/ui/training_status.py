@@ -27,6 +27,11 @@ BAR_CHARS = 20
 _SAMPLE_LINES = 8
 _CHART_ALT = "A chart of the training loss and the held-out loss over the steps of the run."
 
+_NOT_BETTER = "**Warning:** the new weights are not better on this text. Compare the samples."
+_NOT_COMPARED = (
+    "**Warning:** nothing shows that the new weights are better: the two losses are not of the "
+    "same text. Compare the samples."
+)
 PROMOTED = "Promoted: the weights {weights} are active from the next request on."
 DISCARDED = "Discarded: the weights of run {id} are deleted."
 
@@ -85,7 +90,9 @@ class TrainingStatus:
         run = self._active.ended.result()
         chart = await self._bard.training.chart(run.id) if run.state == "finished" else None
         promoted = await self._bard.promotions.active() == run.id
-        text = describe_end(run, self._active.samples, promoted=promoted)
+        text = describe_end(
+            run, self._active.samples, promoted=promoted, missing=self._active.missing
+        )
         view = None if promoted else decision_view(run)
         if not await self._edit(text, chart, view) and chart is not None:
             # The bot may lack only the permission to attach files.
@@ -152,11 +159,15 @@ class Discard(Button, template=r"bard:discard:(?P<run>[0-9]+)"):
 
 
 def decision_view(run: Run) -> discord.ui.View | None:
-    """Return the buttons of a finished run; None for a run in another state."""
+    """Return the buttons of a finished run; None for a run in another state.
+
+    *Promote* is green only if the new weights are better.
+    """
     if run.state != "finished":
         return None
+    promote = discord.ButtonStyle.success if is_better(run) else discord.ButtonStyle.secondary
     return view_of(
-        Promote("Promote", f"bard:promote:{run.id}", discord.ButtonStyle.success),
+        Promote("Promote", f"bard:promote:{run.id}", promote),
         Discard("Discard", f"bard:discard:{run.id}", discord.ButtonStyle.danger),
     )
 
@@ -174,7 +185,7 @@ async def _close_decision(interaction: discord.Interaction[Any], text: str) -> N
 def describe_progress(active: ActiveRun) -> str:
     """Return the status of an active run, within Discord's 2000 characters."""
     run, progress = active.run, active.progress
-    lines = [f"**Run {run.id}: training.** {_plan(run)}"]
+    lines = [f"**Run {run.id}: training.** {_plan(run, active.missing)}"]
     if progress is None:
         lines.append("Starting; the first figures follow in a moment.")
         return "\n".join(lines)
@@ -182,7 +193,7 @@ def describe_progress(active: ActiveRun) -> str:
     bar = ("#" * int(fraction * BAR_CHARS)).ljust(BAR_CHARS, "-")
     lines += [
         f"`[{bar}]` {fraction:.0%}: step {progress.step:,} of {progress.steps:,}",
-        f"Training loss {progress.train_loss:.3f}, held-out loss {_loss(active.held_out_loss)}",
+        f"Training loss {progress.train_loss:.3f}, held-out loss {_held_out(active)}",
         f"{progress.characters_per_second:,.0f} characters a second",
         f"About {_duration(progress.seconds_left)} left",
     ]
@@ -194,10 +205,21 @@ def describe_progress(active: ActiveRun) -> str:
 
 
 def describe_end(
-    run: Run, samples: tuple[str, str] | None = None, *, promoted: bool = False
+    run: Run,
+    samples: tuple[str, str] | None = None,
+    *,
+    promoted: bool = False,
+    missing: str | None = None,
 ) -> str:
-    """Return the outcome of a run, within Discord's 2000 characters."""
-    lines = [f"**Run {run.id}: {run.state}.** {_plan(run)}"]
+    """Return the outcome of a run, within Discord's 2000 characters.
+
+    Args:
+        run: The run.
+        samples: A text of the weights active until then, and one of the new weights.
+        promoted: Whether the new weights were promoted.
+        missing: See `ActiveRun.missing`.
+    """
+    lines = [f"**Run {run.id}: {run.state}.** {_plan(run, missing)}"]
     if run.steps is not None:
         lines.append(f"Step {run.step:,} of {run.steps:,}.")
     match run.state:
@@ -219,17 +241,44 @@ def describe_end(
 
 
 def describe_losses(run: Run) -> str:
-    """Return the held-out loss of a finished run beside that of the weights before."""
+    """Return the held-out loss of a finished run beside that of the weights before.
+
+    It warns of a promotion if the new weights are worse, or if nothing shows that they are better.
+    """
     new = f"Held-out loss: {_loss(run.loss)} (weights {run.weights})"
+    if run.start_loss is not None:
+        new = (
+            f"Held-out loss on this text: {_loss(run.start_loss)} before "
+            f"(weights {run.start_weights}), {_loss(run.loss)} after (weights {run.weights})"
+        )
+    if run.evaluated_fraction is not None and run.evaluated_fraction < 1:
+        new += f", on the first {run.evaluated_fraction:.1%} of the held-out text"
     if run.old_loss is None:
-        return f"{new}; the active weights were not measured on this text."
-    verdict = "lower, so better" if is_better(run) else "not lower, so not better"
-    return f"{new}, {verdict} than {_loss(run.old_loss)} of the active weights ({run.old_weights})."
+        return f"{new}; the active weights were not measured on this text.\n{_NOT_COMPARED}"
+    better = is_better(run)
+    verdict = "lower, so better" if better else "not lower, so not better"
+    if run.start_loss is None or run.start_weights != run.old_weights:
+        verdict += f" than {_loss(run.old_loss)} of the active weights ({run.old_weights})"
+    return f"{new}, {verdict}." + ("" if better else f"\n{_NOT_BETTER}")
 
 
-def _plan(run: Run) -> str:
+def _held_out(active: ActiveRun) -> str:
+    """Return the newest held-out loss of an active run, and the one before its first step."""
+    text = _loss(active.held_out_loss)
+    if active.start_loss is not None:
+        text += f", {_loss(active.start_loss)} before the run"
+    if active.evaluated_fraction < 1:
+        text += f" (on the first {active.evaluated_fraction:.1%} of the held-out text)"
+    return text
+
+
+def _plan(run: Run, missing: str | None = None) -> str:
     text = "the configured corpus" if run.corpus is None else escape(one_line(run.corpus, 80))
-    return f"Preset {run.preset}, {run.minutes:g} min, on {text}."
+    start = "nothing" if run.start_weights is None else f"the weights {run.start_weights}"
+    plan = f"Preset {run.preset}, {run.minutes:g} min, on {text}, from {start}."
+    if missing is not None:
+        plan += f" The active weights do not have these characters of it: {escape(missing)}"
+    return plan
 
 
 def _loss(loss: float | None) -> str:

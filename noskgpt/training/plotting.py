@@ -32,6 +32,8 @@ def plot_losses(record: TrainingRecord, path: Path, *, title: str = "") -> None:
     steps = [step for step, _, _ in record.curve]
     axes.plot(steps, [loss for _, loss, _ in record.curve], label="training", linewidth=1)
     measured = [(step, loss) for step, _, loss in record.curve if loss is not None]
+    if record.start_loss is not None:
+        measured.insert(0, (0, record.start_loss))
     axes.plot(*zip(*measured, strict=True), "o-", label="held out")
     step, loss = measured[-1]
     axes.annotate(

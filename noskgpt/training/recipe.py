@@ -84,6 +84,18 @@ PRESETS: Mapping[str, TrainingConfig] = {
 """Named configurations; docs/experiments.md has their results and explains them."""
 
 
+def fine_tuning_factor(passes: float) -> float:
+    """Return the factor of the peak learning rates of a run that starts from trained weights.
+
+    The weights move by about the learning rate times the number of steps. Over many passes over a
+    text, a long way makes the held-out loss rise again; docs/experiments.md has the measurements.
+
+    Args:
+        passes: How often the run passes over its text.
+    """
+    return min(0.25, 0.7 / passes)
+
+
 def build_optimizers(model: GPT, config: TrainingConfig) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a model: Muon for its hidden matrices, AdamW for the rest.
 

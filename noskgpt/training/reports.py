@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from noskgpt.training import warm_start
 from noskgpt.training.run_files import NotSaved, Saved
 from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Started
 
@@ -52,7 +53,7 @@ def _describe(event: Report, out: Path) -> str | None:
                 f"{verb}: {event.parameters:,} parameters, {event.characters:,} characters, "
                 f"{event.precision} on {event.device} "
                 f"({event.threads} threads in each of {event.processes} processes, "
-                f"peak {event.peak_flops / 1e9:,.0f} GFLOP/s)"
+                f"peak {event.peak_flops / 1e9:,.0f} GFLOP/s)" + _describe_start(event)
             )
         case Progress(held_out_loss=float()):
             sample = "\n".join(f"    {line}" for line in (event.sample or "").strip().split("\n"))
@@ -72,6 +73,27 @@ def _describe(event: Report, out: Path) -> str | None:
             return f"Wrote {out}"
         case _:
             return None
+
+
+def _describe_start(event: Started) -> str:
+    """Return further lines about the weights that a run starts from, and about its evaluations."""
+    lines = []
+    if event.start_weights is not None:
+        lines.append(
+            f"Started from {event.start_weights}: held-out loss {event.start_loss:.4f} before "
+            "the first step"
+        )
+    if event.left_out:
+        lines.append(
+            "These characters are left out, because the start weights do not have them: "
+            f"{warm_start.describe(event.left_out)}"
+        )
+    if event.evaluated_characters < event.held_out_characters:
+        lines.append(
+            "For lack of time, losses are measured on a part of the held-out text: the first "
+            f"{event.evaluated_characters:,} of {event.held_out_characters:,} characters"
+        )
+    return "".join(f"\n{line}" for line in lines)
 
 
 def print_json(

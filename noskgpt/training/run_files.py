@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noskgpt import checkpoint as checkpoints
+from noskgpt.checkpoint import Checkpoint
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CheckpointError, TrainingError
 from noskgpt.training.distributed import Group
@@ -43,7 +44,14 @@ def run_path(out: Path) -> Path:
 
 
 def start(
-    out: Path, config: TrainingConfig, *, corpus_path: Path | None, command: str, group: Group
+    out: Path,
+    config: TrainingConfig,
+    *,
+    corpus_path: Path | None,
+    command: str,
+    group: Group,
+    start: Checkpoint | None = None,
+    began: float | None = None,
 ) -> Trainer:
     """Return the trainer of a new run that will write `out`.
 
@@ -53,6 +61,8 @@ def start(
         corpus_path: The text; None is the bundled corpus.
         command: The command line, stored in the weights file.
         group: The processes of the run.
+        start: The weights to start from; None starts from nothing.
+        began: When the time of the run began; see `Trainer`.
 
     Raises:
         CorpusError: The text cannot be loaded; see `load_corpus`.
@@ -65,7 +75,9 @@ def start(
             "Resume it with --resume, delete it, or choose another --out."
         )
         raise TrainingError(msg)
-    return Trainer(load_corpus(corpus_path), config, command=command, group=group)
+    return Trainer(
+        load_corpus(corpus_path), config, command=command, group=group, start=start, began=began
+    )
 
 
 def resume(out: Path, *, corpus_path: Path | None, group: Group) -> tuple[Trainer, Path | None]:

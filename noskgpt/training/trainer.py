@@ -9,13 +9,14 @@ import copy
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from noskgpt import lexicon, scene
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
@@ -25,11 +26,18 @@ from noskgpt.evaluation import evaluate
 from noskgpt.inference.generator import Generator
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
-from noskgpt.training import hardware
+from noskgpt.training import hardware, planning, warm_start
 from noskgpt.training.batches import Batches
 from noskgpt.training.distributed import Group
 from noskgpt.training.gradients import Gradients
-from noskgpt.training.recipe import TrainingConfig, build_optimizers, lr_factor
+from noskgpt.training.planning import Costs, Plan
+from noskgpt.training.recipe import (
+    TrainingConfig,
+    build_optimizers,
+    fine_tuning_factor,
+    lr_factor,
+)
+from noskgpt.training.warm_start import StartWeights
 
 SAMPLE_CHARS = 240
 _SPEED_STEPS = 30
@@ -53,6 +61,16 @@ class Started:
     processes: int
     peak_flops: float
     """Floating-point operations per second of large matrix products, over all processes."""
+    start_weights: str | None
+    """Short name of the weights that the run starts from; None if it starts from nothing."""
+    start_loss: float | None
+    """Held-out loss of these weights, before the first step."""
+    left_out: str
+    """The characters of the text that these weights cannot spell, each once."""
+    held_out_characters: int
+    """Length of the held-out text."""
+    evaluated_characters: int
+    """Number of held-out characters, from the first on, over which losses are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +83,7 @@ class Progress:
     train_loss: float
     """Mean over the steps since the last event."""
     held_out_loss: float | None
-    """Exact, over the entire held-out text; None if not measured at this step."""
+    """Exact, over the `evaluated_characters` of `Started`; None if not measured at this step."""
     characters_per_second: float
     """Training speed over the latest steps, without the time of evaluations."""
     peak_fraction: float
@@ -96,24 +114,31 @@ Event = Started | Progress | Interrupted | Finished
 
 
 class Trainer:
-    """Train a model of the reference's shape on `corpus.train`.
+    """Train a model on `corpus.train`, of the reference's shape or from trained weights.
 
-    The vocabulary is the reference's 65 symbols if they cover the text, otherwise the characters
-    of the text. The same corpus, configuration, precision, machine and number of threads and
-    processes give the same losses, also if the run is stopped and resumed. The number of steps of
-    a run with a time limit depends on the speed of the machine.
+    A model that starts from nothing has the reference's 65 symbols as its vocabulary if they cover
+    the text, otherwise the characters of the text. With `start`, the model has its vocabulary and
+    shape, and the text is converted to that vocabulary.
+
+    The same corpus, configuration, precision, machine and number of threads and processes give the
+    same losses, also if the run is stopped and resumed. The number of steps of a run with a time
+    limit depends on the speed of the machine; a resumed run keeps the number that was planned last.
+    With `start`, the learning rates are lower; see `fine_tuning_factor`.
 
     Args:
         corpus: The text.
         config: The configuration of the run; None uses the defaults.
         command: The command line, stored in the checkpoint.
         group: The device, and the processes that share the run; each creates a trainer.
-        state: Resumes the run that returned it from `Trainer.state`; replaces `config` and
-            `command`.
+        start: The weights to start from; None starts from nothing.
+        began: The value of `time.perf_counter` at which the time of the run began; None is now.
+        state: Resumes the run that returned it from `Trainer.state`; replaces `config`, `command`
+            and `start`.
 
     Raises:
-        TrainingError: The text is too short, the batch cannot be divided among the processes, or
-            the state belongs to another text or another number of processes.
+        TrainingError: The text is too short or does not fit the vocabulary of `start`, the batch
+            cannot be divided among the processes, or the state belongs to another text or another
+            number of processes.
     """
 
     def __init__(
@@ -123,9 +148,12 @@ class Trainer:
         *,
         command: str = "",
         group: Group | None = None,
+        start: Checkpoint | None = None,
+        began: float | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        self._start_time = time.perf_counter()
+        self._start_time = time.perf_counter() if began is None else began
+        self._resumed = state is not None
         if state is not None:
             config, command = _read_config(state), state["command"]
         self.config = config = config or TrainingConfig()
@@ -138,33 +166,28 @@ class Trainer:
                 f"Choose a --batch that is a multiple of {self.group.size}."
             )
             raise TrainingError(msg)
-        vocabulary = corpus.vocabulary
-        if set(vocabulary) <= set(VOCABULARY):
-            vocabulary = VOCABULARY
-        self._lexicon = lexicon.build(vocabulary, lexicon.words(corpus.train))
-        tokenizer = Tokenizer(vocabulary)
-        self.vocabulary = vocabulary
-        device = self.group.device
-        self._held_out = torch.tensor(tokenizer.encode(corpus.held_out)).to(device)
-        ids = torch.tensor(tokenizer.encode(corpus.train)).to(device)
-
-        self.model = GPT(
-            ModelConfig(vocab_size=len(vocabulary)),
-            dropout=config.dropout,
-            attention_dropout=config.attention_dropout,
-        )
-        self.model.initialize(torch.Generator().manual_seed(config.seed))
-        self.model.to(device)
+        self.start = _read_start(state, start)
+        """The weights that the run started from; None if it started from nothing."""
+        self.start_loss: float | None = None
+        ids = self._encode(corpus)
+        self._train_characters = len(ids)
+        self.model = self._create_model(start)
         self._batches = Batches(ids, config.batch, self.model.config.context, config.seed)
         self._optimizers = build_optimizers(self.model, config)
         self._peak_lrs = [[g["lr"] for g in o.param_groups] for o in self._optimizers]
 
         self.step = 0
         self.steps = config.steps
+        self.evaluations = config.evaluations
+        """Number of evaluations after steps; a time limit may reduce it to 1."""
+        self.evaluated_characters = len(self._held_out)
+        """Number of held-out characters that are evaluated; a time limit may reduce it."""
         self.precision = config.precision
         self.curve: list[tuple[int, float, float | None]] = []
         """(step, training loss, held-out loss or None) of every progress event so far."""
         self._evaluations_done = 0
+        self._evaluation_seconds = 0.0
+        self._lr_scale = 1.0
         self._losses: list[float] = []
         self._seconds_before_resume = 0.0
         self._stopping = False
@@ -176,10 +199,39 @@ class Trainer:
             self.precision = "bf16" if self.group.broadcast(faster)[0] else "fp32"
         self.peak_flops = 0.0
         self._measure_peak()
-        self._first_step = self.step
         self._step_seconds = 0.0
+        self._measured_steps = 0
         self._latest_seconds: deque[float] = deque(maxlen=_SPEED_STEPS)
-        self._evaluation_seconds = 0.0
+
+    def _encode(self, corpus: Corpus) -> Tensor:
+        """Choose the vocabulary; return the ids of the training text, and keep the held-out ones.
+
+        Raises:
+            TrainingError: The text does not fit the vocabulary of the start weights.
+        """
+        self.vocabulary, self._left_out, words = corpus.vocabulary, "", frozenset[str]()
+        if self.start is not None:
+            self.vocabulary, words = self.start.vocabulary, self.start.words
+            corpus, (self._left_out, _) = warm_start.fold(corpus, self.start)
+        elif set(self.vocabulary) <= set(VOCABULARY):
+            self.vocabulary = VOCABULARY
+        self._lexicon = lexicon.build(self.vocabulary, lexicon.words(corpus.train) | words)
+        tokenizer, device = Tokenizer(self.vocabulary), self.group.device
+        self._held_out = torch.tensor(tokenizer.encode(corpus.held_out)).to(device)
+        return torch.tensor(tokenizer.encode(corpus.train)).to(device)
+
+    def _create_model(self, start: Checkpoint | None) -> GPT:
+        """Return the model before the first step, with the start weights or random ones."""
+        config = self.start.config if self.start else ModelConfig(vocab_size=len(self.vocabulary))
+        model = GPT(
+            config,
+            dropout=self.config.dropout,
+            attention_dropout=self.config.attention_dropout,
+        )
+        model.initialize(torch.Generator().manual_seed(self.config.seed))
+        if start is not None:
+            model.load_state_dict(dict(start.weights))
+        return model.to(self.group.device)
 
     def stop(self) -> None:
         """Stop the run after the current step. Safe to call from a signal handler."""
@@ -189,7 +241,8 @@ class Trainer:
         """Train; yield an event at the start, every few steps, and at the end.
 
         Raises:
-            TrainingError: The loss or a weight is not finite.
+            TrainingError: The loss or a weight is not finite, or the run has a time limit that is
+                too short.
         """
         network = self.group.wrap(self.model)
         with closing(Gradients(network, self.precision, self._gradient_threads())) as gradients:
@@ -197,8 +250,12 @@ class Trainer:
 
     def _run(self, gradients: Gradients) -> Iterator[Event]:
         self.model.train()
-        if self.config.minutes is not None:
-            self._evaluation_seconds = self._estimate_evaluation_seconds()
+        if self.config.minutes is not None and not self._resumed:
+            self._plan(gradients)
+        if self.start is not None and not self._resumed:
+            self.start_loss = self._measure_loss()
+            characters = self.steps * self.config.batch * self.model.config.context
+            self._lr_scale = fine_tuning_factor(characters / self._train_characters)
         yield Started(
             step=self.step,
             steps=self.steps,
@@ -209,6 +266,11 @@ class Trainer:
             threads=torch.get_num_threads(),
             processes=self.group.size,
             peak_flops=self.peak_flops,
+            start_weights=self.start.name if self.start else None,
+            start_loss=self.start_loss,
+            left_out=self._left_out,
+            held_out_characters=len(self._held_out),
+            evaluated_characters=self.evaluated_characters,
         )
         while self.step < self.steps:
             step_start = time.perf_counter()
@@ -217,11 +279,12 @@ class Trainer:
             seconds = time.perf_counter() - step_start
             self._latest_seconds.append(seconds)
             self._step_seconds += seconds
+            self._measured_steps += 1
             stopping = self._update_plan()
             last = self.step == self.steps
             if last:
                 self._round_weights()
-            due = self.step * self.config.evaluations >= (self._evaluations_done + 1) * self.steps
+            due = self.step * self.evaluations >= (self._evaluations_done + 1) * self.steps
             if due or self.step % self.config.report_every == 0 or self.step == 1:
                 yield self._report(evaluate_now=due)
             if stopping and not last:
@@ -252,6 +315,12 @@ class Trainer:
                 "step": self.step,
                 "steps": self.steps,
                 "evaluated": self._evaluations_done,
+                "evaluations": self.evaluations,
+                "evaluated_characters": self.evaluated_characters,
+                "evaluation_seconds": self._evaluation_seconds,
+                "start": self.start.to_values() if self.start else None,
+                "start_loss": self.start_loss,
+                "lr_scale": self._lr_scale,
                 "losses": self._losses,
                 "curve": self.curve,
                 "seconds": self.seconds,
@@ -282,6 +351,12 @@ class Trainer:
         self.precision = state["precision"]
         self.step, self.steps = state["step"], state["steps"]
         self._evaluations_done = state["evaluated"]
+        # States of earlier versions do not have these.
+        self.evaluations = state.get("evaluations", self.evaluations)
+        self.evaluated_characters = state.get("evaluated_characters", self.evaluated_characters)
+        self._evaluation_seconds = state.get("evaluation_seconds", 0.0)
+        self.start_loss = state.get("start_loss")
+        self._lr_scale = state.get("lr_scale", 1.0)
         self._losses = list(state["losses"])
         self.curve = [tuple(point) for point in state["curve"]]
         self._seconds_before_resume = state["seconds"]
@@ -301,7 +376,7 @@ class Trainer:
     def _train_step(self, gradients: Gradients) -> float:
         """Run one training step; return the mean loss of the batch over all processes."""
         config, group = self.config, self.group
-        factor = lr_factor(self.step, self.steps, config)
+        factor = self._lr_scale * lr_factor(self.step, self.steps, config)
         for optimizer, peak_lrs in zip(self._optimizers, self._peak_lrs, strict=True):
             for param_group, peak_lr in zip(optimizer.param_groups, peak_lrs, strict=True):
                 param_group["lr"] = peak_lr * factor
@@ -325,14 +400,14 @@ class Trainer:
         between different steps.
         """
         steps = self.steps
-        if self.config.minutes is not None:
-            evaluations_left = self.config.evaluations - self._evaluations_done
-            seconds_left = 60 * self.config.minutes - self.seconds
+        if self.config.minutes is not None and not self._resumed:
+            evaluations_left = self.evaluations - self._evaluations_done
+            seconds_left = 60 * self.config.minutes - self.seconds - planning.FINISH_SECONDS
             seconds_left -= evaluations_left * self._evaluation_seconds
             # The mean over all steps keeps the learning-rate schedule stable while other work
             # slows some steps down. The run still ends on time, because the number of steps left
             # shrinks with the time left.
-            mean = self._step_seconds / (self.step - self._first_step)
+            mean = self._step_seconds / self._measured_steps
             steps = self.step + max(0, round(seconds_left / mean))
         self.steps, stopping = self.group.broadcast(steps, self._stopping)
         return bool(stopping)
@@ -342,13 +417,58 @@ class Trainer:
         peak = hardware.measure_peak(self.group.device, self.precision) * self.group.size
         self.peak_flops = max(self.peak_flops, peak)
 
-    def _estimate_evaluation_seconds(self) -> float:
-        """Estimate the duration of an evaluation by evaluating a part of the held-out text."""
-        part = self._held_out[: 128 * self.model.config.context]
-        evaluate(self.model, part)
-        start = time.perf_counter()
-        evaluate(self.model, part)
-        return (time.perf_counter() - start) * len(self._held_out) / len(part)
+    def _plan(self, gradients: Gradients) -> None:
+        """Plan evaluations and steps of a run with a time limit.
+
+        The first process decides for all, as in `_update_plan`.
+
+        Raises:
+            TrainingError: The time is too short.
+        """
+        assert self.config.minutes is not None  # noqa: S101 - the caller's condition
+        costs = self._measure_costs(gradients)
+        plan, problem = Plan(steps=0, evaluations=0, evaluated=0, evaluation_seconds=0.0), None
+        try:
+            plan = planning.plan(
+                self.config.minutes,
+                spent=self.seconds,
+                costs=costs,
+                evaluations=self.config.evaluations,
+                held_out=len(self._held_out),
+                context=self.model.config.context,
+                warm_start=self.start is not None,
+            )
+        except TrainingError as error:
+            problem = error
+        self.steps, self.evaluations, self.evaluated_characters = self.group.broadcast(
+            plan.steps, plan.evaluations, plan.evaluated
+        )
+        if not self.steps:
+            raise problem or TrainingError("The first process found the time too short.")
+        self._evaluation_seconds = plan.evaluation_seconds
+        self._step_seconds, self._measured_steps = costs.step, 1
+
+    def _measure_costs(self, gradients: Gradients) -> Costs:
+        """Measure what the parts of a run take, those with many repetitions after a first time.
+
+        The weights do not change: a step is measured without its update by the optimizers.
+        """
+        batch = self._batches.get(self.step, slice(self.group.rank, None, self.group.size))
+        part = self._held_out[: 64 * self.model.config.context]
+
+        def measure(work: Callable[[], object]) -> float:
+            start = time.perf_counter()
+            work()
+            return time.perf_counter() - start
+
+        _, step = [measure(lambda: gradients.compute(*batch)) for _ in range(2)]
+        self.model.zero_grad(set_to_none=True)
+        _, evaluation = [measure(lambda: evaluate(self.model, part, self.group)) for _ in range(2)]
+        return Costs(
+            step=step,
+            evaluation=evaluation * len(self._held_out) / len(part),
+            sample=measure(self._sample),
+        )
 
     def _check_losses(self) -> None:
         if not all(map(math.isfinite, self._losses)):
@@ -376,7 +496,7 @@ class Trainer:
         self.curve.append((self.step, train_loss, held_out))
         step_seconds = sum(self._latest_seconds) / len(self._latest_seconds)
         characters_per_second = self.config.batch * self.model.config.context / step_seconds
-        evaluations_left = self.config.evaluations - self._evaluations_done
+        evaluations_left = self.evaluations - self._evaluations_done
         return Progress(
             step=self.step,
             steps=self.steps,
@@ -393,31 +513,39 @@ class Trainer:
     def _evaluate(self) -> tuple[float, str]:
         """Return the held-out loss and a sample of text, both with the current weights."""
         start = time.perf_counter()
-        loss = evaluate(self.model, self._held_out, self.group).loss
+        loss = self._measure_loss()
         self._evaluations_done += 1
         self._measure_peak()
         sample = self._sample()
         self._evaluation_seconds = time.perf_counter() - start
         return loss, sample
 
+    def _measure_loss(self) -> float:
+        """Return the loss of the current weights over the evaluated part of the held-out text."""
+        return evaluate(self.model, self._held_out[: self.evaluated_characters], self.group).loss
+
     def _sample(self) -> str:
-        # The decoder's loops are compiled for each type of weights. Rounded weights, as those of
-        # the finished checkpoint, have the type that is in the cache.
-        rounded = copy.deepcopy(self.model).cpu()
-        rounded.round_to_bfloat16()
+        """Return a text of the current weights.
+
+        PyTorch decodes it: the loops of the compiled decoder may not be in the cache yet, and to
+        compile them takes longer than a short run has.
+        """
         checkpoint = Checkpoint(
-            config=rounded.config, vocabulary=self.vocabulary, weights=rounded.state_dict()
+            config=self.model.config, vocabulary=self.vocabulary, weights=self._cpu_weights()
         )
-        return Generator(checkpoint).generate("", SAMPLE_CHARS, seed=self.config.seed)
+        decoder = Generator(checkpoint, fast=False)
+        return decoder.generate("", SAMPLE_CHARS, seed=self.config.seed)
+
+    def _cpu_weights(self) -> dict[str, Tensor]:
+        return {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
 
     def _checkpoint(self) -> Checkpoint:
         """Return the current weights with the record of the run."""
         _, train_loss, held_out = self.curve[-1]
-        weights = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
         return Checkpoint(
             config=self.model.config,
             vocabulary=self.vocabulary,
-            weights=weights,
+            weights=self._cpu_weights(),
             lexicon=self._lexicon,
             casts=scene.build(self.corpus.plays),
             training=TrainingRecord(
@@ -425,6 +553,11 @@ class Trainer:
                 batch=self.config.batch,
                 train_loss=train_loss,
                 held_out_loss=held_out,
+                held_out_characters=len(self._held_out),
+                evaluated_characters=self.evaluated_characters,
+                start_weights=self.start.name if self.start else None,
+                start_command=self.start.command if self.start else None,
+                start_loss=self.start_loss,
                 curve=tuple(self.curve),
                 corpus_sha256=self.corpus.sha256,
                 command=self.command,
@@ -449,6 +582,14 @@ _RENAMED_SETTINGS = {
 """Settings that a state saved by an earlier version has under another name."""
 _REMOVED_SETTINGS = {"sharpening": 1.0}
 """Settings of earlier versions, with the values that have no effect."""
+
+
+def _read_start(state: Mapping[str, Any] | None, start: Checkpoint | None) -> StartWeights | None:
+    """Return what describes the start weights of a new or a resumed run."""
+    if state is None:
+        return StartWeights.of(start) if start is not None else None
+    values = state.get("start")  # states of earlier versions do not have it
+    return StartWeights.from_values(values) if values is not None else None
 
 
 def _read_config(state: Mapping[str, Any]) -> TrainingConfig:

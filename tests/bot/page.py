@@ -26,12 +26,14 @@ _ARGUMENTS = [
 
 
 @asynccontextmanager
-async def rehearsal(*arguments: str, weights: Path, **environment: str) -> AsyncIterator[str]:
+async def rehearsal(
+    *arguments: str, weights: Path, program: tuple[str, ...] = ("-m", "bot"), **environment: str
+) -> AsyncIterator[str]:
     """Run the rehearsal stage as a process and yield the address of its page.
 
     The process is killed at the end, as by `kill -9`.
     """
-    command = ("-m", "bot", "rehearse", "--port", "0", *arguments)
+    command = (*program, "rehearse", "--port", "0", *arguments)
     async with bot_process(*command, weights=weights, **environment) as process:
         assert process.stdout is not None
         output = ""
@@ -92,8 +94,8 @@ async def press(message: Locator, label: str) -> None:
             outdated = "stale-revision" in await (await result.value).text()
 
 
-async def slash(page: Page, command: str, *first_option: str) -> None:
-    """Type a command with the value of its first option, if any, and send it."""
+async def slash(page: Page, command: str, *first_option: str, **optional: str) -> None:
+    """Type a command, its first option if that is required, and others by name; send it."""
     await page.locator("#channel-composer-input").click()
     await page.keyboard.type(f"/{command}")
     await page.locator(".command-popup").get_by_text(f"/{command}", exact=True).first.wait_for()
@@ -101,6 +103,16 @@ async def slash(page: Page, command: str, *first_option: str) -> None:
     for value in first_option:
         await page.locator("input.command-option-input").first.wait_for()
         await page.keyboard.type(value)
+    for name, value in optional.items():
+        suggestion = page.locator(f'.command-suggestion[data-value="{name}"]')
+        if not await suggestion.is_visible():
+            await page.locator(".command-ghost").click()
+        await suggestion.click()
+        await page.locator(f'input.command-option-input[data-option="{name}"]').wait_for()
+        await page.keyboard.type(value)
+        choice = page.locator(".command-suggestion", has_text=value)
+        if await choice.count():
+            await choice.first.click()
     composing = page.locator(".command-row[data-command-mode=true]")
     async with asyncio.timeout(30):
         # Choosing a command without required options sends it. Another is not sent if the page

@@ -3,11 +3,44 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
+
+from bot.core.training_runner import TrainingRunner
+from bot.storage.runs import Run
 
 ROOT = Path(__file__).parents[2]
+
+WITH_PLANNED_STEPS = """
+from bot.__main__ import main
+from tests.bot.process import plan_steps
+plan_steps({steps})
+main()
+"""
+"""A program that is the bot, after `plan_steps`."""
+
+
+def plan_steps(steps: int) -> Callable[..., Awaitable[Process]]:
+    """Let training runs make a number of steps instead of those that fit into their minutes.
+
+    How many fit depends on the other work of the machine, on which tests should not. Returns the
+    method that this replaces.
+    """
+    spawn = TrainingRunner._spawn
+
+    def limited(
+        self: TrainingRunner, run: Run, options: tuple[str, ...], errors: IO[bytes]
+    ) -> Awaitable[Process]:
+        if "--minutes" in options:
+            at = options.index("--minutes")
+            options = (*options[:at], "--steps", f"{steps}", *options[at + 2 :])
+        return spawn(self, run, options, errors)
+
+    TrainingRunner._spawn = limited  # type: ignore[method-assign]
+    return spawn
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from playwright.async_api import Page, expect
 import noskgpt
 from bot.core import transcript
 from tests.bot import page as stage
+from tests.bot.process import WITH_PLANNED_STEPS
 
 # In CI a missing browser fails the tests instead of skipping them.
 pytestmark = pytest.mark.skipif(
@@ -121,10 +122,14 @@ async def test_buttons_of_messages_from_before_a_kill(weights: Path) -> None:
 
 async def test_run_is_shown_and_its_promoted_weights_reply(weights: Path, corpus: Path) -> None:
     async with (
-        stage.rehearsal(weights=weights, BARD_CORPUS=str(corpus)) as address,
+        stage.rehearsal(
+            weights=weights,
+            program=("-c", WITH_PLANNED_STEPS.format(steps=60)),
+            BARD_CORPUS=str(corpus),
+        ) as address,
         stage.browser_page(address) as page,
     ):
-        await stage.slash(page, "train start", "0.1")
+        await stage.slash(page, "train start", minutes="1", start_from="active weights")
         status = stage.messages(page).last
         await expect(status).to_contain_text(": training.", timeout=30_000)
         await expect(status).to_contain_text("Run 1: finished", timeout=240_000)

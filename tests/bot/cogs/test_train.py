@@ -5,26 +5,27 @@ import os
 import re
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import discord
 import pytest
+from simcord.results import InteractionResult
 
 from bot import Settings
 from bot.cogs.train import CORPUS_BYTES
 from bot.concurrency import Wait
-from bot.core.training_runner import GRACE_SECONDS
+from bot.core.training_runner import GRACE_SECONDS, TrainingRunner
 from bot.errors import Reason
 from bot.rehearsal import DeclaredWait
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, labels_of, message_of, text_of
 from tests.bot.loopback import LoopbackDiscord
-from tests.bot.process import bot_process
+from tests.bot.process import bot_process, plan_steps
 from tests.bot.test_main import RUN_AT_LOOPBACK
 
-QUICK = {"minutes": 0.1, "preset": "quick"}
+QUICK = {"minutes": 1, "preset": "quick", "start_from": "active weights"}
 LONG = {"minutes": 30, "preset": "quick"}
 
 
@@ -72,6 +73,15 @@ async def stage(stage: Stage) -> AsyncIterator[TrainingStage]:
         await training_stage.bot.close()
 
 
+@pytest.fixture
+def _planned_steps() -> Iterator[None]:
+    """Runs make 60 steps, however many fit into their minutes."""
+    spawn = plan_steps(60)
+    yield
+    TrainingRunner._spawn = spawn  # type: ignore[method-assign]
+
+
+@pytest.mark.usefixtures("_planned_steps")
 async def test_start_promote_and_roll_back(stage: TrainingStage, settings: Settings) -> None:
     old = stage.bard.inference.model.name
     started = await stage.ann.slash(stage.garden, "train start", **QUICK)
@@ -85,7 +95,7 @@ async def test_start_promote_and_roll_back(stage: TrainingStage, settings: Setti
     await stage.run_ended()
     shown = message_of(started)
     assert "Run 1: finished" in shown.content
-    assert "were not measured on this text" in shown.content
+    assert f"before (weights {old})" in shown.content
     assert [item.filename for item in shown.message.attachments] == ["losses.png"]
     assert labels_of(message_of(started)) == ["Promote", "Discard"]
     (run,) = await stage.bard.runs.newest()
@@ -138,7 +148,7 @@ async def test_run_is_cancelled_resumed_and_interrupted_by_a_shutdown(
     assert run.state == "cancelled"
     assert (settings.runs_path / "1" / "weights.pth.run").exists()
 
-    resumed = await stage.ann.slash(stage.tavern, "train start", minutes=1, resume=True)
+    resumed = await stage.ann.slash(stage.tavern, "train start", resume=True)
     await stage.first_step()
     active = stage.bard.training.active
     assert active is not None
@@ -182,7 +192,7 @@ async def test_killed_child_is_shown_and_stored_after_the_token_has_expired(
     assert after == by_token
     reply = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
     assert reply.response is not None
-    rejected = await stage.ann.slash(stage.garden, "train start", minutes=1, resume=True)
+    rejected = await stage.ann.slash(stage.garden, "train start", resume=True)
     assert content_of(rejected) == REJECTIONS[Reason.NOTHING_TO_RESUME]
     assert not stage.env.errors
 
@@ -300,7 +310,7 @@ async def test_run_of_a_killed_bot_saves_a_checkpoint_and_is_resumed(
         async with bot_process(*start, weights=weights, **settings) as bot:
             await server.ready.wait()
             assert stored_state() == "interrupted"
-            token = await server.slash("train start", minutes=30.0, resume=True)
+            token = await server.slash("train start", resume=True)
             body = await server.edited(token, "Training loss")
             assert "step 1 of" not in body["content"]
             bot.send_signal(signal.SIGTERM)
@@ -310,3 +320,114 @@ async def test_run_of_a_killed_bot_saves_a_checkpoint_and_is_resumed(
         assert "Run 1: interrupted" in server.edits[token]["content"]
         assert stored_state() == "interrupted"
         assert files() == ["weights.pth.run"]
+
+
+TEXT = ("Hear me: the river runs to the sea, and the night is long.\n" * 400).encode()
+GREEK = ("μῆνιν ἄειδε θεὰ Πηληϊάδεω Ἀχιλῆος\n" * 400).encode()
+
+
+def style(result: InteractionResult, label: str) -> discord.ButtonStyle:
+    (found,) = [
+        item["style"]
+        for row in message_of(result).components
+        for item in row["components"]
+        if item["label"] == label
+    ]
+    return discord.ButtonStyle(found)
+
+
+@pytest.mark.usefixtures("_planned_steps")
+async def test_own_text_starts_from_the_active_weights_and_shows_what_that_gains(
+    stage: TrainingStage,
+) -> None:
+    old = stage.bard.inference.model.name
+    started = await stage.ann.slash(
+        stage.garden, "train start", minutes=1, corpus=("mine.txt", TEXT)
+    )
+    assert f"on mine.txt, from the weights {old}" in message_of(started).content
+    await stage.first_step()
+    await stage.env.advance_time(5)
+    assert re.search(r"held-out loss .* before the run", message_of(started).content)
+    await stage.run_ended()
+    (run,) = await stage.bard.runs.newest()
+    assert run.state == "finished"
+    assert run.start_weights == run.old_weights == old
+    assert run.loss is not None
+    assert run.start_loss is not None
+    assert run.start_loss == run.old_loss
+    assert run.loss < run.start_loss
+    shown = message_of(started).content
+    assert f"{run.start_loss:.3f} before (weights {old}), {run.loss:.3f} after" in shown
+    assert "lower, so better" in shown
+    assert "Warning" not in shown
+    assert style(started, "Promote") == discord.ButtonStyle.success
+    assert f"started from {old}" in content_of(await stage.ann.slash(stage.garden, "train history"))
+    files = [path.name for path in (stage.bard.settings.runs_path / "1").iterdir()]
+    assert "start.pth" not in files
+    assert not stage.env.errors
+
+
+async def test_text_in_another_alphabet_starts_from_nothing_or_is_rejected(
+    stage: TrainingStage,
+) -> None:
+    greek = {"corpus": ("iliad.txt", GREEK), "minutes": 30}
+    rejected = await stage.ann.slash(
+        stage.garden, "train start", **greek, start_from="active weights"
+    )
+    assert "characters that the active weights do not have" in content_of(rejected)
+    assert " μ " in content_of(rejected)
+    assert await stage.bard.runs.newest() == []
+    started = await stage.ann.slash(stage.garden, "train start", **greek)
+    assert (
+        "on iliad.txt, from nothing. The active weights do not have" in message_of(started).content
+    )
+    await stage.first_step()
+    await stage.ann.slash(stage.garden, "train cancel")
+    await stage.run_ended()
+    (run,) = await stage.bard.runs.newest()
+    assert (run.state, run.start_weights, run.start_loss) == ("cancelled", None, None)
+    assert not stage.env.errors
+
+
+async def test_configured_corpus_starts_from_nothing_unless_asked(stage: TrainingStage) -> None:
+    started = await stage.ann.slash(stage.garden, "train start", **LONG)
+    assert "on the configured corpus, from nothing." in message_of(started).content
+    await stage.ann.slash(stage.garden, "train cancel")
+    await stage.run_ended()
+    own = {"corpus": ("mine.txt", TEXT), "start_from": "nothing"}
+    started = await stage.ann.slash(stage.garden, "train start", **LONG, **own)
+    assert "on mine.txt, from nothing." in message_of(started).content
+    await stage.ann.slash(stage.garden, "train cancel")
+    await stage.run_ended()
+    assert not stage.env.errors
+
+
+async def test_too_short_a_run_is_rejected_with_the_shortest(stage: TrainingStage) -> None:
+    started = await stage.ann.slash(stage.garden, "train start", minutes=0.1, preset="quick")
+    await stage.run_ended()
+    assert re.search(
+        r"0\.1 minutes are too short .* shortest sensible run here takes [\d.]+ minutes",
+        message_of(started).content.replace("\\", ""),  # which keep it from formatting anything
+    )
+    (run,) = await stage.bard.runs.newest()
+    assert run.state == "failed"
+    assert not stage.env.errors
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"minutes": 1},
+        {"preset": "quick"},
+        {"corpus": ("mine.txt", TEXT)},
+        {"start_from": "nothing"},
+    ],
+)
+async def test_resume_takes_no_other_option(
+    stage: TrainingStage, option: dict[str, object]
+) -> None:
+    rejected = await stage.ann.slash(stage.garden, "train start", resume=True, **option)
+    assert rejected.ephemeral
+    (name,) = option
+    assert f"leave out `{name}`" in content_of(rejected)
+    assert not stage.env.errors

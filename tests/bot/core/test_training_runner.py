@@ -1,16 +1,21 @@
 """Training runs: automatic promotion, kept files, one run at a time, and failures of the child."""
 
 import asyncio
+import dataclasses
 import os
 import sys
 from asyncio.subprocess import Process
 from typing import IO, Any
 
 import pytest
+from discord import ButtonStyle
+from discord.ui import Button, DynamicItem
 
 from bot.core.promotions import weights_path
 from bot.core.training_runner import NICENESS, TrainingRequest, is_better
 from bot.errors import Reason, RejectedError
+from bot.storage.runs import Run
+from bot.ui.training_status import decision_view, describe_losses
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.training.run_files import run_path
 from tests.bot.conftest import rejected
@@ -175,3 +180,72 @@ async def test_child_is_started_as_every_event_loop_can_and_has_a_group_of_its_o
     assert os.getpriority(os.PRIO_PROCESS, pid) == NICENESS
     await services.training.close()
     assert (await services.runs.get(1)).state == "interrupted"
+
+
+def tuned(seed: int, start: str | None, before: float, after: float, part: float = 1) -> Checkpoint:
+    """Return weights whose record says that they were trained from others on the text "a"."""
+    checkpoint = trained(seed, after)
+    record = dataclasses.replace(
+        checkpoint.training,
+        start_weights=start,
+        start_loss=before,
+        held_out_characters=1000,
+        evaluated_characters=round(1000 * part),
+    )
+    return dataclasses.replace(checkpoint, training=record)
+
+
+@pytest.mark.parametrize("corpus", [None, "mine.txt"])
+@pytest.mark.parametrize("part", [1, 0.5])
+@pytest.mark.parametrize(("after", "better"), [(1.4, True), (1.5, False), (1.6, False)])
+async def test_run_from_the_active_weights_is_compared_with_their_loss_before(
+    services: TrainingServices, corpus: str | None, part: float, after: float, *, better: bool
+) -> None:
+    services.training._auto_promote = True
+    run = await services.finish_run(
+        tuned(2, services.active_weights, 1.5, after, part), corpus=corpus
+    )
+    assert (run.start_loss, run.old_loss, run.loss) == (1.5, 1.5, after)
+    assert run.evaluated_fraction == part
+    assert is_better(run) == better
+    assert (services.active_weights == run.weights) == better
+    shown = describe_losses(run)
+    assert "1.500 before" in shown
+    assert ("Warning" in shown) == (not better)
+    assert ("on the first 50.0% of the held-out text" in shown) == (part < 1)
+    assert_styles(run, green=better)
+
+
+async def test_loss_over_a_part_is_not_compared_with_one_over_the_whole(
+    services: TrainingServices,
+) -> None:
+    from_nothing = dataclasses.replace(
+        tuned(2, None, 0, 1.0, 0.5).training, start_weights=None, start_loss=None
+    )
+    run = await services.finish_run(dataclasses.replace(trained(2), training=from_nothing))
+    assert (run.loss, run.old_loss) == (1.0, None)
+    assert "nothing shows that the new weights are better" in describe_losses(run)
+    assert_styles(run, green=False)
+
+
+async def test_loss_in_another_alphabet_is_not_compared(services: TrainingServices) -> None:
+    run = await services.finish_run(trained(2, 1.0, vocabulary="\n abcdefghijklmnopqrstuvwxyz"))
+    assert (run.loss, run.old_loss) == (1.0, None)
+
+
+async def test_start_weights_that_are_not_active_any_more_are_no_comparison(
+    services: TrainingServices,
+) -> None:
+    run = await services.finish_run(tuned(2, "noskgpt-00000000", 1.5, 1.4), corpus="mine.txt")
+    assert (run.start_weights, run.start_loss, run.old_loss) == ("noskgpt-00000000", 1.5, None)
+    assert not is_better(run)
+
+
+def assert_styles(run: Run, *, green: bool) -> None:
+    view = decision_view(run)
+    assert view is not None
+    promote, discard = [item.item for item in view.children if isinstance(item, DynamicItem)]
+    assert isinstance(promote, Button)
+    assert isinstance(discard, Button)
+    assert (promote.style == ButtonStyle.success) == green
+    assert discard.style == ButtonStyle.danger

@@ -27,6 +27,8 @@ DETAILS: dict[Reason, dict[str, object]] = {
     Reason.RUN_IN_USE: {"run_id": 7},
     Reason.RUN_PROMOTED_ALREADY: {"run_id": 7},
     Reason.RUN_DAMAGED: {"run_id": 7},
+    Reason.OPTION_WITH_RESUME: {"option": "minutes"},
+    Reason.TEXT_DOES_NOT_FIT: {"missing": "α β"},
 }
 FIRST_OF_TRAINING = list(Reason).index(Reason.RUN_ACTIVE)
 PLAIN = [Reason.NOT_MANAGER, Reason.NOT_OWNER, *list(Reason)[FIRST_OF_TRAINING:]]

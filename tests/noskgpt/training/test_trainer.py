@@ -18,6 +18,7 @@ from noskgpt.tokenizer import VOCABULARY, Tokenizer
 from noskgpt.training import hardware
 from noskgpt.training.batches import Batches
 from noskgpt.training.distributed import Group
+from noskgpt.training.planning import FINISH_SECONDS, Costs
 from noskgpt.training.recipe import PRESETS, TrainingConfig, lr_factor
 from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Started, Trainer
 
@@ -136,36 +137,115 @@ def test_a_state_of_an_earlier_version_resumes_with_the_same_settings(small_corp
         Trainer(corpus, state=state | {"config": old | {"sharpening": 1.2}})
 
 
-def test_a_time_limit_plans_the_steps_that_fit(
-    small_corpus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Use a clock on which a step takes 2 s at first and 4 s later, and an evaluation 10 s."""
-    now = 0.0
+class Clock:
+    """Replace the clock: a step takes 2 s at first and 4 s later, an evaluation and sample 10 s."""
 
-    def train_step(trainer: Trainer, _gradients: object) -> float:
-        nonlocal now
-        now += 2 if trainer.step < 40 else 4
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.evaluated: list[int] = []
+        costs = Costs(step=2.0, evaluation=8.0, sample=2.0)
+        monkeypatch.setattr("noskgpt.training.trainer.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("noskgpt.training.trainer.evaluate", self._evaluate)
+        # As attributes of the class, functions get the trainer like methods.
+        monkeypatch.setattr(Trainer, "_train_step", lambda trainer, _: self._train_step(trainer))
+        monkeypatch.setattr(Trainer, "_measure_costs", lambda *_: costs)
+        monkeypatch.setattr(Trainer, "_sample", lambda _: self._sample())
+        monkeypatch.setattr(hardware, "measure_peak", lambda *_: 1e9)
+
+    def _train_step(self, trainer: Trainer) -> float:
+        self.now += 2 if trainer.step < 40 else 4
         return 1.0
 
-    def measure(*_arguments: object) -> Evaluation:
-        nonlocal now
-        now += 10
+    def _evaluate(self, _model: object, ids: torch.Tensor, _group: object) -> Evaluation:
+        self.now += 8
+        self.evaluated.append(len(ids))
         return Evaluation(1.0, 1)
 
-    monkeypatch.setattr("noskgpt.training.trainer.time.perf_counter", lambda: now)
-    monkeypatch.setattr(Trainer, "_train_step", train_step)
-    monkeypatch.setattr(Trainer, "_estimate_evaluation_seconds", lambda _: 10.0)
-    monkeypatch.setattr("noskgpt.training.trainer.evaluate", measure)
-    monkeypatch.setattr(hardware, "measure_peak", lambda *_: 1e9)
-    config = replace(CONFIG, minutes=5.0, evaluations=4)
-    events = run(small_corpus, config)
+    def _sample(self) -> str:
+        self.now += 2
+        return ""
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_a_time_limit_plans_the_steps_that_fit(small_corpus: Path, clock: Clock) -> None:
+    events = run(small_corpus, replace(CONFIG, minutes=10.0, evaluations=4))
+    assert isinstance(events[0], Started)
+    assert events[0].steps == (600 - 40 - FINISH_SECONDS) / 2
     measured = [step for step, _, loss in losses(events) if loss is not None]
     assert len(measured) == 4
-    assert now == pytest.approx(300, abs=4)
+    assert clock.now == pytest.approx(600 - FINISH_SECONDS, abs=4)
     finished = events[-1]
     assert isinstance(finished, Finished)
-    assert finished.checkpoint.training.steps == measured[-1] == 40 + (300 - 80 - 40) / 4
+    record = finished.checkpoint.training
+    assert record.steps == measured[-1] == 40 + (600 - 80 - 40 - FINISH_SECONDS) // 4 + 1
+    assert record.seconds == clock.now
+    assert record.evaluated_fraction == 1
     assert measured == sorted(measured)
+
+
+def test_the_time_before_the_trainer_counts(small_corpus: Path, clock: Clock) -> None:
+    clock.now = 1000.0
+    config = replace(CONFIG, minutes=10.0)
+    events = list(Trainer(load_corpus(small_corpus), config, began=900.0).run())
+    assert clock.now == pytest.approx(900 + 600 - FINISH_SECONDS, abs=4)
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.checkpoint.training.seconds == clock.now - 900
+
+
+def test_a_short_run_evaluates_a_part_and_says_so(
+    small_corpus: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noskgpt.training.planning.MIN_EVALUATED", 1024)
+    monkeypatch.setattr(
+        Trainer, "_measure_costs", lambda *_: Costs(step=0.5, evaluation=20, sample=2)
+    )
+    started, *_, finished = run(small_corpus, replace(CONFIG, minutes=1.5))
+    assert isinstance(started, Started)
+    assert isinstance(finished, Finished)
+    part = started.evaluated_characters
+    assert 1024 <= part < started.held_out_characters
+    assert part % 256 == 0
+    assert clock.evaluated == [part]  # a second evaluation would take too long
+    record = finished.checkpoint.training
+    assert record.evaluated_fraction == pytest.approx(part / started.held_out_characters)
+    assert record.evaluated_fraction < 1
+
+
+def test_a_resumed_run_keeps_the_steps_that_were_planned(small_corpus: Path, clock: Clock) -> None:
+    corpus = load_corpus(small_corpus)
+    first = Trainer(corpus, replace(CONFIG, minutes=5.0))
+    for event in first.run():
+        if isinstance(event, Progress) and event.step >= 50:
+            first.stop()
+    assert isinstance(event, Interrupted)
+    assert 50 < event.step < event.steps
+    state = first.state()
+    clock.now += 200  # the time between, and a slower start than before
+    resumed, *_, finished = Trainer(corpus, state=state, began=clock.now - 60).run()
+    assert isinstance(resumed, Started)
+    assert isinstance(finished, Finished)
+    assert (resumed.step, resumed.steps) == (event.step, event.steps)
+    assert finished.checkpoint.training.steps == event.steps
+
+
+def test_a_time_limit_that_is_too_short_is_refused_before_the_first_step(
+    small_corpus: Path,
+) -> None:
+    """Measure on this machine, without a substitute for the clock."""
+    trainer = Trainer(load_corpus(small_corpus), replace(CONFIG, minutes=0.001))
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    with pytest.raises(
+        TrainingError, match=r"too short .* shortest sensible run here takes [\d.]+"
+    ):
+        list(trainer.run())
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    assert all(p.grad is None for p in trainer.model.parameters())
 
 
 def test_a_batch_must_be_divisible_by_the_number_of_processes(small_corpus: Path) -> None:

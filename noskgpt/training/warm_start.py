@@ -1,0 +1,103 @@
+"""Start a run from trained weights: check that their vocabulary fits the text, and convert it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+from noskgpt import lexicon
+from noskgpt.checkpoint import Checkpoint
+from noskgpt.corpus import Corpus
+from noskgpt.errors import TrainingError
+from noskgpt.model import ModelConfig
+from noskgpt.tokenizer import Tokenizer
+
+MAX_LEFT_OUT = 0.01
+"""Largest fraction of a text that may be left out for lack of symbols, such as brackets."""
+_NAMED = 40
+"""Number of characters that an error names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartWeights:
+    """Describe the weights that a run starts from, without the weights themselves."""
+
+    name: str
+    """The short name of the weights."""
+    command: str | None
+    """The command that trained them."""
+    vocabulary: str
+    config: ModelConfig
+    words: frozenset[str]
+    """The words of the texts that they were trained on; empty if unknown."""
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> "StartWeights":
+        """Return the description of a checkpoint."""
+        words = frozenset[str]()
+        if checkpoint.lexicon is not None:
+            words = lexicon.spell(checkpoint.lexicon, checkpoint.vocabulary)
+        return cls(
+            name=f"noskgpt-{checkpoint.fingerprint()}",
+            command=checkpoint.training.command,
+            vocabulary=checkpoint.vocabulary,
+            config=checkpoint.config,
+            words=words,
+        )
+
+    def to_values(self) -> dict[str, Any]:
+        """Return plain values, for the state of a run."""
+        return asdict(self) | {"words": sorted(self.words)}
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "StartWeights":
+        """Return what `to_values` described."""
+        config, words = ModelConfig(**values["config"]), frozenset(values["words"])
+        return cls(**{**values, "config": config, "words": words})
+
+
+class LeftOut(NamedTuple):
+    """Return type of `left_out`."""
+
+    characters: str
+    """The characters that a vocabulary cannot spell, each once, in code-point order."""
+    fraction: float
+    """Their fraction of the text."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the rest of the text is enough of it to train on."""
+        return self.fraction <= MAX_LEFT_OUT
+
+
+def left_out(text: str, vocabulary: str) -> LeftOut:
+    """Return the characters of a text that a vocabulary cannot spell; see `Tokenizer.fold`."""
+    dropped = Tokenizer(vocabulary).fold("".join(sorted(set(text)))).dropped
+    return LeftOut(dropped, sum(map(text.count, dropped)) / max(1, len(text)))
+
+
+def fold(corpus: Corpus, start: StartWeights) -> tuple[Corpus, LeftOut]:
+    """Return a text in the vocabulary of start weights, and what was left out of it.
+
+    Raises:
+        TrainingError: More than `MAX_LEFT_OUT` of the text would be left out.
+    """
+    missing = left_out(corpus.train + corpus.held_out, start.vocabulary)
+    if not missing.fits:
+        msg = (
+            f"{corpus.name}: {missing.fraction:.1%} of the text are characters that the weights "
+            f"{start.name} do not have: {describe(missing.characters)}. Start from nothing instead."
+        )
+        raise TrainingError(msg)
+    tokenizer = Tokenizer(start.vocabulary)
+    train, held_out = (tokenizer.fold(part).text for part in (corpus.train, corpus.held_out))
+    return replace(corpus, train=train, held_out=held_out), missing
+
+
+def describe(characters: str) -> str:
+    """Return a list of characters for a message: separated by spaces, shortened if there are many.
+
+    Control characters are named by their code points.
+    """
+    shown = [c if c.isprintable() and c != " " else f"U+{ord(c):04X}" for c in characters[:_NAMED]]
+    rest = len(characters) - len(shown)
+    return " ".join(shown) + (f" and {rest} more" if rest else "")
