@@ -28,7 +28,7 @@ DETAILS: dict[Reason, dict[str, object]] = {
     Reason.RUN_PROMOTED_ALREADY: {"run_id": 7},
     Reason.RUN_DAMAGED: {"run_id": 7},
     Reason.OPTION_WITH_RESUME: {"option": "minutes"},
-    Reason.TEXT_DOES_NOT_FIT: {"missing": "α β"},
+    Reason.TEXT_DOES_NOT_FIT: {"missing": "ß ü"},
 }
 FIRST_OF_TRAINING = list(Reason).index(Reason.RUN_ACTIVE)
 PLAIN = [Reason.NOT_MANAGER, Reason.NOT_OWNER, *list(Reason)[FIRST_OF_TRAINING:]]
