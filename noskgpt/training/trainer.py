@@ -449,10 +449,14 @@ class Trainer:
         self._step_seconds, self._measured_steps = costs.step, 1
 
     def _measure_costs(self, gradients: Gradients) -> Costs:
-        """Measure what the parts of a run take, those with many repetitions after a first time.
+        """Measure what the parts of a run take, the second time: the first may be slower.
 
-        The weights do not change: a step is measured without its update by the optimizers.
+        The weights do not change: the optimizers update a copy.
         """
+        trial = copy.deepcopy(self.model)
+        for parameter in trial.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizers = build_optimizers(trial, self.config)
         batch = self._batches.get(self.step, slice(self.group.rank, None, self.group.size))
         part = self._held_out[: 64 * self.model.config.context]
 
@@ -461,13 +465,19 @@ class Trainer:
             work()
             return time.perf_counter() - start
 
-        _, step = [measure(lambda: gradients.compute(*batch)) for _ in range(2)]
+        def take_step() -> None:
+            gradients.compute(*batch)
+            for optimizer in optimizers:
+                optimizer.step()
+
+        _, step = [measure(take_step) for _ in range(2)]
         self.model.zero_grad(set_to_none=True)
         _, evaluation = [measure(lambda: evaluate(self.model, part, self.group)) for _ in range(2)]
+        _, sample = [measure(lambda: self._sample(SAMPLE_CHARS // 5)) for _ in range(2)]
         return Costs(
             step=step,
             evaluation=evaluation * len(self._held_out) / len(part),
-            sample=measure(self._sample),
+            sample=5 * sample + measure(self._measure_peak),
         )
 
     def _check_losses(self) -> None:
@@ -524,7 +534,7 @@ class Trainer:
         """Return the loss of the current weights over the evaluated part of the held-out text."""
         return evaluate(self.model, self._held_out[: self.evaluated_characters], self.group).loss
 
-    def _sample(self) -> str:
+    def _sample(self, characters: int = SAMPLE_CHARS) -> str:
         """Return a text of the current weights.
 
         PyTorch decodes it: the loops of the compiled decoder may not be in the cache yet, and to
@@ -534,7 +544,13 @@ class Trainer:
             config=self.model.config, vocabulary=self.vocabulary, weights=self._cpu_weights()
         )
         decoder = Generator(checkpoint, fast=False)
-        return decoder.generate("", SAMPLE_CHARS, seed=self.config.seed)
+        threads = torch.get_num_threads()
+        # Its operations are so small that threads mostly wait for each other.
+        torch.set_num_threads(1)
+        try:
+            return decoder.generate("", characters, seed=self.config.seed)
+        finally:
+            torch.set_num_threads(threads)
 
     def _cpu_weights(self) -> dict[str, Tensor]:
         return {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
