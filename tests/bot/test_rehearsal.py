@@ -70,7 +70,9 @@ async def test_scene_continues_after_a_kill(weights: Path) -> None:
     model = noskgpt.load(weights)
     context = transcript.join(context, "NURSE:\n")[-2000:]
     seed = third["seed"]
-    completion = model.generate(context, 1000, 0.8, seed, real_words=True)
+    completion = model.generate(
+        context, 400, 0.8, seed, real_words=True, cast=True, echo=True, echo_of="NURSE:\n"
+    )
     assert third["reply"] == transcript.finish(completion)
     alone = model.generate("NURSE:\n", 1000, 0.8, seed, real_words=True)
     assert third["reply"] != transcript.finish(alone)
@@ -116,7 +118,9 @@ async def test_buttons_of_messages_from_before_a_kill(weights: Path) -> None:
     assert first["reply"] == takes[1]
     # The second reply continues the take that was shown then.
     context = transcript.compose([("ROMEO:\n", takes[2])])[-2000:]
-    completion = noskgpt.load(weights).generate(context, 1000, 0.8, second["seed"], real_words=True)
+    completion = noskgpt.load(weights).generate(
+        context, 400, 0.8, second["seed"], real_words=True, cast=True
+    )
     assert second["reply"] == transcript.finish(completion)
 
 

@@ -36,7 +36,7 @@ MENU = "Continue as Shakespeare"
 CHANNELS, LIMITS = "bard:settings:channels", "bard:settings:limits"
 SETTLE_SECONDS = 90.0
 """Time that the simulation gives the host to finish its work, a training run included."""
-QUICK = {"minutes": 0.1, "preset": "quick"}
+QUICK = {"minutes": 1, "preset": "quick"}
 LONG = {"minutes": 30, "preset": "quick"}
 
 Observed = dict[str, Any]
@@ -423,7 +423,7 @@ async def fail(world: World) -> Observed:
         seen["view"] = said(chosen)
         form = await ann.click(settings.response, custom_id=LIMITS)
         seen["form"] = said(await ann.submit_modal(form, {"Cooldown": "2"}))
-    for name in ("bard", "train start", "scene export"):
+    for name in ("bard", "train promote", "scene export"):
         with outdated(world, name.split()[0]):
             seen[f"outdated {name}"] = await world.slash(ann, name)
     # Nobody gets an answer to these two.
@@ -572,6 +572,7 @@ async def training() -> Observed:
         garden, ann = world.garden, world.ann
         seen["before"] = await world.slash(world.ben, "bard", prompt="ROMEO:", max_chars=20)
         world.host.failed.clear()
+        plan_steps(world.bard.training, 8)
         seen["refused"] = await world.slash(world.meg, "train start", **QUICK)
         run = await ann.slash(garden, "train start", **QUICK)
         seen["run"] = said(run)
@@ -591,6 +592,17 @@ async def training() -> Observed:
     seen["loggers"] = sorted({record.name for record in records.ours()})
     seen["children"] = children()
     return seen
+
+
+def plan_steps(runner: Any, steps: int) -> None:
+    """Let runs make a number of steps, however many fit into their minutes on this machine."""
+    spawn = runner._spawn
+
+    def limited(run: Any, options: tuple[str, ...], errors: Any) -> Any:
+        at = options.index("--minutes")
+        return spawn(run, (*options[:at], "--steps", f"{steps}", *options[at + 2 :]), errors)
+
+    runner._spawn = limited
 
 
 async def collisions() -> Observed:

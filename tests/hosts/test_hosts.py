@@ -125,7 +125,7 @@ def managers_and_the_owner_of_the_host_are_known(life: Observed, _host: str) -> 
 def errors_are_answered_and_never_reach_the_host(life: Observed, _host: str) -> None:
     for used in use_of(life):
         failures = dict(used["failures"])
-        for name in ("bard", "train start", "scene export"):
+        for name in ("bard", "train promote", "scene export"):
             assert failures.pop(f"outdated {name}").startswith(OUTDATED), name
         assert failures.keys() == {"command", "button", "menu", "group", "view", "form"}
         for name, answer in failures.items():

@@ -403,7 +403,7 @@ async def test_configured_corpus_starts_from_nothing_unless_asked(stage: Trainin
 
 
 async def test_too_short_a_run_is_rejected_with_the_shortest(stage: TrainingStage) -> None:
-    started = await stage.ann.slash(stage.garden, "train start", minutes=0.1, preset="quick")
+    started = await stage.ann.slash(stage.garden, "train start", minutes=0.1, preset="original")
     await stage.run_ended()
     assert re.search(
         r"0\.1 minutes are too short .* shortest sensible run here takes [\d.]+ minutes",

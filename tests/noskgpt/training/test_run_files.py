@@ -3,11 +3,9 @@
 import errno
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,6 @@ import torch
 from noskgpt import checkpoint as checkpoints
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CheckpointError, TrainingError
-from noskgpt.model import GPT, ModelConfig
-from noskgpt.tokenizer import VOCABULARY
 from noskgpt.training import run_files
 from noskgpt.training.distributed import Group
 from noskgpt.training.recipe import TrainingConfig
@@ -214,34 +210,3 @@ def test_rejects_a_missing_damaged_or_foreign_state_file(
     torch.save(whole | state, path)
     with pytest.raises(CheckpointError, match="damaged run"):
         run_files.resume(out, corpus_path=small_corpus, group=CPU)
-
-
-def test_a_time_limit_covers_the_whole_command_or_is_refused(
-    small_corpus: Path, tmp_path: Path
-) -> None:
-    """Use real time and a small model, so that only the load of the machine decides."""
-    torch.manual_seed(1)
-    model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=16))
-    weights = model.state_dict()
-    small = checkpoints.Checkpoint(config=model.config, vocabulary=VOCABULARY, weights=weights)
-    checkpoints.save(small, tmp_path / "small.pth")
-
-    def train(minutes: float) -> tuple[subprocess.CompletedProcess[str], float]:
-        start = time.perf_counter()
-        options = ("--corpus", small_corpus, "--init-from", "small.pth", "--plot", "loss.png")
-        done = noskgpt(
-            "train", *options, "--minutes", f"{minutes:g}", "--out", "new.pth", cwd=tmp_path
-        )
-        return done, time.perf_counter() - start
-
-    refused, _ = train(0.1)  # less than the import of PyTorch and the other parts take
-    assert refused.returncode == 1
-    assert "0.1 minutes are too short" in refused.stderr
-    assert not (tmp_path / "new.pth").exists()
-    (shortest,) = re.findall(r"takes ([\d.]+) minutes", refused.stderr)
-    minutes = max(0.5, float(shortest))
-    done, seconds = train(minutes)
-    assert done.returncode == 0, done.stderr
-    assert seconds == pytest.approx(60 * minutes, abs=max(5, 0.05 * 60 * minutes))
-    record = checkpoints.load(tmp_path / "new.pth").training
-    assert record.seconds == pytest.approx(seconds, abs=5)
