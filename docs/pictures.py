@@ -31,7 +31,8 @@ async def main() -> None:
 
 async def picture_conversation(page: Page) -> None:
     """Take pictures of a conversation, and of a reply with two takes."""
-    for number, prompt in enumerate(("ROMEO:", "O gentle night, that"), start=1):
+    prompts = ("JULIET: O Romeo, where are you?", "I dreamt of a storm and a ship")
+    for number, prompt in enumerate(prompts, start=1):
         await stage.slash(page, "bard", prompt)
         await expect(stage.messages(page)).to_have_count(number, timeout=30_000)
         await expect(stage.messages(page).last).to_contain_text("characters")
