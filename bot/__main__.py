@@ -65,7 +65,8 @@ def rehearse(
     """Run the bot on a simulated Discord, shown as a page on this machine. Needs no token."""
     if importlib.util.find_spec("simcord") is None:
         raise StartupError(
-            "The rehearsal stage is not installed: run `make run` in a checkout, or install simcord"
+            "The rehearsal stage is not installed: run `make run` in a checkout, "
+            "or install the extra `rehearsal`"
         )
     from .rehearsal import rehearse  # noqa: PLC0415 - needs an optional dependency
 
@@ -79,7 +80,7 @@ async def _join(settings: Settings) -> None:
         raise StartupError(TOKENLESS, exit_code=2)
     async with create_bot(settings) as bot:
         try:
-            # Before the login: a bot without a voice need not join Discord.
+            # Before the login: a bot whose weights cannot be loaded need not join Discord.
             await bot.load_extension(EXTENSION)
         except commands.ExtensionFailed as error:
             raise error.original from error
@@ -95,7 +96,7 @@ async def _join(settings: Settings) -> None:
                 f"Cannot reach Discord ({error}): check this machine's network"
             ) from error
         except discord.HTTPException as error:
-            raise StartupError(f"Discord rejected the login: {error}") from error
+            raise StartupError(f"Discord rejected the login or the commands: {error}") from error
         try:
             # After the first connection the library reconnects by itself.
             await bot.connect()

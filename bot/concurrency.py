@@ -1,4 +1,4 @@
-"""Threads that end with their owner, and the seam through which services wait."""
+"""Threads that end with their owner, and the function through which services wait."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

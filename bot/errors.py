@@ -1,4 +1,4 @@
-"""Exceptions that cross the rooms of the package."""
+"""Exceptions that cross the layers of the package."""
 
 from enum import Enum, auto
 

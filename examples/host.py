@@ -1,6 +1,6 @@
 """A bot with a command of its own, and the bard in it.
 
-pip install noskgpt-bard
+pip install /path/to/the/checkout
 DISCORD_TOKEN=... python host.py
 """
 

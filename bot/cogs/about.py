@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import json
+import shlex
 from datetime import datetime, timedelta
+from pathlib import PureWindowsPath
 from typing import Any
 
 import discord
@@ -81,8 +83,16 @@ def _training(training: TrainingRecord) -> str:
         finished_at = datetime.fromisoformat(training.finished_at)
         parts.append(f"finished on {discord.utils.format_dt(finished_at, 'D')}")
     if training.command is not None:
-        parts.append(escape(training.command[:200]))
+        parts.append(escape(_without_folders(training.command)[:200]))
     return "\n".join(parts) or UNKNOWN
+
+
+def _without_folders(command: str) -> str:
+    """Return a command with the names of its files alone: the folders are the host's."""
+    return " ".join(
+        PureWindowsPath(part).name if "/" in part or "\\" in part else part
+        for part in shlex.split(command)
+    )
 
 
 def _scenes(count: int) -> str:

@@ -265,7 +265,7 @@ class TrainingRunner:
         async with self._starting:  # a run that starts at this moment is active after that
             active = self.active
         if active is not None:
-            # Not through the seam: a shutdown is not one of the bot's own tasks.
+            # Not through `self._wait`: a shutdown is not one of the bot's own tasks.
             await self._stop(active, "interrupted", plain_wait)
 
     def _require_open(self) -> None:
@@ -299,8 +299,9 @@ class TrainingRunner:
             with log_file:
                 process = await self._wait(self._spawn(run, options, log_file))
         except (OSError, noskgpt.CheckpointError) as error:
-            await self._runs.end(run.id, "failed", problem=str(error))
-            problem = getattr(error, "strerror", None) or str(error)
+            # The text of an error of the operating system has the path of the file.
+            problem = getattr(error, "strerror", None) or self._without_folders(run, str(error))
+            await self._runs.end(run.id, "failed", problem=problem)
             raise RejectedError(Reason.RUN_NOT_STARTED, problem=problem) from error
         _lower_priority(process.pid)
         active = ActiveRun(run=run, process=process)
@@ -328,7 +329,7 @@ class TrainingRunner:
         # Linux groups sessions (man 7 sched, autogroup), niceness counts within one.
         grouped = (sys.executable, "-I", "-S", "-c", _JOIN_GROUP) if os.name == "posix" else ()
         command = [
-            *(*grouped, sys.executable, "-m", "noskgpt"),
+            *(*grouped, sys.executable, "-P", "-m", "noskgpt"),
             *("train", "--json", "--until-stdin-ends", *options),
             *("--threads", str(threads), "--out", str(weights_path(self._folder, run.id))),
             *("--plot", str(self._chart_path(run.id))),
@@ -438,14 +439,21 @@ class TrainingRunner:
         )
         return completion.text
 
+    def _without_folders(self, run: Run, text: str) -> str:
+        """Return a text with the names of a run's files alone: the folders are the host's."""
+        folder = self._run_folder(run.id)
+        names = {f"{folder / 'corpus.txt'}": run.corpus or "corpus.txt", f"{folder}{os.sep}": ""}
+        if self._corpus is not None:
+            names[f"{self._corpus.absolute()}"] = self._corpus.name
+        for path, name in names.items():
+            text = text.replace(path, name)
+        return text
+
     def _cause(self, active: ActiveRun, code: int) -> str:
         """Return why a child ended, without paths of the host."""
         folder = self._run_folder(active.run.id)
         if active.problem is not None:
-            name = active.run.corpus or "corpus.txt"
-            return active.problem.replace(f"{folder / 'corpus.txt'}", name).replace(
-                f"{folder}/", ""
-            )
+            return self._without_folders(active.run, active.problem)
         with suppress(OSError):
             output = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace")
             log.error("Run %d ended with code %d: %s", active.run.id, code, output[-2000:])

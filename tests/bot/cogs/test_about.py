@@ -38,7 +38,7 @@ async def test_card_of_a_training_run(stage: Stage) -> None:
         steps=6000,
         held_out_loss=1.43094,
         corpus_sha256=load_corpus().sha256,
-        command="noskgpt train --out my_*weights*.pth",
+        command="noskgpt train --out /home/ann/runs/my_*weights*.pth --seed 1",
         seconds=6247.4,
         finished_at="2026-11-24T10:51:46+00:00",
     )
@@ -48,7 +48,7 @@ async def test_card_of_a_training_run(stage: Stage) -> None:
     assert card["Held-out loss"] == "1.431 nats per character"
     assert card["Training"] == (
         "6,000 steps\n1:44:07 h\nfinished on <t:1795517506:D>\n"
-        "noskgpt train --out my\\_\\*weights\\*.pth"
+        "noskgpt train --out my\\_\\*weights\\*.pth --seed 1"
     )
     model.checkpoint = replace(model.checkpoint, training=replace(training, corpus_sha256="0" * 64))
     card = fields_of(await stage.ann.slash(stage.garden, "bard-about"))

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import sys
 from asyncio.subprocess import Process
+from pathlib import Path
 from typing import IO, Any
 
 import pytest
@@ -249,3 +250,15 @@ def assert_styles(run: Run, *, green: bool) -> None:
     assert isinstance(discard, Button)
     assert (promote.style == ButtonStyle.success) == green
     assert discard.style == ButtonStyle.danger
+
+
+async def test_cause_of_a_failure_has_no_folder_of_the_host(
+    services: TrainingServices, tmp_path: Path
+) -> None:
+    services.training._corpus = tmp_path / "configured" / "plays.txt"
+    active = await services.training.start(REQUEST)
+    run = await active.ended
+    assert run.state == "failed"
+    assert run.problem is not None
+    assert "plays.txt" in run.problem
+    assert str(tmp_path) not in run.problem
