@@ -13,9 +13,15 @@ from noskgpt.model import GPT, ModelConfig
 from noskgpt.tokenizer import VOCABULARY
 from tests.wheel import Built, build_checkout
 
-# Names of files, fixtures and tests that train, run a browser, build the wheel, execute the
-# notebook, recompile the decoder or take long for another reason.
+# Names of files, fixtures and tests that train, run a browser or another process, build the wheel,
+# execute the notebook, recompile the decoder or take long for another reason.
 SLOW = {
+    "test_cli",
+    "test_main",
+    "test_too_short_a_run_is_rejected_with_the_shortest",
+    "test_text_in_another_alphabet_starts_from_nothing_or_is_rejected",
+    "test_own_text_starts_from_the_active_weights_and_shows_what_that_gains",
+    "test_cause_of_a_failure_has_no_folder_of_the_host",
     "test_notebook",
     "test_rehearsal",
     "built",
