@@ -115,6 +115,12 @@ class Bard:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def track_current_task(self) -> None:
+        """Let `close` wait for the task that calls this, which answers a request or an event."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - called from a coroutine
+        self.track(task)
+
     async def close(self) -> None:
         """Reject new requests, finish those in progress, stop training, and end all services.
 

@@ -1,6 +1,5 @@
 """The base of the bard's cogs, and listeners that handle their own errors."""
 
-import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -35,9 +34,7 @@ def listener(
     @functools.wraps(callback)
     async def wrapper(self: C, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101 - a coroutine runs in one
-            self.bard.track(task)
+            self.bard.track_current_task()
             await callback(self, *args, **kwargs)
         except Exception:
             log.exception("The listener %s failed", callback.__qualname__)

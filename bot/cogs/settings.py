@@ -1,6 +1,5 @@
 """`/bard-settings`: let a server's managers change its settings, in a message with controls."""
 
-import asyncio
 import math
 import weakref
 from collections.abc import Iterable
@@ -87,7 +86,7 @@ class SettingsView(discord.ui.View):
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
         """Reject people who may not, or no longer, manage the server; track the task."""
         _require_manager(interaction)
-        _track(bard_of(interaction))
+        bard_of(interaction).track_current_task()
         return True
 
     async def on_error(
@@ -173,7 +172,7 @@ class LimitsModal(discord.ui.Modal):
         """Store the numbers, or respond with those that are not allowed."""
         _require_manager(interaction)
         bard = bard_of(interaction)
-        _track(bard)
+        bard.track_current_task()
         try:
             changes = parse_limits(
                 *(text.value for text in self._inputs), limit=bard.settings.max_chars
@@ -233,12 +232,6 @@ def parse_limits(max_chars: str, cooldown: str, temperature: str, *, limit: int)
 def _require_manager(interaction: discord.Interaction[Any]) -> None:
     if not interaction.permissions.manage_guild:
         raise RejectedError(Reason.NOT_MANAGER)
-
-
-def _track(bard: Bard) -> None:
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine runs in one
-    bard.track(task)
 
 
 async def _change(interaction: discord.Interaction[Any], **changes: Unpack[Changes]) -> None:

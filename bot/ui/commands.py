@@ -1,6 +1,5 @@
 """Application commands that handle their own errors, so that a host's handlers never see them."""
 
-import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -31,9 +30,7 @@ def handled(callback: Callback) -> Callable[..., Any]:
         # A method has its cog before the interaction.
         interaction = next(arg for arg in args if isinstance(arg, discord.Interaction))
         try:
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101 - a coroutine runs in one
-            bard_of(interaction).track(task)
+            bard_of(interaction).track_current_task()
             await callback(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - the host's error handler would get it
             await _respond(interaction, error)

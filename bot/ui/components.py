@@ -1,6 +1,5 @@
 """Buttons that work after a restart, the permissions they check, and access to the services."""
 
-import asyncio
 from typing import Any, Protocol, Self, cast
 
 import discord
@@ -73,10 +72,8 @@ class Button(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"(?!)"):
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         """Call `press`, and respond to every error that it raises."""
         try:
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101 - a coroutine runs in one
             bard = bard_of(interaction)
-            bard.track(task)
+            bard.track_current_task()
             await self.press(interaction, bard)
         except Exception as error:  # noqa: BLE001 - the library would log it and respond nothing
             await respond_to_error(interaction, error)
