@@ -8,7 +8,7 @@ from typing import Any
 
 from .concurrency import Threads, Wait, plain_wait
 from .config import Settings
-from .core.admission import Admission
+from .core.admission import Admission, Deliveries
 from .core.inference import Inference
 from .core.promotions import Promotions
 from .core.request_queue import RequestQueue
@@ -40,12 +40,14 @@ class Bard:
         inference: The active model and its threads.
         queue: The requests for the model.
         admission: Accepts requests into the queue.
+        deliveries: The interactions that were delivered.
         scenes: Plays turns.
         suggestions: Suggests prompts.
         promotions: Chooses the active weights.
         training: Runs training.
     """
 
+    deliveries: Deliveries
     turns: TurnStore
     guild_settings: GuildSettingsStore
     runs: RunStore
@@ -84,6 +86,7 @@ class Bard:
         database = await stack.enter_async_context(open_database(settings.database_path))
         threads = Threads(1, "noskgpt_bard-files")
         stack.push_async_callback(threads.close)
+        self._database = database
         self.turns = TurnStore(database)
         self.runs = RunStore(database)
         self.guild_settings = GuildSettingsStore(database, settings)
@@ -94,7 +97,8 @@ class Bard:
         await self.promotions.load()
         self.queue = RequestQueue(settings.workers, settings.queue, wait)
         self.admission = Admission(self.queue)
-        self.scenes = Scenes(self.turns, self.inference, threads, wait)
+        self.deliveries = Deliveries()
+        self.scenes = Scenes(self.turns, self.inference, self.guild_settings.rules, wait)
         self.suggestions = Suggestions(self.turns, threads)
         await self.suggestions.load(settings.corpus)
         self.training = TrainingRunner(
@@ -109,6 +113,16 @@ class Bard:
             wait=wait,
         )
         stack.push_async_callback(self.training.close)
+
+    async def complete(self) -> None:
+        """Record and erase what an earlier attempt could not, because the database was busy.
+
+        Raises:
+            RejectedError: The database still cannot be used.
+        """
+        await self.scenes.record_owed()
+        if self._database.erasure_owed:
+            await self._database.erase()
 
     def track(self, task: asyncio.Task[Any]) -> None:
         """Let `close` wait for a task that answers a request or shows a training run."""

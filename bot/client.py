@@ -12,8 +12,7 @@ from .bard import Bard
 from .concurrency import Wait, plain_wait
 from .config import Settings, load_standalone_settings
 from .errors import Reason, RejectedError, StartupError
-from .ui.components import find_bard
-from .ui.responses import respond_to_error
+from .ui.interactions import find_bard, respond_to_error
 
 log = logging.getLogger(__name__)
 

@@ -28,6 +28,15 @@ class Reason(Enum):
     TURN_FORGOTTEN = auto()
     NOTHING_TO_READ = auto()
     NOTHING_STORED = auto()
+    MESSAGE_STAYS = auto()
+    """The turn was deleted, its message could not be."""
+    # The database.
+    MEMORY_BUSY = auto()
+    """Another process holds it."""
+    MEMORY_FULL = auto()
+    """Its disk is full."""
+    MEMORY_LOST = auto()
+    """It was damaged, replaced or made unwritable."""
     # Permissions.
     NOT_REQUESTER = auto()
     BUTTONS_RESTRICTED = auto()
@@ -72,3 +81,10 @@ class RejectedError(Exception):
 
 class StoppedError(Exception):
     """A request that somebody stopped before its reply was stored."""
+
+
+class UncertainError(Exception):
+    """A message was sent or edited, and it is not known whether Discord did it.
+
+    The answer got lost: an error of Discord's servers, or a dropped connection.
+    """

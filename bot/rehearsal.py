@@ -23,6 +23,7 @@ from simcord.preview import Preview
 from .client import BardClient, create_bot
 from .config import Settings
 from .errors import StartupError
+from .storage.turns import Place
 from .ui.embeds import embeds, headline
 from .ui.replies import reply_view
 
@@ -143,8 +144,8 @@ async def recall(client: BardClient, world: World, channel: ChannelHandle) -> No
     """
     store = client.bard.turns
     names = {member.id: member.name for member in (world.owner, world.guest)}
-    scene = await store.scene(channel.id)
-    turns = await store.tail(channel.id, scene, chars=RECALLED_CHARS)
+    place = Place(guild_id=world.guild.id, channel_id=channel.id)
+    turns = await store.tail(place, await store.scene(place), chars=RECALLED_CHARS)
     await store.unlink(world.guild.id)
     stage = client.get_channel(channel.id)
     assert isinstance(stage, discord.TextChannel)  # noqa: S101 - as created

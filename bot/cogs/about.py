@@ -17,6 +17,7 @@ from ..config import DISTRIBUTION
 from ..storage.turns import Statistics
 from ..ui.commands import command
 from ..ui.embeds import COLOUR, escape
+from ..ui.interactions import acknowledge, edit_response
 from .base import BardCog
 
 UNKNOWN = "not known"
@@ -28,12 +29,10 @@ class AboutCog(BardCog, name="noskgpt_bard.about"):
     @command(name="bard-about", description="Show the bard's model and statistics.")
     async def about(self, interaction: discord.Interaction[Any]) -> None:
         """Respond with the card, visible to the sender alone."""
-        await interaction.response.defer(ephemeral=True)
+        await acknowledge(interaction, private=True)
         bard = self.bard
         card = about_embed(bard.inference.model, await bard.turns.statistics(), bard.opened_at)
-        await interaction.edit_original_response(
-            embed=card, allowed_mentions=discord.AllowedMentions.none()
-        )
+        await edit_response(interaction, embeds=[card])
 
 
 def about_embed(model: Generator, statistics: Statistics, opened_at: datetime) -> discord.Embed:

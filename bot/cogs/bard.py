@@ -13,8 +13,8 @@ from ..config import MAX_TEMPERATURE, MIN_TEMPERATURE
 from ..core import transcript
 from ..errors import Reason, RejectedError
 from ..ui.commands import EVERYWHERE, FOR_ALL, Command, command, handled
-from ..ui.components import COG_NAME, bard_of
 from ..ui.embeds import one_line, reply_text
+from ..ui.interactions import COG_NAME, bard_of, place_of
 from ..ui.replies import reply_to
 from .base import BardCog
 
@@ -65,17 +65,18 @@ async def _continue_message(
         text = reply_text(message.embeds)
     if not text.strip():
         raise RejectedError(Reason.NO_TEXT)
-    await reply_to(interaction, transcript.ending(text, PROMPT_LIMIT))
+    await reply_to(interaction, bard_of(interaction), transcript.ending(text, PROMPT_LIMIT))
 
 
 async def _suggest_prompts(
     interaction: discord.Interaction[Any], typed: str
 ) -> list[app_commands.Choice[str]]:
     try:
-        suggestions = bard_of(interaction).suggestions
-        found = await suggestions.find(interaction.channel_id or 0, typed, _CHOICES)
+        bard = bard_of(interaction)
+        place = await bard.scenes.read_by(place_of(interaction), interaction.user.id)
+        found = await bard.suggestions.find(place, typed, _CHOICES)
     except RejectedError:
-        return []  # the bard shuts down
+        return []  # the bard shuts down, or its database cannot be used
     except Exception:
         log.exception("Could not suggest prompts")
         return []
@@ -111,6 +112,7 @@ def _bard_command(max_reply_chars: int) -> Command:
     ) -> None:
         await reply_to(
             interaction,
+            bard_of(interaction),
             prompt,
             max_chars=max_chars,
             temperature=temperature,

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -10,12 +10,13 @@ import discord
 from discord import app_commands
 
 from ..bard import Bard
-from ..core.scenes import Page
 from ..errors import Reason, RejectedError
-from ..ui.attachments import files_of
+from ..storage.turns import Page
+from ..ui.attachments import FILE_LIMIT, Attachments
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.components import Button, moderates, view_of
 from ..ui.embeds import SOMEONE, scene_page
+from ..ui.interactions import acknowledge, acknowledge_press, edit_response, place_of, respond
 from ..ui.replies import reply_to
 from .base import BardCog, listener
 
@@ -31,22 +32,30 @@ FORGET_CHANNEL = (
     "It cannot be undone. The messages stay; delete those that you want gone."
 )
 FORGOT_NOTHING = "I had nothing there to forget."
+FORGOT_MARKS = (
+    "Forgotten: that you trained me, or chose my weights. There were no speeches of yours."
+)
 KEPT = "Nothing is forgotten."
+_NAMED = 10
+"""Number of requesters that an exported scene names."""
 
 ForgetChoice = Literal["my words, everywhere", "all of this channel"]
 ExportChoice = Literal["the scene, as a script", "all about me, as JSON"]
 
 
-class TurnPage(Button, template=r"bard:page:(?P<scene>[0-9]+):(?P<page>[0-9]+)"):
-    """Show another page of a scene."""
+class TurnPage(
+    Button, template=r"bard:page:(?P<scene>[0-9]+):(?P<side>before|after):(?P<turn>[0-9]+)"
+):
+    """Show the page of a scene before or after a turn."""
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Replace the page that is shown."""
-        await interaction.response.defer()
-        page = await bard.scenes.page(
-            interaction.channel_id or 0, scene=int(self["scene"]), number=int(self["page"])
+        await acknowledge_press(interaction)
+        place = await bard.scenes.read_by(place_of(interaction), interaction.user.id)
+        turn = {self["side"]: int(self["turn"])}
+        await _show_page(
+            interaction, await bard.scenes.page(place, scene=int(self["scene"]), **turn)
         )
-        await _show_page(interaction, page)
 
 
 class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing)"):
@@ -54,24 +63,28 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Delete, and respond with the number of deleted turns."""
-        what = self["what"]
-        if what == "channel":
+        if self["what"] == "channel":
             _require_moderator(interaction)
-        await interaction.response.defer()
-        text = KEPT
-        if what == "mine":
-            await bard.runs.delete_user(interaction.user.id)
-        if what != "nothing":
-            count = await (
-                bard.turns.delete_user(interaction.user.id)
-                if what == "mine"
-                else bard.scenes.delete_channel(interaction.channel_id or 0)
-            )
-            text = f"Forgotten, word for word: {count:,} speech{'' if count == 1 else 'es'}."
-            text = text if count else FORGOT_NOTHING
-        await interaction.edit_original_response(
-            content=text, view=None, allowed_mentions=discord.AllowedMentions.none()
-        )
+        await acknowledge_press(interaction)
+        await edit_response(interaction, content=await self._carry_out(interaction, bard))
+
+    async def _carry_out(self, interaction: discord.Interaction[Any], bard: Bard) -> str:
+        """Delete what was confirmed; return the text of the response."""
+        match self["what"]:
+            case "nothing":
+                return KEPT
+            case "channel":
+                speeches = await bard.scenes.delete_channel(place_of(interaction).channel_id)
+                marks = 0
+            case _:
+                user_id = interaction.user.id
+                speeches = await bard.turns.delete_all(
+                    await bard.turns.record_deletion("user", user_id)
+                )
+                marks = await bard.runs.delete_user(user_id)
+        if not speeches:
+            return FORGOT_MARKS if marks else FORGOT_NOTHING
+        return f"Forgotten, word for word: {speeches:,} speech{'' if speeches == 1 else 'es'}."
 
 
 class SceneCog(BardCog, name="noskgpt_bard.scene"):
@@ -100,22 +113,21 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
     @scene.command(name="continue", description="Let the scene go on by itself.")
     async def continue_scene(self, interaction: discord.Interaction[Any]) -> None:
         """Play a turn without a prompt."""
-        await reply_to(interaction, None)
+        await reply_to(interaction, self.bard, None)
 
     @scene.command(name="fresh", description="End the scene; the next request begins a new one.")
     async def fresh(self, interaction: discord.Interaction[Any]) -> None:
-        """End the scene with a public response."""
-        await interaction.response.defer()
-        await self.bard.scenes.end(interaction.guild_id, interaction.channel_id or 0)
-        await interaction.edit_original_response(
-            content=FRESH, allowed_mentions=discord.AllowedMentions.none()
-        )
+        """End the scene with a response that those see who see the scene."""
+        acknowledgement = await acknowledge(interaction)
+        await self.bard.scenes.end(place_of(interaction, private=acknowledgement.private))
+        await edit_response(interaction, content=FRESH)
 
     @scene.command(name="show", description="Read the scene, and see who asked for each part.")
     async def show(self, interaction: discord.Interaction[Any]) -> None:
         """Show the last page of the scene to the sender alone."""
-        await interaction.response.defer(ephemeral=True)
-        await _show_page(interaction, await self.bard.scenes.page(interaction.channel_id or 0))
+        await acknowledge(interaction, private=True)
+        place = await self.bard.scenes.read_by(place_of(interaction), interaction.user.id)
+        await _show_page(interaction, await self.bard.scenes.page(place))
 
     @scene.command(name="forget", description="Delete what I remember of you or of this channel.")
     @app_commands.describe(what="Your own words, or all of this channel if you moderate it")
@@ -129,34 +141,46 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
             _require_moderator(interaction)
             text = FORGET_CHANNEL
             confirm = ConfirmForget("Forget this channel", "bard:forget:channel", style.danger)
-        await interaction.response.send_message(
-            text,
-            view=view_of(confirm, ConfirmForget("Keep everything", "bard:forget:nothing")),
-            ephemeral=True,
-            allowed_mentions=discord.AllowedMentions.none(),
-        )
+        keep = ConfirmForget("Keep everything", "bard:forget:nothing")
+        await respond(interaction, text, view=view_of(confirm, keep))
 
     @scene.command(name="export", description="Export this scene or your data, for you alone.")
     @app_commands.describe(what="The scene played here, or all that I remember of you")
     async def export(self, interaction: discord.Interaction[Any], what: ExportChoice) -> None:
-        """Send the current scene as a text, or all turns of the sender as JSON."""
-        await interaction.response.defer(ephemeral=True)
+        """Send the current scene as a text, or all data of the sender as JSON."""
+        await acknowledge(interaction, private=True)
+        limit = interaction.filesize_limit or FILE_LIMIT
         if what == "the scene, as a script":
-            await _send_files(interaction, "scene.txt", await self._script(interaction))
-            return
-        turns = [turn async for turn in self.bard.turns.export(interaction.user.id)]
-        if not turns:
-            raise RejectedError(Reason.NOTHING_STORED)
-        files = files_of(turns, opening="[\n", between=",\n", closing="\n]\n")
-        await _send_files(interaction, "about-me.json", files)
+            files = Attachments("scene.txt", limit=limit)
+            await _send(interaction, files, self._script(interaction))
+        else:
+            files = Attachments(
+                "about-me.json", opening="[\n", between=",\n", closing="\n]\n", limit=limit
+            )
+            if not await _send(interaction, files, self._data(interaction.user.id)):
+                raise RejectedError(Reason.NOTHING_STORED)
 
-    async def _script(self, interaction: discord.Interaction[Any]) -> list[bytes]:
-        text, requesters = await self.bard.scenes.script(interaction.channel_id or 0)
-        names = await _names(interaction, requesters)
-        place = getattr(interaction.channel, "name", None)
-        title = f"A scene in #{place}" if place else "A scene"
-        title += f", asked for by {', '.join(names.values())}"
-        return files_of(f"{title}\n\n\n{text.strip()}\n".splitlines(keepends=True))
+    async def _data(self, user_id: int) -> AsyncIterator[str]:
+        async for record in self.bard.turns.export(user_id):
+            yield record
+        async for record in self.bard.runs.export(user_id):
+            yield record
+
+    async def _script(self, interaction: discord.Interaction[Any]) -> AsyncIterator[str]:
+        """Yield the text of the scene in pieces, then the people who asked for it."""
+        place = await self.bard.scenes.read_by(place_of(interaction), interaction.user.id)
+        requesters: dict[int, None] = {}
+        async for piece in self.bard.scenes.script(place):
+            for requester, text in piece:
+                requesters[requester] = None
+                yield text
+        named = list(requesters)[:_NAMED]
+        names = list((await _names(interaction, named)).values())
+        if others := len(requesters) - len(named):
+            names.append("1 other" if others == 1 else f"{others:,} others")
+        channel = getattr(interaction.channel, "name", None)
+        title = f"A scene in #{channel}" if channel else "A scene"
+        yield f"\n\n\n{title}, asked for by {', '.join(names)}\n"
 
     @listener
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
@@ -170,23 +194,24 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
 
 
 def _require_moderator(interaction: discord.Interaction[Any]) -> None:
-    if not moderates(interaction):
+    # In a conversation that belongs to no server, nobody is a moderator, and all are equal.
+    if not moderates(interaction) and not interaction.context.private_channel:
         raise RejectedError(Reason.NOT_MODERATOR)
 
 
 async def _show_page(interaction: discord.Interaction[Any], page: Page) -> None:
     """Edit the response of an acknowledged interaction to show a page of a scene."""
     names = await _names(interaction, (turn.user_id for turn in page.turns))
-    prefix = f"bard:page:{page.scene}:"
-    last = page.number == page.count
-    buttons = (
-        TurnPage("◀ Previous page", f"{prefix}{page.number - 1}", disabled=page.number == 1),
-        TurnPage("Next page ▶", f"{prefix}{page.number + 1}", disabled=last),
+    prefix, turns = f"bard:page:{page.scene}", page.turns
+    earlier = TurnPage(
+        "◀ Previous page", f"{prefix}:before:{turns[0].id}", disabled=not page.has_earlier
     )
-    await interaction.edit_original_response(
+    later = TurnPage("Next page ▶", f"{prefix}:after:{turns[-1].id}", disabled=not page.has_later)
+    more = page.has_earlier or page.has_later
+    await edit_response(
+        interaction,
         embeds=scene_page(page, names),
-        view=view_of(*buttons) if page.count > 1 else None,
-        allowed_mentions=discord.AllowedMentions.none(),
+        view=view_of(earlier, later) if more else None,
     )
 
 
@@ -211,13 +236,22 @@ async def _name(interaction: discord.Interaction[Any], user_id: int) -> str:
     return SOMEONE
 
 
-async def _send_files(interaction: discord.Interaction[Any], name: str, files: list[bytes]) -> None:
-    """Send each file in an ephemeral follow-up of its own."""
-    stem, _, suffix = name.partition(".")
-    for number, data in enumerate(files, start=1):
-        part = f"{stem}-{number}.{suffix}" if len(files) > 1 else name
-        await interaction.followup.send(
-            file=discord.File(io.BytesIO(data), part),
-            ephemeral=True,
-            allowed_mentions=discord.AllowedMentions.none(),
-        )
+async def _send(
+    interaction: discord.Interaction[Any], files: Attachments, records: AsyncIterator[str]
+) -> bool:
+    """Send records in files, each in a message of its own; return whether there were any."""
+    async for record in records:
+        if (full := files.add(record)) is not None:
+            await _send_file(interaction, *full)
+    last = files.last()
+    if last is not None:
+        await _send_file(interaction, *last)
+    return last is not None
+
+
+async def _send_file(interaction: discord.Interaction[Any], name: str, data: bytes) -> None:
+    await interaction.followup.send(
+        file=discord.File(io.BytesIO(data), name),
+        ephemeral=True,
+        allowed_mentions=discord.AllowedMentions.none(),
+    )

@@ -1,8 +1,7 @@
 """`/bard-settings`: let a server's managers change its settings, in a message with controls."""
 
 import math
-import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack, cast
 
@@ -14,9 +13,8 @@ from ..config import MAX_COOLDOWN, MAX_TEMPERATURE, MIN_TEMPERATURE
 from ..errors import Reason, RejectedError
 from ..storage.guild_settings import ButtonAccess, Changes, GuildSettings, Rules
 from ..ui.commands import FOR_SERVERS, SERVERS, command
-from ..ui.components import bard_of
-from ..ui.responses import respond, respond_to_error
-from .base import BardCog
+from ..ui.interactions import acknowledge_press, edit_response, handle, respond
+from .base import BardCog, listener
 
 BUTTONS: dict[ButtonAccess, str] = {
     "everyone": "everyone",
@@ -26,11 +24,11 @@ CHANNEL_TYPES = [
     discord.ChannelType.text,
     discord.ChannelType.news,
     discord.ChannelType.forum,
-    discord.ChannelType.media,
     discord.ChannelType.voice,
     discord.ChannelType.stage_voice,
 ]
-MODAL_SECONDS = 900.0
+FORM = "bard:settings:form"
+"""Custom id of the form with the numbers."""
 NOTHING_CHANGED = "Nothing was changed, because some values are not allowed:"
 
 
@@ -40,16 +38,28 @@ class SettingsCog(BardCog, name="noskgpt_bard.settings"):
     def __init__(self, client: Any, bard: Bard) -> None:  # noqa: ANN401 - see BardCog
         super().__init__(client, bard)
         self.view = SettingsView(GuildSettings())
-        self.modals: weakref.WeakSet[LimitsModal] = weakref.WeakSet()
 
     async def cog_load(self) -> None:
         """Handle the controls of every settings message, also of those sent before a restart."""
         self.client.add_view(self.view)
 
     async def cog_unload(self) -> None:
-        """Stop handling the controls and the open forms."""
-        for listener in (self.view, *self.modals):
-            listener.stop()
+        """Stop handling the controls."""
+        self.view.stop()
+
+    @listener
+    async def on_interaction(self, interaction: discord.Interaction[Any]) -> None:
+        """Store the numbers of a form, also of one that was opened before a restart.
+
+        The library keeps open forms in memory, and only for some time.
+        """
+        data = cast("Mapping[str, Any]", interaction.data or {})
+        if (
+            interaction.type is discord.InteractionType.modal_submit
+            and data.get("custom_id") == FORM
+        ):
+            values = dict(_text_values(data["components"]))
+            await handle(interaction, lambda bard: _store_limits(interaction, bard, values))
 
     @command(
         name="bard-settings",
@@ -62,9 +72,7 @@ class SettingsCog(BardCog, name="noskgpt_bard.settings"):
         """Show the settings to the sender alone."""
         _require_manager(interaction)
         content, view = _message(interaction, self.bard)
-        await interaction.response.send_message(
-            content, view=view, ephemeral=True, allowed_mentions=discord.AllowedMentions.none()
-        )
+        await respond(interaction, content, view=view)
 
 
 class SettingsView(discord.ui.View):
@@ -83,22 +91,6 @@ class SettingsView(discord.ui.View):
             for value, people in BUTTONS.items()
         ]
 
-    async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
-        """Reject people who may not, or no longer, manage the server; track the task."""
-        _require_manager(interaction)
-        bard_of(interaction).track_current_task()
-        return True
-
-    async def on_error(
-        self,
-        interaction: discord.Interaction[Any],
-        error: Exception,
-        _item: discord.ui.Item[Any],
-        /,
-    ) -> None:
-        """Respond to an error."""
-        await respond_to_error(interaction, error)
-
     @discord.ui.select(
         cls=discord.ui.ChannelSelect,
         custom_id="bard:settings:channels",
@@ -113,14 +105,16 @@ class SettingsView(discord.ui.View):
         select: discord.ui.ChannelSelect["SettingsView"],
     ) -> None:
         """Change the channels in which the bard may reply."""
-        await _change(interaction, channels=frozenset(channel.id for channel in select.values))
+        channels = frozenset(channel.id for channel in select.values)
+        await handle(interaction, lambda bard: _change(interaction, bard, channels=channels))
 
     @discord.ui.select(cls=discord.ui.Select[Any], custom_id="bard:settings:buttons")
     async def buttons(
         self, interaction: discord.Interaction[Any], select: discord.ui.Select[Any]
     ) -> None:
         """Change the access to *Continue*."""
-        await _change(interaction, buttons=cast("ButtonAccess", select.values[0]))
+        buttons = cast("ButtonAccess", select.values[0])
+        await handle(interaction, lambda bard: _change(interaction, bard, buttons=buttons))
 
     @discord.ui.button(
         label="Length, cooldown, temperature", custom_id="bard:settings:limits", row=2
@@ -129,35 +123,21 @@ class SettingsView(discord.ui.View):
         self, interaction: discord.Interaction[Any], _: discord.ui.Button["SettingsView"]
     ) -> None:
         """Open the form with the numbers."""
-        bard = bard_of(interaction)
-        overrides, _rules = _settings_of(interaction, bard)
-        modal = LimitsModal(overrides, defaults=bard.guild_settings.rules(None))
-        cog = cast("SettingsCog", interaction.client.get_cog(SettingsCog.__cog_name__))
-        cog.modals.add(modal)
-        await interaction.response.send_modal(modal)
+        await handle(interaction, lambda bard: _open_form(interaction, bard))
 
 
 class LimitsModal(discord.ui.Modal):
     """A form with the settings that are numbers."""
 
     def __init__(self, overrides: GuildSettings, *, defaults: Rules) -> None:
-        super().__init__(title="Length, cooldown, temperature", timeout=MODAL_SECONDS)
-        self._inputs = [
-            self._add("Longest reply", "Characters", overrides.max_chars, defaults.max_chars),
-            self._add(
-                "Cooldown", "Seconds between requests", overrides.cooldown, defaults.cooldown
-            ),
-            self._add(
-                "Temperature",
-                "For requests without one",
-                overrides.temperature,
-                defaults.temperature,
-            ),
-        ]
+        super().__init__(title="Length, cooldown, temperature", custom_id=FORM)
+        self._add("Longest reply", "Characters", overrides.max_chars, defaults.max_chars)
+        self._add("Cooldown", "Seconds between requests", overrides.cooldown, defaults.cooldown)
+        self._add(
+            "Temperature", "For requests without one", overrides.temperature, defaults.temperature
+        )
 
-    def _add(
-        self, name: str, unit: str, value: float | None, default: float
-    ) -> discord.ui.TextInput["LimitsModal"]:
+    def _add(self, name: str, unit: str, value: float | None, default: float) -> None:
         text: discord.ui.TextInput[LimitsModal] = discord.ui.TextInput(
             custom_id=name,
             default=None if value is None else f"{value:g}",
@@ -166,27 +146,41 @@ class LimitsModal(discord.ui.Modal):
         )
         hint = f"{unit}. Empty: {default:g}, the bot's default."
         self.add_item(discord.ui.Label(text=name, description=hint, component=text))
-        return text
 
-    async def on_submit(self, interaction: discord.Interaction[Any], /) -> None:
-        """Store the numbers, or respond with those that are not allowed."""
-        _require_manager(interaction)
-        bard = bard_of(interaction)
-        bard.track_current_task()
-        try:
-            changes = parse_limits(
-                *(text.value for text in self._inputs), limit=bard.settings.max_chars
-            )
-        except ValueError as error:
-            await respond(interaction, f"{NOTHING_CHANGED}\n{error}")
-            return
-        await _change(interaction, **changes)
 
-    async def on_error(  # type: ignore[override]  # as the library calls it for a form
-        self, interaction: discord.Interaction[Any], error: Exception, /
-    ) -> None:
-        """Respond to an error."""
-        await respond_to_error(interaction, error)
+async def _open_form(interaction: discord.Interaction[Any], bard: Bard) -> None:
+    _require_manager(interaction)
+    overrides, _rules = _settings_of(interaction, bard)
+    form = LimitsModal(overrides, defaults=bard.guild_settings.rules(None))
+    await interaction.response.send_modal(form)
+    form.stop()  # `on_interaction` handles it
+
+
+async def _store_limits(
+    interaction: discord.Interaction[Any], bard: Bard, values: Mapping[str, str]
+) -> None:
+    """Store the numbers of a form, or respond with those that are not allowed."""
+    _require_manager(interaction)
+    try:
+        changes = parse_limits(
+            values.get("Longest reply", ""),
+            values.get("Cooldown", ""),
+            values.get("Temperature", ""),
+            limit=bard.settings.max_chars,
+        )
+    except ValueError as error:
+        await respond(interaction, f"{NOTHING_CHANGED}\n{error}")
+        return
+    await _change(interaction, bard, **changes)
+
+
+def _text_values(components: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield the custom id and the text of every input of a form."""
+    for component in components:
+        if "value" in component:
+            yield component["custom_id"], component["value"]
+        inner = component.get("components") or [component.get("component")]
+        yield from _text_values([item for item in inner if item])
 
 
 def parse_limits(max_chars: str, cooldown: str, temperature: str, *, limit: int) -> Changes:
@@ -234,14 +228,15 @@ def _require_manager(interaction: discord.Interaction[Any]) -> None:
         raise RejectedError(Reason.NOT_MANAGER)
 
 
-async def _change(interaction: discord.Interaction[Any], **changes: Unpack[Changes]) -> None:
+async def _change(
+    interaction: discord.Interaction[Any], bard: Bard, **changes: Unpack[Changes]
+) -> None:
     """Store changes and show the settings that are in force now."""
-    bard = bard_of(interaction)
+    _require_manager(interaction)
+    await acknowledge_press(interaction)
     await bard.guild_settings.change(_guild_id(interaction), **changes)
     content, view = _message(interaction, bard)
-    await interaction.response.edit_message(
-        content=content, view=view, allowed_mentions=discord.AllowedMentions.none()
-    )
+    await edit_response(interaction, content=content, view=view)
 
 
 def _message(interaction: discord.Interaction[Any], bard: Bard) -> tuple[str, SettingsView]:
@@ -249,7 +244,7 @@ def _message(interaction: discord.Interaction[Any], bard: Bard) -> tuple[str, Se
     view = SettingsView(replace(overrides, channels=_existing(interaction, overrides.channels)))
     # The view of the cog handles the controls, so the library need not keep this one.
     view.stop()
-    return describe(rules), view
+    return describe(rules, _existing(interaction, rules.channels)), view
 
 
 def _existing(interaction: discord.Interaction[Any], channels: Iterable[int]) -> frozenset[int]:
@@ -258,12 +253,21 @@ def _existing(interaction: discord.Interaction[Any], channels: Iterable[int]) ->
     return frozenset(c for c in channels if guild is not None and guild.get_channel(c))
 
 
-def describe(rules: Rules) -> str:
-    """Return the settings as text."""
-    places = ", ".join(f"<#{channel_id}>" for channel_id in sorted(rules.channels))
+def describe(rules: Rules, existing: frozenset[int]) -> str:
+    """Return the settings as text.
+
+    Args:
+        rules: The settings in force.
+        existing: The channels among those in which the bard may reply that still exist.
+    """
+    places = ", ".join(f"<#{channel_id}>" for channel_id in sorted(existing))
+    if rules.channels and not existing:
+        places = "none that still exists, so that I reply nowhere: choose others"
+    elif places:
+        places = f"{places} and their threads"
     lines = [
         "**The bard's settings in this server**",
-        f"Channels: {f'{places} and their threads' if places else 'all'}",
+        f"Channels: {places or 'all'}",
         f"Longest reply: {rules.max_chars:,} characters",
         f"Cooldown: {rules.cooldown} s between a person's requests",
         f"Temperature of requests without one: {rules.temperature:g}",

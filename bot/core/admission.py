@@ -1,4 +1,4 @@
-"""Accept or reject requests to the bard: by channel, by cooldown, by the request queue."""
+"""Accept or reject requests to the bard: once, by channel, by cooldown, by the request queue."""
 
 import time
 from collections.abc import Iterator
@@ -10,6 +10,24 @@ from .request_queue import Request, RequestQueue
 
 _PRUNE_AT = 1000
 """Number of remembered cooldowns at which expired ones are dropped."""
+_DELIVERIES = 10_000
+"""Number of remembered interactions; Discord repeats one, if at all, within minutes."""
+
+
+class Deliveries:
+    """Remember interactions, because Discord may deliver one twice."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, None] = {}
+
+    def is_first(self, interaction_id: int) -> bool:
+        """Return whether an interaction is delivered for the first time."""
+        if interaction_id in self._seen:
+            return False
+        self._seen[interaction_id] = None
+        if len(self._seen) > _DELIVERIES:
+            del self._seen[next(iter(self._seen))]
+        return True
 
 
 class Admission:
@@ -36,6 +54,8 @@ class Admission:
     ) -> Iterator[Request]:
         """Hold a place in the queue while the context lasts, and start the user's cooldown.
 
+        A request that fails or is stopped costs no cooldown.
+
         Args:
             request_id: Unique among all requests.
             user_id: The person.
@@ -55,7 +75,13 @@ class Admission:
         with self._queue.admit(request_id, user_id, guild_id) as request:
             if rules.cooldown:
                 self._start_cooldown(key, now)
-            yield request
+            answered = False
+            try:
+                yield request
+                answered = not request.stopped
+            finally:
+                if not answered:
+                    self._cooldowns.pop(key, None)
 
     def _start_cooldown(self, key: tuple[int, int], now: float) -> None:
         if len(self._cooldowns) >= _PRUNE_AT:

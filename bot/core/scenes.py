@@ -1,48 +1,95 @@
-"""Play turns: from a request to a stored and shown reply, one turn at a time per channel."""
+"""Play turns: from a request to a stored and shown reply, one turn at a time per channel.
 
+A reply that was shown is never forgotten: the turn is stored before its message shows it, and
+settled afterwards. An outcome that could not be recorded, because the database was busy, is kept
+in memory and recorded before the next turn of the channel. An outcome that is not known, because
+Discord's answer got lost, is found out by looking at the message, or by a press of its buttons.
+"""
+
+import asyncio
+import logging
 import weakref
 from asyncio import Lock
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Literal
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
-from ..concurrency import Threads, Wait, plain_wait
-from ..errors import Reason, RejectedError
-from ..storage.turns import Turn, TurnRequest, TurnStore
+from ..concurrency import Wait, plain_wait
+from ..errors import Reason, RejectedError, UncertainError
+from ..storage.guild_settings import Rules
+from ..storage.turns import Page, Place, Take, Turn, TurnRequest, TurnStore
 from . import transcript
-from .inference import Completion, Inference
+from .inference import Inference
 from .request_queue import Request
+
+log = logging.getLogger(__name__)
 
 CONTEXT_CHARS = 2000
 """Characters of a scene that the model is given. It reads the last 256 at most."""
 PAGE_CHARS = 1500
 PAGE_TURNS = 5
 """Limits of a page of a scene; a longer turn has a page to itself."""
+LOOK_SECONDS = 2.0
+"""Time that a request waits for a look at earlier messages whose outcome is not known."""
 
-Show = Callable[[Turn, str], Awaitable[int]]
-"""Sends a turn, given the characters of its prompt that were dropped; returns the message's id."""
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A message that shows a turn."""
+
+    message_id: int
+    audience: int
+    """See `Place.audience`."""
+
+
+class Display(Protocol):
+    """The message that is going to show a turn.
+
+    Attributes:
+        message_id: Its id; None if it is not known yet.
+    """
+
+    message_id: int | None
+
+    async def show(self, turn: Turn, dropped: str) -> Shown:
+        """Show a turn, and the characters of its prompt that were dropped.
+
+        Raises:
+            UncertainError: It is not known whether the message shows it. After any other error
+                it does not.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class MessageRef:
-    """A message that is supposed to show a turn. The turn may have been deleted."""
+    """A message that is supposed to show a turn, as somebody sees it who presses its button.
+
+    The turn may have been deleted.
+    """
 
     turn_id: int
-    channel_id: int
     message_id: int
+    audience: int
+    """See `Place.audience`."""
+    text: str
+    """The reply that it shows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A page of a scene with its turns, oldest first."""
+class Sighting:
+    """What a look at a message found: the reply that it shows; None if it shows none."""
 
-    scene: int
-    turns: list[Turn]
-    number: int
-    """From 1."""
-    count: int
-    """Number of pages."""
+    text: str | None
+
+
+Look = Callable[[Turn], Awaitable[Sighting | None]]
+"""Looks at the message of a turn. Returns None if that was not possible."""
+
+
+async def _cannot_look(_turn: Turn) -> Sighting | None:
+    return None
 
 
 class Scenes:
@@ -51,21 +98,29 @@ class Scenes:
     Args:
         turns: The stored turns.
         inference: Generates replies.
-        threads: Runs the composition of long scripts.
+        rules: Returns the settings in force in a server; they are read when they bind.
         wait: See `bot.concurrency.Wait`.
+
+    Attributes:
+        look: Looks at messages. The Discord-facing code sets it.
     """
 
     def __init__(
         self,
         turns: TurnStore,
         inference: Inference,
-        threads: Threads,
+        rules: Callable[[int | None], Rules],
         wait: Wait = plain_wait,
     ) -> None:
+        self.look: Look = _cannot_look
         self._turns = turns
         self._inference = inference
-        self._threads = threads
+        self._rules = rules
         self._wait = wait
+        # Outcomes that are known and not recorded yet, by turn id.
+        self._owed: dict[int, tuple[Turn, Shown]] = {}
+        # Ids of the turns whose messages are being sent or edited.
+        self._in_progress: set[int] = set()
         # Of channels and of messages. A lock lives as long as somebody holds or awaits it.
         self._locks: weakref.WeakValueDictionary[tuple[str, int], Lock]
         self._locks = weakref.WeakValueDictionary()
@@ -86,7 +141,7 @@ class Scenes:
         finally:
             lock.release()
 
-    async def play(self, turn_request: TurnRequest, show: Show, request: Request) -> Turn:
+    async def play(self, turn_request: TurnRequest, display: Display, request: Request) -> Turn:
         """Generate a reply, store it, show it, and return its turn.
 
         Holds the channel's lock from reading the scene until the reply is shown, so that the next
@@ -95,60 +150,58 @@ class Scenes:
         Raises:
             RejectedError: There is no scene to continue.
             StoppedError: `request` was stopped before the reply was stored; nothing is stored.
+            UncertainError: It is not known whether the reply is shown; the turn is kept.
         """
-        async with request.stoppable(), self._lock("channel", turn_request.channel_id):
-            scene = await self._turns.scene(turn_request.channel_id)
+        place = turn_request.place
+        async with request.stoppable(), self._lock("channel", place.channel_id):
+            await self._settle_channel(place.channel_id)
+            scene = await self._turns.scene(place)
             past: list[Turn] = []
             if not turn_request.fresh:
-                past = await self._turns.tail(turn_request.channel_id, scene, chars=CONTEXT_CHARS)
+                past = await self._turns.tail(place, scene, chars=CONTEXT_CHARS)
             if turn_request.prompt is None and not past:
                 raise RejectedError(Reason.NO_SCENE)
-            completion, dropped = await self._complete(
-                past,
-                turn_request.prompt,
-                turn_request.max_chars,
-                turn_request.temperature,
-                turn_request.seed,
-                request,
-            )
+            reply = await self._complete(past, turn_request, request)
             turn = await self._turns.add(
                 turn_request,
+                reply.take,
                 scene=scene + 1 if turn_request.fresh or not scene else scene,
-                reply=transcript.finish(completion.text),
-                seed=completion.seed,
-                weights=completion.weights,
-                seconds=completion.seconds,
+                max_chars=reply.max_chars,
+                temperature=reply.temperature,
+                message_id=display.message_id,
             )
-            await self._turns.show(turn, await show(turn, dropped))
+            await self._show(turn, reply.dropped, display)
             return turn
 
     async def _complete(
-        self,
-        past: list[Turn],
-        prompt: str | None,
-        max_chars: int,
-        temperature: float,
-        seed: int | None,
-        request: Request,
-    ) -> tuple[Completion, str]:
-        """Generate what follows turns and a prompt, and commit the request.
-
-        Returns:
-            The completion, and the characters of the prompt that were dropped.
-        """
-        lead, dropped = self._lead(prompt)
+        self, past: list[Turn], turn_request: TurnRequest, request: Request
+    ) -> "_Reply":
+        """Generate what follows turns and a prompt, and commit the request."""
+        lead, dropped = self._lead(turn_request.prompt)
         text = transcript.compose((self._lead(turn.prompt)[0], turn.reply) for turn in past)
         context = transcript.join(text, lead)[-CONTEXT_CHARS:]
         async with request.worker():
+            # Not earlier: a server's settings may change while the request waits.
+            rules = self._rules(turn_request.place.guild_id)
+            max_chars = rules.reply_chars(turn_request.max_chars)
+            temperature = turn_request.temperature
+            if temperature is None:
+                temperature = rules.temperature
             completion = await self._inference.generate(
                 context,
                 max_chars=max_chars,
                 temperature=temperature,
-                seed=seed,
+                seed=turn_request.seed,
                 prompt=lead,
             )
         request.commit()
-        return completion, dropped
+        take = Take(
+            reply=transcript.finish(completion.text),
+            seed=completion.seed,
+            weights=completion.weights,
+            seconds=completion.seconds,
+        )
+        return _Reply(take, max_chars, temperature, dropped)
 
     def _lead(self, prompt: str | None) -> tuple[str | None, str]:
         """Return the lead of a prompt in the model's alphabet, and the dropped characters."""
@@ -157,65 +210,159 @@ class Scenes:
         folded, dropped = self._inference.fold(prompt)
         return transcript.lead(folded), dropped
 
+    async def _show(self, turn: Turn, dropped: str, display: Display) -> None:
+        """Show a stored turn, and settle its intent: now, or before the channel's next turn."""
+        self._in_progress.add(turn.id)
+        try:
+            shown = await display.show(turn, dropped)
+        except UncertainError:
+            raise
+        except Exception:
+            await self._turns.withdraw(turn)
+            raise
+        finally:
+            self._in_progress.discard(turn.id)
+        self._owed[turn.id] = (turn, shown)
+        try:
+            await self._record_owed(turn.id)
+        except RejectedError as error:
+            log.warning("Turn %d is shown but not recorded yet: %s", turn.id, error)
+
+    async def _record_owed(self, turn_id: int) -> None:
+        turn, shown = self._owed[turn_id]
+        await self._turns.show(turn, shown.message_id, shown.audience)
+        self._owed.pop(turn_id, None)
+
+    async def _settle_channel(self, channel_id: int) -> None:
+        """Record what is owed in a channel, and look at its messages of unknown outcome.
+
+        Raises:
+            RejectedError: The database cannot be used.
+        """
+        for turn, _ in list(self._owed.values()):
+            if turn.place.channel_id == channel_id:
+                await self._record_owed(turn.id)
+        if unsettled := await self._turns.unsettled(channel_id):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._look_at(unsettled)
+
+    async def record_owed(self) -> None:
+        """Record every outcome that is known and not recorded yet.
+
+        Raises:
+            RejectedError: The database cannot be used.
+        """
+        for turn_id in list(self._owed):
+            await self._record_owed(turn_id)
+
+    async def settle(self) -> None:
+        """Look at every message whose outcome is not known, and record what it shows.
+
+        Raises:
+            RejectedError: The database cannot be used.
+        """
+        await self.record_owed()
+        await self._look_at(await self._turns.unsettled())
+
+    async def _look_at(self, unsettled: list[Turn]) -> None:
+        for turn in unsettled:
+            if turn.message_id is None or turn.id in self._in_progress:
+                continue
+            sighting = await self.look(turn)
+            if sighting is not None:
+                await self._settle(turn, turn.message_id, turn.place.audience, sighting.text)
+
+    async def _settle(
+        self, turn: Turn, message_id: int, audience: int, text: str | None
+    ) -> Turn | None:
+        """Settle an intent, given the reply that the message shows.
+
+        Args:
+            turn: The turn with the intended take.
+            message_id: The message.
+            audience: See `Place.audience`.
+            text: The reply; None if the message shows none.
+
+        Returns:
+            The turn with the shown take; None if it was never shown.
+        """
+        if text is None and turn.shown is None:
+            await self._turns.withdraw(turn)
+            return None
+        intended = turn.shown is None or (
+            text is not None and transcript.shows_same(text, turn.reply)
+        )
+        shown = turn if intended else await self._turns.take(turn, turn.shown or 1)
+        if shown is None:
+            return None
+        await self._turns.show(shown, message_id, audience)
+        return replace(shown, shown=shown.number, intent=None, message_id=message_id)
+
     async def find(self, ref: MessageRef) -> Turn:
         """Return the turn that a message shows.
+
+        A press of the message's button proves that the message shows it.
 
         Raises:
             RejectedError: It was deleted.
         """
-        turn = await self._turns.find(
-            ref.turn_id, channel_id=ref.channel_id, message_id=ref.message_id
-        )
-        if turn is None:
+        if ref.turn_id in self._owed:
+            await self._record_owed(ref.turn_id)
+        turn = await self._turns.find(ref.turn_id)
+        if turn is None or turn.message_id not in {None, ref.message_id}:
+            raise RejectedError(Reason.TURN_FORGOTTEN)
+        if turn.intent is not None:
+            intended = await self._turns.take(turn, turn.intent)
+            turn = intended and await self._settle(intended, ref.message_id, ref.audience, ref.text)
+        if turn is None or turn.message_id is None:
             raise RejectedError(Reason.TURN_FORGOTTEN)
         return turn
 
     async def find_in_scene(self, ref: MessageRef) -> Turn:
-        """Return the turn that a message shows if it belongs to the channel's current scene.
+        """Return the turn that a message shows if it belongs to the current scene of its place.
 
         Raises:
             RejectedError: It does not, or it was deleted.
         """
         turn = await self.find(ref)
-        if turn.scene != await self._turns.scene(ref.channel_id):
+        if turn.scene != await self._turns.scene(turn.place):
             raise RejectedError(Reason.SCENE_OVER)
         return turn
 
-    async def reroll(self, ref: MessageRef, max_chars: int, show: Show, request: Request) -> None:
+    async def reroll(self, ref: MessageRef, display: Display, request: Request) -> None:
         """Generate another take of a turn from what precedes it, and show it in its place.
 
-        Later turns keep their text.
-
-        Args:
-            ref: The message that shows the turn.
-            max_chars: The limit in force now; the take is no longer than the turn's own limit.
-            show: Edits the message.
-            request: The accepted request.
+        The take is no longer than the turn's limit and the one in force now. Later turns keep
+        their text.
 
         Raises:
             RejectedError: The turn was deleted.
             StoppedError: `request` was stopped before the take was stored; nothing is stored.
+            UncertainError: It is not known whether the take is shown; it is kept.
         """
-        async with request.stoppable(), self._lock("channel", ref.channel_id):
+        channel_id = (await self.find(ref)).place.channel_id
+        async with request.stoppable(), self._lock("channel", channel_id):
+            await self._settle_channel(channel_id)
             turn = await self.find(ref)
             past = await self._turns.tail(
-                turn.channel_id, turn.scene, chars=CONTEXT_CHARS, before=turn.id
+                turn.place, turn.scene, chars=CONTEXT_CHARS, before=turn.id
             )
-            limit = min(turn.max_chars, max_chars)
-            completion, dropped = await self._complete(
-                past, turn.prompt, limit, turn.temperature, None, request
+            again = TurnRequest(
+                place=turn.place,
+                user_id=turn.user_id,
+                prompt=turn.prompt,
+                max_chars=turn.max_chars,
+                temperature=turn.temperature,
             )
+            reply = await self._complete(past, again, request)
             async with self._lock("message", ref.message_id):
-                take = await self._turns.add_take(
-                    turn,
-                    reply=transcript.finish(completion.text),
-                    seed=completion.seed,
-                    weights=completion.weights,
-                    seconds=completion.seconds,
-                )
-                await self._show_take(take, dropped, show)
+                taken = await self._turns.add_take(turn, reply.take)
+                if taken is None:
+                    raise RejectedError(Reason.TURN_FORGOTTEN)
+                await self._show(taken, reply.dropped, display)
 
-    async def select_take(self, ref: MessageRef, number: int, show: Show) -> None:
+    async def select_take(self, ref: MessageRef, number: int, display: Display) -> None:
         """Show another take of a turn, which becomes part of the scene.
 
         Does not wait for a turn in progress; that turn continues from the take that was shown
@@ -223,71 +370,108 @@ class Scenes:
 
         Raises:
             RejectedError: The turn was deleted, or the take does not exist.
+            UncertainError: It is not known which take is shown.
         """
         async with self._lock("message", ref.message_id):
             turn = await self.find(ref)
-            take = await self._turns.take(turn, number)
-            await self._show_take(take, self._lead(turn.prompt)[1], show)
-
-    async def _show_take(self, take: Turn | None, dropped: str, show: Show) -> None:
-        if take is None:
-            raise RejectedError(Reason.TURN_FORGOTTEN)
-        await show(take, dropped)
-        await self._turns.show_take(take)
+            selected = await self._turns.take(turn, number)
+            if selected is None or not await self._turns.intend(selected):
+                raise RejectedError(Reason.TURN_FORGOTTEN)
+            await self._show(selected, self._lead(turn.prompt)[1], display)
 
     async def delete(self, ref: MessageRef, delete_message: Callable[[], Awaitable[None]]) -> None:
-        """Delete a turn's message, then the turn.
+        """Delete a turn, then its message.
 
-        In this order, because the buttons of a stored turn still work. Does not wait for a turn
-        in progress.
+        In this order, because words that somebody wants gone must not outlast their message. Does
+        not wait for a turn in progress.
         """
         async with self._lock("message", ref.message_id):
+            self._owed.pop(ref.turn_id, None)
+            await self._turns.delete(ref.turn_id)
             await delete_message()
-            await self._turns.delete(ref.channel_id, {ref.message_id})
 
-    async def end(self, guild_id: int | None, channel_id: int) -> None:
-        """End the channel's scene: the next request starts a new one."""
-        async with self._lock("channel", channel_id):
-            scene = await self._turns.scene(channel_id)
-            if await self._turns.tail(channel_id, scene, chars=1):
-                await self._turns.start_scene(guild_id, channel_id, scene + 1)
+    async def end(self, place: Place) -> None:
+        """End the place's scene: the next request starts a new one."""
+        async with self._lock("channel", place.channel_id):
+            await self._settle_channel(place.channel_id)
+            scene = await self._turns.scene(place)
+            if await self._turns.tail(place, scene, chars=1):
+                await self._turns.start_scene(place)
+
+    async def read_by(self, place: Place, user_id: int) -> Place:
+        """Return the place of the newest turn that a person sees in a channel.
+
+        Where Discord shows replies to one person alone, that is a place of their own.
+        """
+        own = replace(place, audience=user_id)
+        newest = {}
+        for seen in (place, own):
+            turns = await self._turns.tail(seen, await self._turns.scene(seen), chars=1)
+            newest[turns[-1].id if turns else 0] = seen
+        return newest.get(max(newest), place) if max(newest) else place
 
     async def page(
-        self, channel_id: int, *, scene: int | None = None, number: int | None = None
+        self, place: Place, *, scene: int | None = None, before: int | None = None, after: int = 0
     ) -> Page:
         """Return a page of a scene; by default the last one of the current scene.
+
+        Args:
+            place: The place.
+            scene: Number of the scene; None selects the current one.
+            before: Return the page that ends before the turn with this id.
+            after: Return the page that starts after the turn with this id.
 
         Raises:
             RejectedError: The scene has no turns.
         """
         if scene is None:
-            scene = await self._turns.scene(channel_id)
-        pages = _paginate(await self._turns.lengths(channel_id, scene))
-        # Turns may have been deleted since the page was opened or counted.
-        number = min(number or len(pages), len(pages))
-        turns = await self._turns.between(channel_id, scene, *pages[number - 1]) if pages else []
-        if not turns:
+            scene = await self._turns.scene(place)
+        limits = {"turns": PAGE_TURNS, "chars": PAGE_CHARS}
+        page = None
+        if before is not None:
+            page = await self._turns.page(place, scene, before=before, **limits)
+        elif after:
+            page = await self._turns.page(place, scene, after=after, **limits)
+        if page is None or not page.turns:  # turns may have been deleted since it was opened
+            page = await self._turns.page(place, scene, **limits)
+        if not page.turns:
             raise RejectedError(Reason.NOTHING_TO_READ)
-        return Page(scene, turns, number, len(pages))
+        return page
 
-    async def script(self, channel_id: int) -> tuple[str, list[int]]:
-        """Return the text of the current scene, and the ids of the people who requested it.
+    async def script(self, place: Place) -> AsyncIterator[list[tuple[int, str]]]:
+        """Yield the current scene in pieces: of each turn, its requester and its text.
+
+        The texts, joined, are the scene.
 
         Raises:
             RejectedError: The scene has no turns.
         """
-        scene = await self._turns.scene(channel_id)
-        turns = await self._turns.between(channel_id, scene)
-        if not turns:
+        composer = transcript.Composer()
+        empty = True
+        async for turns in self._turns.script(place, await self._turns.scene(place)):
+            empty = False
+            yield [
+                (
+                    turn.user_id,
+                    composer.add(turn.prompt and transcript.lead(turn.prompt), turn.reply),
+                )
+                for turn in turns
+            ]
+        if empty:
             raise RejectedError(Reason.NOTHING_TO_READ)
-        parts = ((turn.prompt and transcript.lead(turn.prompt), turn.reply) for turn in turns)
-        text = await self._threads.run(transcript.compose, parts)
-        return text, list(dict.fromkeys(turn.user_id for turn in turns))
 
-    async def delete_channel(self, channel_id: int) -> int:
-        """Delete every turn of a channel; return their number."""
+    async def delete_channel(self, channel_id: int, *, gone: bool = False) -> int:
+        """Delete every turn of a channel, a turn in progress included; return their number.
+
+        Later requests begin a new scene and do not wait for the deletion.
+
+        Args:
+            channel_id: The channel.
+            gone: Whether the channel itself was deleted.
+        """
         async with self._lock("channel", channel_id):
-            return await self._turns.delete_channel(channel_id)
+            deletion = await self._turns.record_deletion("channel", channel_id, gone=gone)
+        return await self._turns.delete_all(deletion)
 
     async def delete_messages(self, channel_id: int, message_ids: Collection[int]) -> int:
         """Delete the turns of messages that were deleted on Discord; return their number.
@@ -295,19 +479,15 @@ class Scenes:
         Waits for a turn in progress: its message may be one of them.
         """
         async with self._lock("channel", channel_id):
-            return await self._turns.delete(channel_id, message_ids)
+            return await self._turns.delete_messages(channel_id, message_ids)
 
 
-def _paginate(lengths: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the first and last id of each page, given ids and lengths of turns."""
-    pages: list[tuple[int, int]] = []
-    turns = chars = 0
-    for turn_id, length in lengths:
-        if pages and turns < PAGE_TURNS and chars + length <= PAGE_CHARS:
-            pages[-1] = (pages[-1][0], turn_id)
-        else:
-            pages.append((turn_id, turn_id))
-            turns = chars = 0
-        turns += 1
-        chars += length
-    return pages
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """A generated take, the limits that it was generated with, and what it left out."""
+
+    take: Take
+    max_chars: int
+    temperature: float
+    dropped: str
+    """Characters of the prompt that the model's alphabet lacks."""

@@ -10,7 +10,7 @@ from noskgpt.corpus import load_corpus
 from noskgpt.errors import CorpusError
 
 from ..concurrency import Threads
-from ..storage.turns import TurnStore
+from ..storage.turns import Place, TurnStore
 from . import transcript
 
 log = logging.getLogger(__name__)
@@ -50,14 +50,14 @@ class Suggestions:
         except CorpusError as error:
             log.warning("No speakers to suggest: %s", error)
 
-    async def find(self, channel_id: int, typed: str, limit: int) -> list[Suggestion]:
+    async def find(self, place: Place, typed: str, limit: int) -> list[Suggestion]:
         """Return up to `limit` prompts that match a typed text, in this order.
 
-        The channel's recent prompts that contain it, speakers whose name starts with it, speakers
+        The place's recent prompts that contain it, speakers whose name starts with it, speakers
         with a later word that starts with it.
         """
         wanted = typed.strip().casefold()
-        recent = [p for p in await self._turns.prompts(channel_id) if wanted in p.casefold()]
+        recent = [p for p in await self._turns.prompts(place) if wanted in p.casefold()]
         found = {prompt: Suggestion(prompt) for prompt in recent[:_RECENT]}
         later: list[Suggestion] = []
         for speaker in self._speakers:

@@ -38,12 +38,49 @@ def join(past: str, opening: str | None) -> str:
     return f"{past}\n\n{opening}" if past else opening
 
 
+class Composer:
+    """Compose a scene turn by turn, newest last.
+
+    Attributes:
+        rest: White space at the end of the scene so far, which the next turn's lead replaces.
+    """
+
+    def __init__(self) -> None:
+        self.rest = ""
+        self._started = False
+
+    def add(self, opening: str | None, reply: str) -> str:
+        """Add a turn and return the text that it appends, without the white space at its end.
+
+        Args:
+            opening: The turn's lead; None continues the text before.
+            reply: The turn's reply.
+        """
+        if opening is None:
+            text = self.rest + reply
+        else:
+            text = ("\n\n" if self._started else "") + opening + reply
+        kept = text.rstrip()
+        self.rest = text[len(kept) :]
+        self._started = self._started or bool(kept)
+        return kept
+
+
 def compose(turns: Iterable[tuple[str | None, str]]) -> str:
     """Join the leads and replies of turns, newest last, to the text of a scene."""
-    text = ""
-    for opening, reply in turns:
-        text = join(text, opening) + reply
-    return text
+    composer = Composer()
+    parts = [composer.add(opening, reply) for opening, reply in turns]
+    return "".join(parts) + composer.rest
+
+
+def shows_same(one: str, other: str) -> bool:
+    """Return whether two replies are the same once formatted, which may change white space."""
+    return _words(one) == _words(other)
+
+
+def _words(text: str) -> list[str]:
+    # A code block cannot contain backticks; see `bot.ui.embeds`.
+    return text.replace("`", "\N{MODIFIER LETTER GRAVE ACCENT}").split()
 
 
 def finish(text: str) -> str:

@@ -1,19 +1,54 @@
-"""Open the SQLite file: check whose it is, and migrate its schema."""
+"""Open the SQLite file: check and migrate it, run statements, and erase what was deleted.
 
+A statement that another process delays does not delay the others: SQLite waits for a moment only,
+and the next attempt is made after the statements that arrived meanwhile.
+"""
+
+import asyncio
+import logging
+import os
 import re
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import aiosqlite
 
 from ..concurrency import Threads
 from ..config import PACKAGE_FOLDER
-from ..errors import StartupError
+from ..errors import Reason, RejectedError, StartupError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
 
 APPLICATION_ID = 0x42415244
 """`PRAGMA application_id` of the bard's databases: "BARD" in ASCII."""
+
+BUSY_SECONDS = 5.0
+"""Time after which a statement gives up that another process delays."""
+CHECK_SECONDS = 2.0
+"""Time after which the check of the file at startup ends."""
+_ATTEMPT_SECONDS = 0.02
+"""Time that SQLite itself waits for another process; other statements wait with it."""
+_LOOK_SECONDS = 1.0
+"""Time between looks at the identity of the file."""
+
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_UNUSABLE = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
 
 
 def migrations_path() -> Path:
@@ -22,60 +57,212 @@ def migrations_path() -> Path:
     return installed if installed.is_dir() else PACKAGE_FOLDER.parent / "migrations"
 
 
+class Statements:
+    """Run statements. Each call fetches all of its rows, so that no cursor outlives it.
+
+    An open cursor would keep deleted text from being erased.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Run a statement and return its rows."""
+        return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
+
+    async def run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Run a statement and return the number of rows that it changed."""
+        async with self._connection.execute(sql, parameters) as cursor:
+            return cursor.rowcount
+
+
+class Database:
+    """Run statements and transactions on the bard's file, one after another.
+
+    Every method raises `RejectedError` if the file cannot be used: MEMORY_BUSY if another process
+    has held it for `BUSY_SECONDS`, MEMORY_FULL if its disk is full, and MEMORY_LOST if it was
+    damaged, replaced or made unwritable.
+
+    Attributes:
+        erasure_owed: Whether deleted text is still in the write-ahead log.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
+        self.erasure_owed = False
+        self._connection = connection
+        self._statements = Statements(connection)
+        self._path = path
+        self._identity = _identity(path)
+        self._looked_at = time.perf_counter()
+        self._lock = asyncio.Lock()
+        self._problem = ""
+
+    async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Run a statement in a transaction of its own and return its rows."""
+        return await self._attempt(lambda: self._statements.fetch(sql, parameters))
+
+    async def run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Run a statement in a transaction of its own; return the number of changed rows."""
+        return await self._attempt(lambda: self._statements.run(sql, parameters))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Statements]:
+        """Run the statements of the block together, or none of them if it raises."""
+        await self._attempt(self._begin, keep_lock=True)
+        try:
+            with self._translate():
+                try:
+                    yield self._statements
+                    await self._connection.execute_fetchall("COMMIT")
+                except BaseException:
+                    await self._roll_back()
+                    raise
+        finally:
+            self._lock.release()
+
+    async def erase(self) -> None:
+        """Truncate the write-ahead log, which still contains the text of deleted rows.
+
+        While a reader in another process prevents that, it is owed: call this again later.
+        """
+        self.erasure_owed = True
+        ((blocked, *_),) = await self.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.erasure_owed = bool(blocked)
+
+    async def _begin(self) -> None:
+        try:
+            await self._connection.execute_fetchall("BEGIN IMMEDIATE")
+        except BaseException:
+            # If the task was cancelled, the statement takes effect nevertheless.
+            await self._roll_back()
+            raise
+
+    async def _roll_back(self) -> None:
+        # There may be no transaction: SQLite ends it itself after an error such as a full disk.
+        with suppress(sqlite3.OperationalError):
+            await self._connection.execute_fetchall("ROLLBACK")
+
+    async def _attempt(self, work: Callable[[], Awaitable[T]], *, keep_lock: bool = False) -> T:
+        """Run `work` alone; while another process delays it, let the others in between."""
+        end = time.perf_counter() + BUSY_SECONDS
+        while True:
+            await self._lock.acquire()
+            try:
+                self._look_at_file()
+                with self._translate():
+                    result = await work()
+            except BaseException as error:
+                self._lock.release()
+                busy = isinstance(error, RejectedError) and error.reason is Reason.MEMORY_BUSY
+                if not busy or time.perf_counter() > end:
+                    raise
+            else:
+                if not keep_lock:
+                    self._lock.release()
+                return result
+            await asyncio.sleep(0)
+
+    @contextmanager
+    def _translate(self) -> Iterator[None]:
+        """Turn errors that members may meet into rejections."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            kind = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+            if kind in _BUSY:
+                raise RejectedError(Reason.MEMORY_BUSY) from error
+            if kind == sqlite3.SQLITE_FULL:
+                self._report("its disk is full. Free some space")
+                raise RejectedError(Reason.MEMORY_FULL) from error
+            if kind in _UNUSABLE:
+                self._report(f"{error}. {_WAY_OUT}")
+                raise RejectedError(Reason.MEMORY_LOST) from error
+            raise
+
+    def _look_at_file(self) -> None:
+        """Notice that the file was deleted or replaced: SQLite would go on with the old one."""
+        now = time.perf_counter()
+        if self._problem or now - self._looked_at >= _LOOK_SECONDS:
+            self._looked_at = now
+            if _identity(self._path) != self._identity:
+                self._report(f"it was deleted or replaced while the bot was running. {_WAY_OUT}")
+                raise RejectedError(Reason.MEMORY_LOST)
+
+    def _report(self, problem: str) -> None:
+        """Log a problem, unless it was the last one too."""
+        if problem != self._problem:
+            self._problem = problem
+            log.error("Cannot use the database %s: %s", self._path, problem)
+
+
+_WAY_OUT = (
+    "Stop the bot, and either put a backup in the place of the file or move it away, "
+    "with its -wal and -shm files; then start the bot again"
+)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return the device and number of a file; None if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - the same as Path.stat, and quicker
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 @asynccontextmanager
-async def open_database(
-    path: Path, migrations: Path | None = None
-) -> AsyncIterator[aiosqlite.Connection]:
-    """Create or migrate the database at `path`, and yield a connection in autocommit mode.
+async def open_database(path: Path, migrations: Path | None = None) -> AsyncIterator[Database]:
+    """Create or migrate the database at `path`, and yield it.
 
     Args:
         path: The file; its folder is created.
         migrations: The folder of numbered SQL files; None selects the package's own.
 
     Raises:
-        StartupError: The file is not a database, belongs to another program, is newer than this
-            code, or a migration failed. The file is then unchanged.
+        StartupError: The file is not a database, is damaged or read-only, belongs to another
+            program, is newer than this code, or a migration failed. It is then unchanged.
     """
     threads = Threads(1, "noskgpt_bard-migrations")
     connection: aiosqlite.Connection | None = None
     try:
-        await threads.run(_migrate, path, migrations or migrations_path())
-        connection = await aiosqlite.connect(path, isolation_level=None)
-        await connection.execute("PRAGMA foreign_keys = ON")
+        await threads.run(_prepare, path, migrations or migrations_path())
+        connection = await aiosqlite.connect(path, isolation_level=None, timeout=_ATTEMPT_SECONDS)
+        await connection.execute_fetchall("PRAGMA foreign_keys = ON")
         # Deleted content is overwritten; without this it stays readable in the file.
-        await connection.execute("PRAGMA secure_delete = ON")
+        await connection.execute_fetchall("PRAGMA secure_delete = ON")
+        # The log may contain text that was deleted before the last process was killed.
+        await connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        database = Database(connection, path)
     except (sqlite3.Error, OSError) as error:
         if connection is not None:
             await connection.close()
         raise StartupError(
-            f"Cannot use the database {path}: {error}. "
-            "Move the file away, or set BARD_DATABASE to another path."
+            f"Cannot use the database {path}: {error}. {_WAY_OUT}, or set BARD_DATABASE to "
+            "another path."
         ) from error
     finally:
         await threads.close()
     try:
-        yield connection
+        yield database
     finally:
         await connection.close()
 
 
-def _migrate(path: Path, migrations: Path) -> None:
+def _prepare(path: Path, migrations: Path) -> None:
+    """Check the file and bring its schema up to date; create it if there is none."""
     scripts = _read_scripts(migrations)
-    version = 0
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
-        if path.exists():
-            # Not read-only: such a connection would leave its -wal and -shm files behind.
-            uri = f"{path.resolve().as_uri()}?mode=rw"
-            with closing(sqlite3.connect(uri, uri=True)) as original:
-                version = _check(original, path, newest=len(scripts))
-                if version < len(scripts):
-                    original.backup(copy)
-        # On a copy first, so that a migration which fails leaves the file untouched.
-        _apply(copy, scripts, version)
+    created = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        _apply(connection, scripts, version)
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            version = _check_owner(connection, path, newest=len(scripts))
+            _check_pages(connection, path)
+            _migrate(connection, scripts, version)
+            connection.execute("PRAGMA journal_mode = WAL")
+    except BaseException:
+        if created:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _read_scripts(folder: Path) -> dict[str, str]:
@@ -90,7 +277,7 @@ def _read_scripts(folder: Path) -> dict[str, str]:
     return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 
-def _check(connection: sqlite3.Connection, path: Path, newest: int) -> int:
+def _check_owner(connection: sqlite3.Connection, path: Path, newest: int) -> int:
     """Return the schema version of the bard's own database; 0 for an empty one."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (owner,) = connection.execute("PRAGMA application_id").fetchone()
@@ -107,18 +294,57 @@ def _check(connection: sqlite3.Connection, path: Path, newest: int) -> int:
     return int(version)
 
 
-def _apply(connection: sqlite3.Connection, scripts: dict[str, str], version: int) -> None:
-    for number, (name, script) in enumerate(scripts.items(), start=1):
-        if number <= version:
-            continue
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    """Look for damage, in small tables first, for `CHECK_SECONDS` at most.
+
+    Raises:
+        StartupError: A page is damaged.
+    """
+    end = time.perf_counter() + CHECK_SECONDS
+    tables = [
+        name
+        for (name,) in connection.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table'"
+            " ORDER BY name IN ('turns', 'takes'), name"
+        ).fetchall()
+    ]
+    connection.set_progress_handler(lambda: time.perf_counter() > end, 10_000)
+    try:
+        for table in tables:
+            ((found, *_), *_) = connection.execute(f'PRAGMA quick_check("{table}")').fetchall()
+            if found != "ok":
+                raise StartupError(
+                    f"The database {path} is damaged ({' '.join(str(found).split())}). {_WAY_OUT}, "
+                    "or set BARD_DATABASE to another path."
+                )
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        log.info("The check of the database was ended after %g s", CHECK_SECONDS)
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def _migrate(connection: sqlite3.Connection, scripts: dict[str, str], version: int) -> None:
+    """Run the pending migrations in one transaction, together with the version they lead to."""
+    steps = [
+        f"{script}\n;PRAGMA user_version = {number};"
+        for number, script in enumerate(scripts.values(), start=1)
+        if number > version
+    ]
+    try:
+        # Also without pending migrations: a file that cannot be written is noticed now.
         # executescript() opens no transaction of its own, so the script contains one.
-        transaction = f"BEGIN IMMEDIATE;\n{script}\n;PRAGMA user_version = {number};\nCOMMIT;"
-        try:
-            connection.executescript(transaction)
-        except sqlite3.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise StartupError(
-                f"Migration {name} failed ({error}) and changed nothing: "
-                "reinstall the bot, or report this."
-            ) from error
+        connection.executescript(f"BEGIN IMMEDIATE;\n{''.join(steps)}\nCOMMIT;")
+    except sqlite3.Error as error:
+        if not connection.in_transaction:  # BEGIN itself failed
+            raise
+        (reached,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute("ROLLBACK")
+        if reached == len(scripts):
+            raise
+        name = list(scripts)[reached]
+        raise StartupError(
+            f"Migration {name} failed ({error}) and changed nothing: "
+            "reinstall the bot, or report this."
+        ) from error

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, Unpack
 
-import aiosqlite
-
 from ..config import Settings
+from .database import Database
 
 ButtonAccess = Literal["everyone", "asker"]
 """Who may use *Continue*: everyone, or the person who requested the reply and moderators."""
@@ -56,18 +55,18 @@ class GuildSettingsStore:
     """The settings of all servers. `load` reads them once; changes take effect immediately.
 
     Args:
-        connection: The database.
+        database: The database.
         defaults: The bot's own settings.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, defaults: Settings) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, defaults: Settings) -> None:
+        self._database = database
         self._defaults = defaults
         self._cache: dict[int, GuildSettings] = {}
 
     async def load(self) -> None:
         """Read the settings of all servers that have any."""
-        rows = await self._connection.execute_fetchall("SELECT * FROM guild_settings")
+        rows = await self._database.fetch("SELECT * FROM guild_settings")
         self._cache = {row[0]: _guild_settings(row) for row in rows}
 
     def get(self, guild_id: int) -> GuildSettings:
@@ -92,18 +91,25 @@ class GuildSettingsStore:
         for column, value in changes.items():
             stored = " ".join(map(str, sorted(value))) if isinstance(value, frozenset) else value
             # One statement per column, so that concurrent changes by two managers both succeed.
-            ((*row,),) = await self._connection.execute_fetchall(
+            ((*row,),) = await self._database.fetch(
                 f"INSERT INTO guild_settings (guild_id, {column}) VALUES (?, ?)"  # noqa: S608
                 f" ON CONFLICT DO UPDATE SET {column} = excluded.{column} RETURNING *",
                 (guild_id, stored),
             )
             self._cache[guild_id] = _guild_settings(row)
 
+    async def remove_channel(self, guild_id: int, channel_id: int) -> None:
+        """Remove a deleted channel from those in which the bard may reply, unless it is the last.
+
+        Without any, the bard might reply everywhere, which nobody has decided.
+        """
+        channels = self.get(guild_id).channels
+        if channel_id in channels and len(channels) > 1:
+            await self.change(guild_id, channels=channels - {channel_id})
+
     async def delete(self, guild_id: int) -> None:
         """Delete the settings of a server."""
-        await self._connection.execute_fetchall(
-            "DELETE FROM guild_settings WHERE guild_id = ?", (guild_id,)
-        )
+        await self._database.fetch("DELETE FROM guild_settings WHERE guild_id = ?", (guild_id,))
         self._cache.pop(guild_id, None)
 
 

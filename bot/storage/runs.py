@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import aiosqlite
-
 from ..errors import Reason, RejectedError
+from .database import Database
 
 State = Literal["running", "interrupted", "cancelled", "failed", "finished", "discarded"]
 
@@ -70,8 +69,8 @@ class Promotion:
 class RunStore:
     """Read and write runs and promotions. Every write is committed when its call returns."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        self._connection = connection
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def start(
         self,
@@ -111,9 +110,7 @@ class RunStore:
 
     async def _claim(self, sql: str, parameters: tuple[object, ...]) -> Run:
         try:
-            rows = await self._connection.execute_fetchall(
-                f"{sql} RETURNING {_COLUMNS}", parameters
-            )
+            rows = await self._database.fetch(f"{sql} RETURNING {_COLUMNS}", parameters)
         except sqlite3.IntegrityError as error:
             raise RejectedError(Reason.RUN_ACTIVE) from error
         (run,) = map(_run, rows)
@@ -178,7 +175,7 @@ class RunStore:
 
     async def promotions(self) -> list[Promotion]:
         """Return the promotions in force, newest first; the first run's weights are active."""
-        rows = await self._connection.execute_fetchall(
+        rows = await self._database.fetch(
             "SELECT id, run_id FROM promotions WHERE withdrawn_at IS NULL ORDER BY id DESC"
         )
         return [Promotion(id=row[0], run_id=row[1]) for row in rows]
@@ -204,14 +201,14 @@ class RunStore:
             )
 
     async def _runs(self, condition: str, parameters: tuple[object, ...]) -> list[Run]:
-        rows = await self._connection.execute_fetchall(
+        rows = await self._database.fetch(
             f"SELECT {_COLUMNS} FROM runs {condition}",  # noqa: S608 - all parts are constants
             parameters,
         )
         return [_run(row) for row in rows]
 
     async def _write(self, sql: str, parameters: tuple[object, ...]) -> None:
-        await self._connection.execute_fetchall(sql, parameters)
+        await self._database.fetch(sql, parameters)
 
 
 def _run(row: Iterable[Any]) -> Run:

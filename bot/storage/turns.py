@@ -1,56 +1,73 @@
-"""Read and write the turns of every scene."""
+"""Read and write the turns of every scene.
+
+A turn is stored before its message shows it, with the take that the message is about to show: its
+intent. The intent is settled once it is known whether the message shows it.
+"""
 
 import statistics
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, replace
+from typing import Literal
 
-import aiosqlite
+from .database import Database, Statements
 
 TIMED_TURNS = 1000
 """Number of the newest turns from which the median time is computed."""
-_ROWS_PER_DELETE = 500
+_ROWS_PER_DELETE = 100
+_ROWS_PER_READ = 50
+"""Sizes of the pieces of long operations; other statements run between pieces."""
 
-_COLUMNS = (
-    "id, guild_id, channel_id, user_id, scene, prompt, reply,"
-    " max_chars, temperature, seed, weights, seconds, take,"
-    " max(1, (SELECT count(*) FROM takes WHERE turn_id = turns.id))"
+_TURN = (
+    "id, guild_id, channel_id, audience, user_id, scene, prompt, max_chars, temperature,"
+    " message_id, turns.take, intent, number, reply, seed, weights, seconds,"
+    " (SELECT count(*) FROM takes WHERE turn_id = id)"
 )
-_DELETE = (
-    "UPDATE turns SET state = 'deleted', user_id = 0, prompt = NULL, reply = '', message_id = NULL"
-)
+_JOIN = f"SELECT {_TURN} FROM turns JOIN takes ON turn_id = id AND number"  # noqa: S608
+_IN_PLACE = "channel_id = ? AND audience = ?"
 _EXPORT = """
 SELECT id, json_object(
     'server_id', CAST(guild_id AS TEXT), 'channel_id', CAST(channel_id AS TEXT),
     'message_id', CAST(message_id AS TEXT), 'user_id', CAST(user_id AS TEXT),
-    'asked_at', strftime('%Y-%m-%dT%H:%M:%SZ', created_at, 'unixepoch'), 'state', state,
-    'scene', scene, 'prompt', prompt, 'reply', reply, 'max_chars', max_chars,
-    'temperature', temperature, 'seed', seed, 'weights', weights, 'seconds', seconds, 'take', take,
+    'private', json(iif(audience, 'true', 'false')),
+    'asked_at', strftime('%Y-%m-%dT%H:%M:%SZ', created_at, 'unixepoch'),
+    'scene', scene, 'prompt', prompt, 'max_chars', max_chars, 'temperature', temperature,
+    'shown_take', take,
     'takes', (
         SELECT json_group_array(json_object(
             'number', number, 'reply', reply, 'seed', seed, 'weights', weights, 'seconds', seconds,
             'asked_at', strftime('%Y-%m-%dT%H:%M:%SZ', created_at, 'unixepoch')
         )) FROM takes WHERE turn_id = turns.id
     )
-) FROM turns WHERE user_id = ? AND state != 'deleted' AND id > ? ORDER BY id LIMIT ?"""
+) FROM turns WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?"""
 _MAX_ID = 2**63 - 1
-_ROWS_PER_READ = 50
+
+Scope = Literal["user", "channel", "guild"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnRequest:
-    """A request for a turn, with its place and its limits.
+class Place:
+    """Where a scene is played: a channel, and the people in it who see the replies.
 
-    `channel_id` selects the scene: a thread or a direct message is a channel of its own.
+    A thread or a direct message is a channel of its own.
     """
 
     guild_id: int | None
     channel_id: int
+    audience: int = 0
+    """0 for everyone in the channel, else the only person who sees the replies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRequest:
+    """A request for a turn. Options of None take the defaults of the place."""
+
+    place: Place
     user_id: int
     prompt: str | None
     """None continues the scene without new words."""
-    max_chars: int
-    temperature: float
+    max_chars: int | None = None
+    temperature: float | None = None
     seed: int | None = None
     """None draws a random one."""
     fresh: bool = False
@@ -58,25 +75,65 @@ class TurnRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """A reply and how it was generated."""
+
+    reply: str
+    seed: int
+    weights: str
+    """Short name of the weights."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """A stored request with the take of its reply that its message shows."""
+    """A stored request with one take of its reply."""
 
     id: int
-    guild_id: int | None
-    channel_id: int
+    place: Place
     user_id: int
     scene: int
     prompt: str | None
-    reply: str
     max_chars: int
     temperature: float
-    seed: int
-    weights: str
-    seconds: float
-    take: int = 1
-    """Number of the shown take, from 1."""
-    takes: int = 1
+    message_id: int | None
+    """The message that shows it, or will; None until it is known."""
+    shown: int | None
+    """Number of the take that the message shows; None if it is not known to show any."""
+    intent: int | None
+    """Number of the take that the message was about to show, if the outcome is not known."""
+    number: int
+    """Number of this take, from 1."""
+    take: Take
+    takes: int
     """Number of takes."""
+
+    @property
+    def reply(self) -> str:
+        """The text of this take."""
+        return self.take.reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some consecutive turns of a scene, oldest first."""
+
+    scene: int
+    turns: list[Turn]
+    has_earlier: bool
+    has_later: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A confirmed deletion of turns."""
+
+    id: int
+    scope: Scope
+    target: int
+    """The id of the person, channel or server."""
+    newest: int
+    """Turns with higher ids are later than the deletion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,28 +150,32 @@ class Statistics:
 
 
 class TurnStore:
-    """Read and write turns. Every write is committed when its call returns.
+    """Read and write turns. Every write is committed when its call returns."""
 
-    Each read fetches all of its rows in one call, so that no cursor is open when deleted text is
-    erased from the write-ahead log.
-    """
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        self._connection = connection
-
-    async def scene(self, channel_id: int) -> int:
-        """Return the number of the channel's current scene; 0 if it has none.
+    async def scene(self, place: Place) -> int:
+        """Return the number of the place's current scene; 0 if it has none.
 
         A turn that was never shown starts no scene.
         """
-        ((number,),) = await self._connection.execute_fetchall(
-            "SELECT max(scene) FROM turns WHERE channel_id = ? AND state != 'pending'",
-            (channel_id,),
+        rows = await self._database.fetch(
+            f"SELECT scene FROM places WHERE {_IN_PLACE}",  # noqa: S608 - a constant
+            (place.channel_id, place.audience),
         )
-        return int(number or 0)
+        return int(rows[0][0]) if rows else 0
+
+    async def start_scene(self, place: Place) -> None:
+        """Start a new scene in a place, before its first turn."""
+        await self._database.run(
+            "INSERT INTO places (channel_id, audience, guild_id, scene) VALUES (?, ?, ?, 1)"
+            " ON CONFLICT DO UPDATE SET scene = scene + 1, counted = 0",
+            (place.channel_id, place.audience, place.guild_id),
+        )
 
     async def tail(
-        self, channel_id: int, scene: int, *, chars: int, before: int = _MAX_ID
+        self, place: Place, scene: int, *, chars: int, before: int = _MAX_ID
     ) -> list[Turn]:
         """Return the last shown turns of a scene with ids below `before`, newest last.
 
@@ -122,264 +183,405 @@ class TurnStore:
         """
         turns: list[Turn] = []
         while chars > 0:
-            chunk = await self._turns(
-                "channel_id = ? AND scene = ? AND state = 'shown' AND id < ?"
-                " ORDER BY id DESC LIMIT ?",
-                (channel_id, scene, turns[-1].id if turns else before, _ROWS_PER_READ),
-            )
+            chunk = await self._before(place, scene, turns[-1].id if turns else before)
             for turn in chunk:
                 turns.append(turn)
-                chars -= len(turn.prompt or "") + len(turn.reply)
+                chars -= _length(turn)
                 if chars <= 0:
                     break
             if len(chunk) < _ROWS_PER_READ:
                 break
         return turns[::-1]
 
-    async def find(self, turn_id: int, *, channel_id: int, message_id: int) -> Turn | None:
-        """Return a shown turn; None if the message does not, or no longer, show it.
-
-        The id alone is not enough: SQLite reuses the id of a deleted row.
-        """
+    async def find(self, turn_id: int) -> Turn | None:
+        """Return a turn with its shown take, else with the intended one; None if deleted."""
         turns = await self._turns(
-            "id = ? AND channel_id = ? AND message_id = ? AND state = 'shown'",
-            (turn_id, channel_id, message_id),
+            f"{_JOIN} = coalesce(turns.take, intent) WHERE id = ?", (turn_id,)
         )
         return turns[0] if turns else None
 
-    async def lengths(self, channel_id: int, scene: int) -> list[tuple[int, int]]:
-        """Return id and length in characters of each shown turn of a scene, oldest first."""
-        rows = await self._connection.execute_fetchall(
-            "SELECT id, length(coalesce(prompt, '')) + length(reply) FROM turns"
-            " WHERE channel_id = ? AND scene = ? AND state = 'shown' ORDER BY id",
-            (channel_id, scene),
-        )
-        return [(int(row[0]), int(row[1])) for row in rows]
+    async def take(self, turn: Turn, number: int) -> Turn | None:
+        """Return a turn with another of its takes; None if there is no such turn or take."""
+        turns = await self._turns(f"{_JOIN} = ? WHERE id = ?", (number, turn.id))
+        return turns[0] if turns else None
 
-    async def between(
-        self, channel_id: int, scene: int, first: int = 0, last: int = _MAX_ID
-    ) -> list[Turn]:
-        """Return the shown turns of a scene with ids from `first` to `last`, oldest first."""
-        return await self._turns(
-            "channel_id = ? AND scene = ? AND state = 'shown' AND id BETWEEN ? AND ? ORDER BY id",
-            (channel_id, scene, first, last),
-        )
+    async def page(
+        self,
+        place: Place,
+        scene: int,
+        *,
+        turns: int,
+        chars: int,
+        before: int = _MAX_ID,
+        after: int | None = None,
+    ) -> Page:
+        """Return shown turns of a scene: the last ones before an id, or the first after one.
 
-    async def prompts(self, channel_id: int) -> list[str]:
-        """Return the distinct prompts among the channel's last turns, newest first."""
-        rows = await self._connection.execute_fetchall(
-            "SELECT prompt, state FROM turns WHERE channel_id = ?"
+        Args:
+            place: The place.
+            scene: The scene.
+            turns: Most turns of a page.
+            chars: Most characters of a page with more than one turn.
+            before: Ids of the turns are lower than this.
+            after: Ids of the turns are higher than this, if given.
+        """
+        if after is None:
+            found = await self._before(place, scene, before, turns + 1)
+        else:
+            found = await self._after(place, scene, after, turns + 1)
+        size = 0
+        for count, turn in enumerate(found):
+            size += _length(turn)
+            if count == turns or (count and size > chars):
+                break
+        else:
+            count = len(found)
+        more, kept = len(found) > count, found[:count]
+        if after is not None:
+            earlier = bool(await self._before(place, scene, kept[0].id, 1)) if kept else False
+            return Page(scene=scene, turns=kept, has_earlier=earlier, has_later=more)
+        later = bool(await self._after(place, scene, kept[0].id, 1)) if kept else False
+        return Page(scene=scene, turns=kept[::-1], has_earlier=more, has_later=later)
+
+    async def script(self, place: Place, scene: int) -> AsyncIterator[list[Turn]]:
+        """Yield the shown turns of a scene in pieces, oldest first."""
+        last = 0
+        while piece := await self._after(place, scene, last):
+            yield piece
+            last = piece[-1].id
+
+    async def prompts(self, place: Place) -> list[str]:
+        """Return the distinct prompts among the place's last turns, newest first."""
+        rows = await self._database.fetch(
+            f"SELECT prompt, take FROM turns WHERE {_IN_PLACE}"  # noqa: S608 - a constant
             " ORDER BY scene DESC, id DESC LIMIT ?",
-            (channel_id, _ROWS_PER_READ),
+            (place.channel_id, place.audience, _ROWS_PER_READ),
         )
-        shown = (prompt for prompt, state in rows if state == "shown" and prompt is not None)
-        return list(dict.fromkeys(shown))
+        return list(dict.fromkeys(prompt for prompt, take in rows if prompt and take))
 
     async def export(self, user_id: int) -> AsyncIterator[str]:
         """Yield each turn that a person requested as a JSON object, oldest first.
 
         Ids are strings: many JSON parsers round such large numbers.
         """
-        rows: Sequence[aiosqlite.Row] = ()
-        while True:
-            after = rows[-1][0] if rows else 0
-            rows = list(
-                await self._connection.execute_fetchall(_EXPORT, (user_id, after, _ROWS_PER_READ))
-            )
-            for row in rows:
-                yield row[1]
-            if len(rows) < _ROWS_PER_READ:
-                return
+        last = 0
+        while rows := await self._database.fetch(_EXPORT, (user_id, last, _ROWS_PER_READ)):
+            for last, text in rows:  # noqa: B007 - used by the next query
+                yield text
 
     async def add(
         self,
         request: TurnRequest,
+        take: Take,
         *,
         scene: int,
-        reply: str,
-        seed: int,
-        weights: str,
-        seconds: float,
+        max_chars: int,
+        temperature: float,
+        message_id: int | None,
     ) -> Turn:
-        """Store a turn as pending and return it."""
-        values = (
-            request.guild_id,
-            request.channel_id,
-            request.user_id,
-            scene,
-            request.prompt,
-            reply,
-            request.max_chars,
-            request.temperature,
-            seed,
-            weights,
-            seconds,
-        )
-        async with self._connection.execute(
-            "INSERT INTO turns (guild_id, channel_id, user_id, scene, prompt, reply, max_chars,"
-            " temperature, seed, weights, seconds, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*values, time.time()),
-        ) as cursor:
-            return _turn((cursor.lastrowid, *values, 1, 1))
+        """Store a turn whose message is about to show its first take, and return it.
 
-    async def show(self, turn: Turn, message_id: int) -> None:
-        """Record the message that shows a turn, which makes the turn part of its scene.
+        Args:
+            request: The request.
+            take: The reply.
+            scene: The scene that the turn belongs to once it is shown.
+            max_chars: The limit of the reply.
+            temperature: The temperature of the reply.
+            message_id: The message that will show it, if it is known already.
+        """
+        place, now = request.place, time.time()
+        async with self._database.transaction() as statements:
+            ((turn_id,),) = await statements.fetch(
+                "INSERT INTO turns (guild_id, channel_id, audience, user_id, scene, prompt,"
+                " max_chars, temperature, created_at, message_id, intent)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1) RETURNING id",
+                (
+                    place.guild_id,
+                    place.channel_id,
+                    place.audience,
+                    request.user_id,
+                    scene,
+                    request.prompt,
+                    max_chars,
+                    temperature,
+                    now,
+                    message_id,
+                ),
+            )
+            await _insert_take(statements, turn_id, 1, take, now)
+        return Turn(
+            id=turn_id,
+            place=place,
+            user_id=request.user_id,
+            scene=scene,
+            prompt=request.prompt,
+            max_chars=max_chars,
+            temperature=temperature,
+            message_id=message_id,
+            shown=None,
+            intent=1,
+            number=1,
+            take=take,
+            takes=1,
+        )
+
+    async def add_take(self, turn: Turn, take: Take) -> Turn | None:
+        """Store another take, which the message is about to show; return the turn with it.
+
+        Returns None if the turn was deleted meanwhile.
+        """
+        async with self._database.transaction() as statements:
+            rows = await statements.fetch(
+                "UPDATE turns SET intent = (SELECT max(number) + 1 FROM takes WHERE turn_id = id)"
+                " WHERE id = ? AND take IS NOT NULL RETURNING intent, take",
+                (turn.id,),
+            )
+            if not rows:
+                return None
+            ((number, shown),) = rows
+            await _insert_take(statements, turn.id, number, take, time.time())
+        return replace(turn, number=number, shown=shown, intent=number, take=take, takes=number)
+
+    async def intend(self, turn: Turn) -> bool:
+        """Record that the message is about to show this take; return False if deleted."""
+        return bool(
+            await self._database.run(
+                "UPDATE turns SET intent = ? WHERE id = ?", (turn.number, turn.id)
+            )
+        )
+
+    async def show(self, turn: Turn, message_id: int, audience: int | None = None) -> None:
+        """Record that a message shows this take, which makes it part of its scene.
 
         A turn that was deleted meanwhile stays deleted.
+
+        Args:
+            turn: The turn with the take.
+            message_id: The message.
+            audience: The people who see the message, if they are others than those of the
+                turn's place: the turn then belongs to the current scene of those.
         """
-        await self._write(
-            "UPDATE turns SET state = 'shown', message_id = ? WHERE id = ? AND state != 'deleted'",
-            (message_id, turn.id),
-        )
-
-    async def add_take(
-        self, turn: Turn, *, reply: str, seed: int, weights: str, seconds: float
-    ) -> Turn | None:
-        """Store another take and return the turn with it; None if it was deleted meanwhile."""
-        await self._write(
-            "INSERT OR IGNORE INTO takes"
-            " SELECT id, take, reply, seed, weights, seconds, created_at FROM turns"
-            " WHERE id = ? AND state = 'shown'",
-            (turn.id,),
-        )
-        rows = await self._connection.execute_fetchall(
-            "INSERT INTO takes SELECT id,"
-            " (SELECT max(number) FROM takes WHERE turn_id = turns.id) + 1, ?, ?, ?, ?, ?"
-            " FROM turns WHERE id = ? AND state = 'shown' RETURNING number",
-            (reply, seed, weights, seconds, time.time(), turn.id),
-        )
-        for (number,) in rows:
-            return replace(
-                turn,
-                reply=reply,
-                seed=seed,
-                weights=weights,
-                seconds=seconds,
-                take=number,
-                takes=number,
+        place = turn.place
+        async with self._database.transaction() as statements:
+            if audience is not None and audience != place.audience:
+                await statements.run(
+                    "UPDATE turns SET audience = ?, scene = coalesce((SELECT scene FROM places"  # noqa: S608
+                    f" WHERE {_IN_PLACE}), 1) WHERE id = ?",
+                    (audience, place.channel_id, audience, turn.id),
+                )
+            await statements.run(
+                "UPDATE turns SET take = ?, intent = NULL, message_id = ? WHERE id = ?",
+                (turn.number, message_id, turn.id),
             )
-        return None
 
-    async def take(self, turn: Turn, number: int) -> Turn | None:
-        """Return a turn with another of its takes; None if the take does not exist."""
-        rows = await self._connection.execute_fetchall(
-            "SELECT reply, seed, weights, seconds FROM takes WHERE turn_id = ? AND number = ?",
-            (turn.id, number),
-        )
-        for reply, seed, weights, seconds in rows:
-            return replace(
-                turn, reply=reply, seed=seed, weights=weights, seconds=seconds, take=number
-            )
-        return None
+    async def withdraw(self, turn: Turn) -> None:
+        """Record that the message does not show the intended take, and never will.
 
-    async def show_take(self, turn: Turn) -> None:
-        """Record the take that a turn's message shows, which makes it part of the scene."""
-        await self._write(
-            "UPDATE turns SET (take, reply, seed, weights, seconds) ="
-            " (SELECT number, reply, seed, weights, seconds FROM takes"
-            " WHERE turn_id = turns.id AND number = ?) WHERE id = ? AND state = 'shown'",
-            (turn.take, turn.id),
-        )
-
-    async def start_scene(self, guild_id: int | None, channel_id: int, scene: int) -> None:
-        """Start a scene before its first turn, with a row that has neither text nor user."""
-        await self._write(
-            "INSERT INTO turns (guild_id, channel_id, user_id, scene, reply, max_chars,"
-            " temperature, seed, weights, seconds, created_at, state)"
-            " VALUES (?, ?, 0, ?, '', 0, 0, 0, '', 0, ?, 'deleted')",
-            (guild_id, channel_id, scene, time.time()),
-        )
-
-    async def delete(self, channel_id: int, message_ids: Iterable[int]) -> int:
-        """Delete the turns of deleted messages; return their number.
-
-        Deletion erases a turn's text, takes and user from the file. The row stays, so that
-        scenes keep their numbers.
+        A turn that was never shown is deleted; so is a take that was stored to be shown.
         """
+        async with self._database.transaction() as statements:
+            await statements.run("DELETE FROM turns WHERE id = ? AND take IS NULL", (turn.id,))
+            await statements.run(
+                "DELETE FROM takes WHERE turn_id = ? AND number = ? AND number > 1"
+                " AND number = (SELECT max(number) FROM takes WHERE turn_id = ?)"
+                " AND EXISTS (SELECT 1 FROM turns WHERE id = ? AND intent = ? AND take != ?)",
+                (turn.id, turn.number, turn.id, turn.id, turn.number, turn.number),
+            )
+            await statements.run("UPDATE turns SET intent = NULL WHERE id = ?", (turn.id,))
+
+    async def unsettled(self, channel_id: int | None = None) -> list[Turn]:
+        """Return the turns with an intent, with the intended take, of one channel or of all."""
+        where = "intent IS NOT NULL" + ("" if channel_id is None else " AND channel_id = ?")
+        return await self._turns(
+            f"{_JOIN} = intent WHERE {where} ORDER BY id",
+            () if channel_id is None else (channel_id,),
+        )
+
+    async def forget_unseen(self, created_before: float) -> int:
+        """Delete turns that are still not known to be shown; return their number.
+
+        Args:
+            created_before: Turns from before this time, in seconds since 1970 UTC.
+        """
+        return await self._erase(
+            await self._database.run(
+                "DELETE FROM turns WHERE intent IS NOT NULL AND take IS NULL AND created_at < ?",
+                (created_before,),
+            )
+        )
+
+    async def delete(self, turn_id: int) -> int:
+        """Delete a turn, and erase its text from the file; return the number of turns deleted."""
+        return await self._erase(
+            await self._database.run("DELETE FROM turns WHERE id = ?", (turn_id,))
+        )
+
+    async def delete_messages(self, channel_id: int, message_ids: Collection[int]) -> int:
+        """Delete the turns of messages, and erase their text; return the number of turns."""
         deleted = 0
-        for message_id in list(message_ids):
-            deleted += await self._write(
-                f"{_DELETE} WHERE channel_id = ? AND message_id = ?", (channel_id, message_id)
+        for message_id in message_ids:
+            deleted += await self._database.run(
+                "DELETE FROM turns WHERE channel_id = ? AND message_id = ?",
+                (channel_id, message_id),
             )
         return await self._erase(deleted)
 
-    async def delete_channel(self, channel_id: int) -> int:
-        """Delete all turns of a channel; return their number."""
-        return await self._erase(
-            await self._write(
-                f"{_DELETE} WHERE channel_id = ? AND state != 'deleted'", (channel_id,)
-            )
-        )
+    async def record_deletion(self, scope: Scope, target: int, *, gone: bool = False) -> Deletion:
+        """Record that all turns of a person, a channel or a server are to be deleted.
 
-    async def delete_user(self, user_id: int) -> int:
-        """Delete all turns that a person requested, in every channel; return their number."""
-        return await self._erase(
-            await self._write(f"{_DELETE} WHERE user_id = ? AND state != 'deleted'", (user_id,))
+        `delete_all` does it, and `resume_deletions` if the process ends before. Channels start
+        new scenes at once, so that nothing is continued that is about to be deleted.
+
+        Args:
+            scope: What `target` is.
+            target: The id of the person, channel or server.
+            gone: Whether the channel or server was deleted itself.
+        """
+        async with self._database.transaction() as statements:
+            if scope != "user":
+                change = "DELETE FROM places" if gone else _NEXT_SCENE
+                await statements.run(f"{change} WHERE {scope}_id = ?", (target,))
+            rows = await statements.fetch(
+                "INSERT INTO erasures (scope, target, newest)"
+                " SELECT ?, ?, coalesce(max(id), 0) FROM turns RETURNING id, scope, target, newest",
+                (scope, target),
+            )
+        return Deletion(*rows[0])
+
+    async def delete_all(self, deletion: Deletion) -> int:
+        """Carry out a recorded deletion; return the number of turns.
+
+        It is done in pieces, between which other statements run. Later turns stay.
+        """
+        deleted = await self._delete_pieces(
+            f"{deletion.scope}_id = ? AND id <= ?", (deletion.target, deletion.newest)
         )
+        await self._erase(deleted)
+        await self._database.run("DELETE FROM erasures WHERE id = ?", (deletion.id,))
+        return deleted
+
+    async def resume_deletions(self) -> None:
+        """Carry out the deletions that the end of a process has interrupted."""
+        rows = await self._database.fetch("SELECT id, scope, target, newest FROM erasures")
+        for row in rows:
+            await self.delete_all(Deletion(*row))
+
+    async def delete_before(self, created_at: float) -> int:
+        """Delete turns older than a time, in seconds since 1970 UTC; return their number."""
+        return await self._erase(await self._delete_pieces("created_at < ?", (created_at,)))
 
     async def unlink(self, guild_id: int) -> None:
         """Clear the message ids of a server, for a simulated one whose messages are gone."""
-        await self._write("UPDATE turns SET message_id = NULL WHERE guild_id = ?", (guild_id,))
+        await self._database.run(
+            "UPDATE turns SET message_id = NULL WHERE guild_id = ?", (guild_id,)
+        )
 
     async def statistics(self) -> Statistics:
         """Return the totals and the median time of the last turns."""
-        async with self._connection.execute("SELECT scenes, characters FROM totals") as cursor:
-            row = await cursor.fetchone()
-        assert row is not None  # noqa: S101 - the migration has put it there
-        async with self._connection.execute(
-            "SELECT seconds"
-            " FROM (SELECT seconds, state, weights FROM turns ORDER BY id DESC LIMIT ?)"
-            " WHERE state != 'pending' AND weights != ''",
+        ((scenes, characters),) = await self._database.fetch(
+            "SELECT scenes, characters FROM totals"
+        )
+        rows = await self._database.fetch(
+            "SELECT seconds FROM (SELECT id, take FROM turns ORDER BY id DESC LIMIT ?) AS newest"
+            " JOIN takes ON turn_id = newest.id AND number = take",
             (TIMED_TURNS,),
-        ) as cursor:
-            seconds = [seconds async for (seconds,) in cursor]
+        )
+        seconds = [row[0] for row in rows]
         return Statistics(
-            scenes=row[0],
-            characters=row[1],
+            scenes=scenes,
+            characters=characters,
             median_seconds=statistics.median(seconds) if seconds else None,
             timed=len(seconds),
         )
 
-    async def delete_guild(self, guild_id: int) -> int:
-        """Remove every row of a server; return their number."""
-        return await self._remove_rows("guild_id = ?", guild_id)
-
-    async def delete_before(self, created_at: float) -> int:
-        """Remove the rows older than a time, in seconds since 1970 UTC; return their number."""
-        return await self._remove_rows("created_at < ?", created_at)
-
-    async def _remove_rows(self, condition: str, value: float) -> int:
-        removed = 0
-        while True:
-            # In small portions, so that other requests are served in between.
-            count = await self._write(
-                "DELETE FROM turns WHERE id IN"  # noqa: S608 - the condition is a constant
-                f" (SELECT id FROM turns WHERE {condition} LIMIT {_ROWS_PER_DELETE})",
-                (value,),
-            )
-            removed += count
-            if count < _ROWS_PER_DELETE:
-                break
-        return await self._erase(removed)
-
-    async def _turns(self, where: str, parameters: tuple[object, ...]) -> list[Turn]:
-        rows = await self._connection.execute_fetchall(
-            f"SELECT {_COLUMNS} FROM turns WHERE {where}",  # noqa: S608 - all parts are constants
-            parameters,
+    async def _before(
+        self, place: Place, scene: int, turn_id: int, limit: int = _ROWS_PER_READ
+    ) -> list[Turn]:
+        """Return shown turns with lower ids, newest first."""
+        return await self._turns(
+            f"{_JOIN} = turns.take WHERE {_IN_PLACE} AND scene = ? AND id < ?"
+            " ORDER BY id DESC LIMIT ?",
+            (place.channel_id, place.audience, scene, turn_id, limit),
         )
-        return [_turn(row) for row in rows]
 
-    async def _write(self, sql: str, parameters: tuple[object, ...]) -> int:
-        async with self._connection.execute(sql, parameters) as cursor:
-            return cursor.rowcount
+    async def _after(
+        self, place: Place, scene: int, turn_id: int, limit: int = _ROWS_PER_READ
+    ) -> list[Turn]:
+        """Return shown turns with higher ids, oldest first."""
+        return await self._turns(
+            f"{_JOIN} = turns.take WHERE {_IN_PLACE} AND scene = ? AND id > ? ORDER BY id LIMIT ?",
+            (place.channel_id, place.audience, scene, turn_id, limit),
+        )
+
+    async def _turns(self, sql: str, parameters: tuple[object, ...]) -> list[Turn]:
+        return [_turn(*row) for row in await self._database.fetch(sql, parameters)]
+
+    async def _delete_pieces(self, condition: str, values: tuple[float, ...]) -> int:
+        deleted = 0
+        while count := await self._database.run(
+            "DELETE FROM turns WHERE id IN"  # noqa: S608 - the condition is a constant
+            f" (SELECT id FROM turns WHERE {condition} LIMIT {_ROWS_PER_DELETE})",
+            values,
+        ):
+            deleted += count
+        return deleted
 
     async def _erase(self, deleted: int) -> int:
-        """Truncate the write-ahead log, which still contains the text of deleted rows."""
-        if deleted:
-            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Erase deleted text from the write-ahead log too, also that of an earlier deletion."""
+        if deleted or self._database.erasure_owed:
+            await self._database.erase()
         return deleted
 
 
-def _turn(row: Iterable[object]) -> Turn:
-    return Turn(**dict(zip(Turn.__slots__, row, strict=True)))  # type: ignore[arg-type]
+_NEXT_SCENE = "UPDATE places SET scene = scene + 1, counted = 0"
+
+
+async def _insert_take(
+    statements: Statements, turn_id: int, number: int, take: Take, created_at: float
+) -> None:
+    await statements.run(
+        "INSERT INTO takes (turn_id, number, reply, seed, weights, seconds, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (turn_id, number, take.reply, take.seed, take.weights, take.seconds, created_at),
+    )
+
+
+def _length(turn: Turn) -> int:
+    return len(turn.prompt or "") + len(turn.reply)
+
+
+def _turn(
+    turn_id: int,
+    guild_id: int | None,
+    channel_id: int,
+    audience: int,
+    user_id: int,
+    scene: int,
+    prompt: str | None,
+    max_chars: int,
+    temperature: float,
+    message_id: int | None,
+    shown: int | None,
+    intent: int | None,
+    number: int,
+    reply: str,
+    seed: int,
+    weights: str,
+    seconds: float,
+    takes: int,
+) -> Turn:
+    return Turn(
+        id=turn_id,
+        place=Place(guild_id=guild_id, channel_id=channel_id, audience=audience),
+        user_id=user_id,
+        scene=scene,
+        prompt=prompt,
+        max_chars=max_chars,
+        temperature=temperature,
+        message_id=message_id,
+        shown=shown,
+        intent=intent,
+        number=number,
+        take=Take(reply=reply, seed=seed, weights=weights, seconds=seconds),
+        takes=takes,
+    )

@@ -8,8 +8,7 @@ from typing import Any
 import discord
 from discord import app_commands
 
-from .components import bard_of
-from .responses import respond_to_error
+from .interactions import NETWORK_ERRORS, brief, handle, respond_to_error
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +28,8 @@ def handled(callback: Callback) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - any command's
         # A method has its cog before the interaction.
         interaction = next(arg for arg in args if isinstance(arg, discord.Interaction))
-        try:
-            bard_of(interaction).track_current_task()
-            await callback(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - the host's error handler would get it
-            await _respond(interaction, error)
+        if not await handle(interaction, lambda _bard: callback(*args, **kwargs)):
+            _mark_failed(interaction)
 
     return wrapper
 
@@ -52,7 +48,17 @@ class Command(app_commands.Command[Any, ..., None]):
         try:
             await super()._invoke_with_namespace(interaction, namespace)
         except app_commands.AppCommandError as error:
-            await _respond(interaction, error)
+            _mark_failed(interaction)
+            await respond_to_error(interaction, error)
+
+    async def _invoke_autocomplete(
+        self, interaction: discord.Interaction[Any], name: str, namespace: app_commands.Namespace
+    ) -> None:
+        # The library would log an error with its traceback.
+        try:
+            await super()._invoke_autocomplete(interaction, name, namespace)
+        except (discord.HTTPException, *NETWORK_ERRORS) as error:
+            log.debug("Suggestions came too late: %s", brief(error))
 
 
 class Group(app_commands.Group):
@@ -92,7 +98,6 @@ def command(
     return decorator
 
 
-async def _respond(interaction: discord.Interaction[Any], error: Exception) -> None:
-    # Tells the library not to announce a completed command to the host's listeners.
+def _mark_failed(interaction: discord.Interaction[Any]) -> None:
+    """Tell the library not to announce a completed command to the host's listeners."""
     interaction.command_failed = True
-    await respond_to_error(interaction, error)

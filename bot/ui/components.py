@@ -1,40 +1,11 @@
-"""Buttons that work after a restart, the permissions they check, and access to the services."""
+"""Buttons that work after a restart, and the permissions that they check."""
 
-from typing import Any, Protocol, Self, cast
+from typing import Any, Self
 
 import discord
-from discord.ext import commands
 
 from ..bard import Bard
-from ..errors import Reason, RejectedError
-from .responses import respond_to_error
-
-COG_NAME = "noskgpt_bard"
-"""Name of the cog that holds the services."""
-
-
-class BardHolder(Protocol):
-    """The cog through which components find the services of the client that they belong to."""
-
-    bard: Bard
-
-
-def find_bard(client: commands.Bot) -> Bard | None:
-    """Return the services of a client; None unless it has loaded the extension."""
-    holder = cast("BardHolder | None", client.get_cog(COG_NAME))
-    return None if holder is None else holder.bard
-
-
-def bard_of(interaction: discord.Interaction[Any]) -> Bard:
-    """Return the services of the client that received an interaction.
-
-    Raises:
-        RejectedError: They shut down.
-    """
-    bard = find_bard(interaction.client)
-    if bard is None or bard.closing:
-        raise RejectedError(Reason.CLOSING)
-    return bard
+from .interactions import handle
 
 
 class Button(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"(?!)"):
@@ -71,12 +42,7 @@ class Button(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"(?!)"):
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         """Call `press`, and respond to every error that it raises."""
-        try:
-            bard = bard_of(interaction)
-            bard.track_current_task()
-            await self.press(interaction, bard)
-        except Exception as error:  # noqa: BLE001 - the library would log it and respond nothing
-            await respond_to_error(interaction, error)
+        await handle(interaction, lambda bard: self.press(interaction, bard))
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Carry out what the button is for; may raise as a command may."""

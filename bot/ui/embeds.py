@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import discord
 
 from ..core import transcript
-from ..core.scenes import Page
-from ..storage.turns import Turn
+from ..storage.turns import Page, Turn
 
 # https://discord.com/developers/docs/resources/message#embed-object-embed-limits
 TITLE_LIMIT = 256
@@ -46,11 +45,9 @@ def embeds(turn: Turn, *, author: str, dropped: str = "") -> list[discord.Embed]
 
 def scene_page(page: Page, names: Mapping[int, str]) -> list[discord.Embed]:
     """Return the embeds that show a page of a scene, together at most 6000 characters."""
-    note = f"Page {page.number} of {page.count}"
     shown = []
     for turn in page.turns:
-        author = headline(turn, names[turn.user_id])
-        shown += _embeds(turn, author, note if turn is page.turns[-1] else None)
+        shown += _embeds(turn, headline(turn, names[turn.user_id]), None)
     return shown
 
 
@@ -162,11 +159,11 @@ def _footer(turn: Turn, dropped: str) -> str:
     count = len(turn.reply)
     parts = [
         f"{count:,} character{'' if count == 1 else 's'}",
-        f"{turn.seconds:.2f} s",
-        f"weights {turn.weights[:80]}",
+        f"{turn.take.seconds:.2f} s",
+        f"weights {turn.take.weights[:80]}",
     ]
     if turn.takes > 1:
-        parts.insert(0, f"Take {turn.take} of {turn.takes}")
+        parts.insert(0, f"Take {turn.number} of {turn.takes}")
     line = " \N{MIDDLE DOT} ".join(parts)
     shown = one_line(dropped, _NOTE_SHOWN)
     return f"{line}\nNot in the bard's alphabet, so left out: {shown}" if shown else line

@@ -2,18 +2,26 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import aiohttp
 import discord
 
 from ..bard import Bard
 from ..concurrency import Wait
 from ..core.request_queue import Request
-from ..errors import StoppedError
+from ..errors import Reason, StoppedError, UncertainError
 from .components import Button, may_change, view_of
-from .responses import respond
+from .interactions import (
+    NETWORK_ERRORS,
+    acknowledge_press,
+    brief,
+    delete_response,
+    edit_response,
+    respond,
+)
+from .responses import REJECTIONS
 
 log = logging.getLogger(__name__)
 
@@ -64,25 +72,21 @@ class ResponseTarget:
 
     async def update(self, text: str, view: discord.ui.View | None) -> None:
         """Edit the response."""
-        await self._interaction.edit_original_response(
-            content=text, view=view, allowed_mentions=_NOBODY
-        )
+        await edit_response(self._interaction, content=text, view=view)
         self._shown = True
 
     async def show_reply(
         self, embeds: list[discord.Embed], view: discord.ui.View
     ) -> discord.InteractionMessage:
         """Replace the status with a reply, which `clear` does not delete."""
-        message = await self._interaction.edit_original_response(
-            content=None, embeds=embeds, view=view, allowed_mentions=_NOBODY
-        )
+        message = await edit_response(self._interaction, embeds=embeds, view=view)
         self._shown = False
         return message
 
     async def clear(self) -> None:
         """Delete the response, so that an error's own response is the only one."""
         if self._shown:
-            await self._interaction.delete_original_response()
+            await delete_response(self._interaction)
 
 
 class FollowupTarget:
@@ -143,8 +147,12 @@ class QueueStatus:
         if isinstance(error, StoppedError):
             await self._target.update(STOPPED, None)
             return True
-        if isinstance(error, Exception) or isinstance(self._target, FollowupTarget):
-            await self._clear()
+        if isinstance(error, UncertainError):
+            return False  # the reply may stand in the place of the status
+        if isinstance(error, asyncio.CancelledError):
+            await self._attempt(self._target.update(REJECTIONS[Reason.CLOSING], None))
+        elif error is not None or isinstance(self._target, FollowupTarget):
+            await self._attempt(self._target.clear())
         return False
 
     async def stop(self) -> None:
@@ -152,11 +160,11 @@ class QueueStatus:
         async with self._editing:
             self._updater.cancel()
 
-    async def _clear(self) -> None:
+    async def _attempt(self, change: Awaitable[None]) -> None:
         try:
-            await self._target.clear()
-        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            log.warning("Could not delete the status of a request: %s", error)
+            await change
+        except (discord.HTTPException, *NETWORK_ERRORS) as error:
+            log.warning("Could not change the status of a request: %s", brief(error))
 
     async def _update(self) -> None:
         shown = ""
@@ -170,8 +178,8 @@ class QueueStatus:
                         await self._target.update(text, view_of(stop))
                         shown = text
                 await self._wait(asyncio.sleep(EDIT_SECONDS))
-        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            log.warning("Could not show the status of a request: %s", error)
+        except (discord.HTTPException, *NETWORK_ERRORS) as error:
+            log.warning("Could not show the status of a request: %s", brief(error))
 
 
 class StopButton(Button, template=r"bard:stop:(?P<request>[0-9]+)"):
@@ -187,4 +195,4 @@ class StopButton(Button, template=r"bard:stop:(?P<request>[0-9]+)"):
         elif not request.stop():
             await respond(interaction, TOO_LATE)
         else:
-            await interaction.response.defer()
+            await acknowledge_press(interaction)

@@ -1,27 +1,38 @@
-"""Send replies as messages, and handle the buttons below them."""
+"""Send replies as messages, look at them again, and handle the buttons below them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import discord
+from discord.ext import commands
 
 from ..bard import Bard
 from ..core.request_queue import Request
-from ..core.scenes import MessageRef, Show
+from ..core.scenes import Look, MessageRef, Shown, Sighting
 from ..errors import Reason, RejectedError
 from ..storage.guild_settings import Rules
-from ..storage.turns import Turn, TurnRequest
-from .components import Button, bard_of, may_change, view_of
-from .embeds import embeds, headline
+from ..storage.turns import Place, Turn, TurnRequest
+from .components import Button, may_change, view_of
+from .embeds import embeds, headline, reply_text
+from .interactions import (
+    NETWORK_ERRORS,
+    acknowledge,
+    acknowledge_press,
+    delete_response,
+    edit_response,
+    place_of,
+    repeat,
+    respond,
+)
 from .queue_status import FollowupTarget, QueueStatus, ResponseTarget
-from .responses import respond
 
 SHORTENED = "Here my replies end at {limit:,} characters."
 
 
 async def reply_to(
     interaction: discord.Interaction[Any],
+    bard: Bard,
     prompt: str | None,
     *,
     max_chars: int | None = None,
@@ -36,41 +47,127 @@ async def reply_to(
     Raises:
         RejectedError: The request is not accepted, or there is no scene to continue.
     """
-    bard = bard_of(interaction)
-    rules = bard.guild_settings.rules(interaction.guild_id)
-    limit = rules.reply_chars(max_chars)
-    request = TurnRequest(
-        guild_id=interaction.guild_id,
-        channel_id=interaction.channel_id or 0,
-        user_id=interaction.user.id,
-        # JSON can carry a lone surrogate, which neither SQLite nor a message can.
-        prompt=None if prompt is None else prompt.encode(errors="replace").decode(),
-        max_chars=limit,
-        temperature=rules.temperature if temperature is None else temperature,
-        seed=seed,
-        fresh=fresh,
-    )
-    with accept(interaction, bard, rules) as queued:
-        await interaction.response.defer(thinking=True)
+
+    async def request(place: Place) -> TurnRequest:
+        return TurnRequest(
+            place=place,
+            user_id=interaction.user.id,
+            # JSON can carry a lone surrogate, which neither SQLite nor a message can.
+            prompt=None if prompt is None else prompt.encode(errors="replace").decode(),
+            max_chars=max_chars,
+            temperature=temperature,
+            seed=seed,
+            fresh=fresh,
+        )
+
+    await _play(interaction, bard, request)
+
+
+async def _play(
+    interaction: discord.Interaction[Any],
+    bard: Bard,
+    make_request: Callable[[Place], Awaitable[TurnRequest]],
+) -> None:
+    """Accept, acknowledge and answer an interaction.
+
+    Args:
+        interaction: The interaction.
+        bard: The services.
+        make_request: Returns the request, given the place of the response. It is called after
+            the acknowledgement, so it may use the database.
+    """
+    with accept(interaction, bard, bard.guild_settings.rules(interaction.guild_id)) as queued:
+        acknowledgement = await acknowledge(interaction)
         target = ResponseTarget(interaction)
         async with QueueStatus(target, queued, bard.wait) as status:
+            request = await make_request(place_of(interaction, private=acknowledgement.private))
+            display = _NewReply(interaction, bard, target, status, acknowledgement.message_id)
+            turn = await bard.scenes.play(request, display, queued)
+            if request.max_chars is not None and request.max_chars > turn.max_chars:
+                await respond(interaction, SHORTENED.format(limit=turn.max_chars))
 
-            async def show(turn: Turn, dropped: str) -> int:
-                await status.stop()
-                author = headline(turn, interaction.user.display_name)
-                pages = embeds(turn, author=author, dropped=dropped)
-                return (await target.show_reply(pages, reply_view(turn))).id
 
-            await bard.scenes.play(request, show, queued)
-            if max_chars is not None and max_chars > limit:
-                await respond(interaction, SHORTENED.format(limit=limit))
+class _NewReply:
+    """The response to an interaction, which shows a reply once there is one."""
+
+    def __init__(
+        self,
+        interaction: discord.Interaction[Any],
+        bard: Bard,
+        target: ResponseTarget,
+        status: QueueStatus,
+        message_id: int | None,
+    ) -> None:
+        self.message_id = message_id
+        self._interaction = interaction
+        self._bard = bard
+        self._target = target
+        self._status = status
+
+    async def show(self, turn: Turn, dropped: str) -> Shown:
+        """Replace the placeholder, or the status of the request, by the reply."""
+        await self._status.stop()
+        author = headline(turn, self._interaction.user.display_name)
+        pages = embeds(turn, author=author, dropped=dropped)
+        message = await repeat(
+            lambda: self._target.show_reply(pages, reply_view(turn)), self._bard.wait
+        )
+        return _shown(self._interaction, message)
+
+
+class _InPlace:
+    """The message of the pressed button, which shows another take.
+
+    The line above the reply, which has the name of the requester, stays.
+    """
+
+    def __init__(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
+        assert interaction.message is not None  # noqa: S101 - buttons are on messages
+        self.message_id: int | None = interaction.message.id
+        self._interaction = interaction
+        self._bard = bard
+        above = [embed.author.name for embed in interaction.message.embeds if embed.author.name]
+        self._above = above[0] if above else None
+
+    async def show(self, turn: Turn, dropped: str) -> Shown:
+        """Edit the message."""
+        pages = embeds(turn, author=self._above or headline(turn, ""), dropped=dropped)
+        message = await repeat(
+            lambda: edit_response(self._interaction, embeds=pages, view=reply_view(turn)),
+            self._bard.wait,
+        )
+        return _shown(self._interaction, message)
+
+
+def _shown(interaction: discord.Interaction[Any], message: discord.InteractionMessage) -> Shown:
+    return Shown(message.id, interaction.user.id if message.flags.ephemeral else 0)
+
+
+def looks_of(client: commands.Bot) -> Look:
+    """Return a function that looks at the message of a turn through its channel."""
+
+    async def look(turn: Turn) -> Sighting | None:
+        if turn.message_id is None or turn.place.audience:
+            return None  # only its person can see it
+        place = turn.place
+        channel = client.get_partial_messageable(place.channel_id, guild_id=place.guild_id)
+        try:
+            message = await channel.fetch_message(turn.message_id)
+        except discord.NotFound:
+            return Sighting(None)
+        except (discord.HTTPException, *NETWORK_ERRORS):
+            return None
+        # A placeholder has no components.
+        return Sighting(reply_text(message.embeds) if message.components else None)
+
+    return look
 
 
 @contextmanager
 def accept(interaction: discord.Interaction[Any], bard: Bard, rules: Rules) -> Iterator[Request]:
     """Hold a place in the queue for an interaction.
 
-    Called before the acknowledgement, so that a rejection is visible to the sender alone.
+    Called before the acknowledgement, so that a rejection needs no message to be deleted.
 
     Raises:
         RejectedError: See `Admission.accept`.
@@ -95,10 +192,10 @@ def reply_view(turn: Turn) -> discord.ui.View:
     ]
     if turn.takes > 1:
         take = f"bard:take:{turn.id}:"
-        first, last = turn.take == 1, turn.take == turn.takes
+        first, last = turn.number == 1, turn.number == turn.takes
         buttons += [
-            ShowTake("◀ Earlier take", f"{take}{turn.take - 1}", disabled=first),
-            ShowTake("Later take ▶", f"{take}{turn.take + 1}", disabled=last),
+            ShowTake("◀ Earlier take", f"{take}{turn.number - 1}", disabled=first),
+            ShowTake("Later take ▶", f"{take}{turn.number + 1}", disabled=last),
         ]
     buttons.append(Delete("Delete", f"bard:delete:{turn.id}", style.danger))
     return view_of(*buttons)
@@ -109,12 +206,25 @@ class Continue(Button, template=r"bard:continue:(?P<turn>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Play another turn with the length and temperature of this one."""
-        # Before the acknowledgement, which is public, so that a rejection is private.
-        turn = await bard.scenes.find_in_scene(_message_ref(interaction, int(self["turn"])))
-        rules = bard.guild_settings.rules(interaction.guild_id)
-        if rules.buttons != "everyone" and not may_change(interaction, turn.user_id):
-            raise RejectedError(Reason.BUTTONS_RESTRICTED)
-        await reply_to(interaction, None, max_chars=turn.max_chars, temperature=turn.temperature)
+        ref = _message_ref(interaction, int(self["turn"]))
+
+        async def request(place: Place) -> TurnRequest:
+            turn = await bard.scenes.find_in_scene(ref)
+            rules = bard.guild_settings.rules(interaction.guild_id)
+            if rules.buttons != "everyone" and not may_change(interaction, turn.user_id):
+                raise RejectedError(Reason.BUTTONS_RESTRICTED)
+            if not turn.place.audience or place.audience:
+                # Otherwise everybody would see what goes on from words for one person alone.
+                place = turn.place
+            return TurnRequest(
+                place=place,
+                user_id=interaction.user.id,
+                prompt=None,
+                max_chars=turn.max_chars,
+                temperature=turn.temperature,
+            )
+
+        await _play(interaction, bard, request)
 
 
 class Reroll(Button, template=r"bard:reroll:(?P<turn>[0-9]+)"):
@@ -122,12 +232,11 @@ class Reroll(Button, template=r"bard:reroll:(?P<turn>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Show a new take; the earlier ones are kept."""
-        ref = await _changeable(interaction, bard, int(self["turn"]))
-        rules = bard.guild_settings.rules(interaction.guild_id)
-        with accept(interaction, bard, rules) as request:
-            await interaction.response.defer()
+        with accept(interaction, bard, bard.guild_settings.rules(interaction.guild_id)) as request:
+            await acknowledge_press(interaction)
+            ref = await _changeable(interaction, bard, int(self["turn"]))
             async with QueueStatus(FollowupTarget(interaction), request, bard.wait):
-                await bard.scenes.reroll(ref, rules.max_chars, _show_in_place(interaction), request)
+                await bard.scenes.reroll(ref, _InPlace(interaction, bard), request)
 
 
 class ShowTake(Button, template=r"bard:take:(?P<turn>[0-9]+):(?P<take>[0-9]+)"):
@@ -135,30 +244,38 @@ class ShowTake(Button, template=r"bard:take:(?P<turn>[0-9]+):(?P<take>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Show the take."""
+        await acknowledge_press(interaction)
         ref = await _changeable(interaction, bard, int(self["turn"]))
-        await interaction.response.defer()
-        await bard.scenes.select_take(ref, int(self["take"]), _show_in_place(interaction))
+        await bard.scenes.select_take(ref, int(self["take"]), _InPlace(interaction, bard))
 
 
 class Delete(Button, template=r"bard:delete:(?P<turn>[0-9]+)"):
-    """Delete the message and the turn. For its requester and moderators."""
+    """Delete the turn and its message. For its requester and moderators."""
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
-        """Delete the message, then the stored turn."""
+        """Delete the stored turn, then the message."""
+        await acknowledge_press(interaction)
         ref = await _changeable(interaction, bard, int(self["turn"]))
-        await interaction.response.defer()
 
         async def delete_message() -> None:
-            with suppress(discord.NotFound):  # somebody else has deleted it
+            try:
                 # The message with the button: this works where the bot is no member, too.
-                await interaction.delete_original_response()
+                await repeat(lambda: delete_response(interaction), bard.wait)
+            except discord.HTTPException as error:
+                raise RejectedError(Reason.MESSAGE_STAYS) from error
 
         await bard.scenes.delete(ref, delete_message)
 
 
 def _message_ref(interaction: discord.Interaction[Any], turn_id: int) -> MessageRef:
-    assert interaction.message is not None  # noqa: S101 - buttons are on messages
-    return MessageRef(turn_id, interaction.channel_id or 0, interaction.message.id)
+    message = interaction.message
+    assert message is not None  # noqa: S101 - buttons are on messages
+    return MessageRef(
+        turn_id=turn_id,
+        message_id=message.id,
+        audience=interaction.user.id if message.flags.ephemeral else 0,
+        text=reply_text(message.embeds),
+    )
 
 
 async def _changeable(
@@ -174,23 +291,3 @@ async def _changeable(
     if not may_change(interaction, turn.user_id):
         raise RejectedError(Reason.NOT_REQUESTER)
     return ref
-
-
-def _show_in_place(interaction: discord.Interaction[Any]) -> Show:
-    """Return a function that shows a take in the pressed button's message.
-
-    The line above the reply, which has the name of the requester, stays.
-    """
-    assert interaction.message is not None  # noqa: S101 - buttons are on messages
-    above = [embed.author.name for embed in interaction.message.embeds if embed.author.name]
-
-    async def show(turn: Turn, dropped: str) -> int:
-        author = above[0] if above else headline(turn, "")
-        message = await interaction.edit_original_response(
-            embeds=embeds(turn, author=author, dropped=dropped),
-            view=reply_view(turn),
-            allowed_mentions=discord.AllowedMentions.none(),
-        )
-        return message.id
-
-    return show

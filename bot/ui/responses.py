@@ -1,21 +1,14 @@
-"""Respond to interactions: acknowledge errors, word rejections, log what is unexpected."""
+"""Word the responses to rejected and failed requests."""
 
 import logging
 import math
-import secrets
 from collections.abc import Mapping
-from typing import Any
 
 import aiohttp
 import discord
 from discord import app_commands
 
 from ..errors import Reason, RejectedError
-
-log = logging.getLogger(__name__)
-
-# Codes for an interaction that Discord no longer knows: acknowledged too late, or expired.
-_GONE = frozenset({10008, 10015, 10062, 50027})
 
 REJECTIONS: Mapping[Reason, str] = {
     Reason.CLOSING: (
@@ -44,6 +37,22 @@ REJECTIONS: Mapping[Reason, str] = {
     ),
     Reason.NOTHING_TO_READ: "There is no scene here to read. Begin one with `/bard`.",
     Reason.NOTHING_STORED: "I remember nothing of you.",
+    Reason.MESSAGE_STAYS: (
+        "I have forgotten that speech, but Discord does not let me take its message down. "
+        "Whoever moderates this channel may delete it."
+    ),
+    Reason.MEMORY_BUSY: (
+        "Another hand holds my book at this moment, and I cannot write in it. "
+        "Ask me again in a minute."
+    ),
+    Reason.MEMORY_FULL: (
+        "My book is full, and I play nothing that I cannot write down. "
+        "Tell the bot's owner that the disk of its database is full."
+    ),
+    Reason.MEMORY_LOST: (
+        "My book is lost or damaged, and I play nothing that I cannot write down. "
+        "Tell the bot's owner; the log says what to do."
+    ),
     Reason.NOT_REQUESTER: (
         "That is for whoever asked for this speech, and for the moderators here. "
         "You may press Continue, or ask me yourself with `/bard`."
@@ -107,10 +116,35 @@ OUTDATED = (
     "My part was rewritten a moment ago, and this command is of the old script. "
     "Reload Discord (Ctrl+R) and try again."
 )
+BLOCKED = (
+    "This server's filters for messages do not let my words through. Ask me for others, or ask "
+    "whoever manages the server about its AutoMod rules."
+)
+ARCHIVED = "This thread is archived. Open it again, by a message in it, and then ask me."
+LOCKED_OUT = "Discord does not let me change that message any more. Ask me anew with `/bard`."
+MESSAGE_GONE = "That message is gone, or this channel is. Ask me anew with `/bard`."
+TOO_LARGE = "That is larger than Discord lets me send."
+DISCORD_BUSY = "Discord asks me to slow down. Try again in a minute."
+DISCORD_DOWN = "Discord itself does not answer me as it should. Try again in a minute."
 UNEXPECTED = (
     "Alas, the scene broke off: something failed on my side, and it is no fault of yours. "
     "Please try again; if it fails again, give the bot's owner this id."
 )
+
+# https://discord.com/developers/docs/topics/opcodes-and-status-codes#json
+_FORESEEN: Mapping[int, str] = {
+    10003: MESSAGE_GONE,
+    10008: MESSAGE_GONE,
+    30046: LOCKED_OUT,
+    40005: TOO_LARGE,
+    50005: LOCKED_OUT,
+    50083: ARCHIVED,
+    160005: ARCHIVED,
+    200000: BLOCKED,
+    200001: BLOCKED,
+}
+"""Answers of Discord, by code, that members bring about."""
+_TOO_LARGE, _TOO_MANY, _SERVER_ERROR = 413, 429, 500
 
 
 def rejection_text(error: RejectedError) -> str:
@@ -128,42 +162,31 @@ def rejection_text(error: RejectedError) -> str:
     return REJECTIONS[error.reason].format_map(details)
 
 
-async def respond(interaction: discord.Interaction[Any], text: str) -> None:
-    """Send an ephemeral text, as the response or as a follow-up."""
-    nobody = discord.AllowedMentions.none()
-    try:
-        if interaction.response.is_done():
-            await interaction.followup.send(text, ephemeral=True, allowed_mentions=nobody)
-        else:
-            await interaction.response.send_message(text, ephemeral=True, allowed_mentions=nobody)
-    except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-        log.warning("Could not respond to an interaction: %s", error)
-
-
-async def respond_to_error(interaction: discord.Interaction[Any], error: Exception) -> None:
-    """Respond to the failure of a command, button or form; log what is unexpected."""
-    if isinstance(error, app_commands.CommandInvokeError):
-        error = error.original
-    if isinstance(error, discord.HTTPException) and error.code in _GONE:
-        log.warning("Discord no longer knows the interaction: %s", error)
-        return
-    await respond(interaction, _error_text(error))
-
-
-def _error_text(error: Exception) -> str:
-    """Return the text for an error; log the error under the id in the text, unless foreseen."""
-    error_id = secrets.token_hex(4)
-    level = logging.WARNING
+def error_response(error: Exception) -> tuple[int, str]:
+    """Return the level at which a failure is logged, and the text of the response to it."""
     match error:
-        case RejectedError():
-            return rejection_text(error)
-        case discord.Forbidden():
-            text = NOT_ALLOWED
+        case discord.HTTPException():
+            return _http_response(error)
         case app_commands.CommandSignatureMismatch() | app_commands.CommandNotFound():
-            text = OUTDATED
+            return logging.WARNING, OUTDATED
         case app_commands.CheckFailure():
-            text = NOT_OPEN
-        case _:
-            level, text = logging.ERROR, UNEXPECTED
-    log.log(level, "Error %s in an interaction", error_id, exc_info=error)
-    return f"{text} Error id: `{error_id}`"
+            return logging.WARNING, NOT_OPEN
+        case discord.RateLimited():
+            return logging.WARNING, DISCORD_BUSY
+        case aiohttp.ClientError():
+            return logging.WARNING, DISCORD_DOWN
+    return logging.ERROR, UNEXPECTED
+
+
+def _http_response(error: discord.HTTPException) -> tuple[int, str]:
+    if error.code in _FORESEEN:
+        return logging.INFO, _FORESEEN[error.code]
+    if error.status == _TOO_LARGE:
+        return logging.WARNING, TOO_LARGE
+    if error.status == _TOO_MANY:
+        return logging.WARNING, DISCORD_BUSY
+    if error.status >= _SERVER_ERROR:
+        return logging.WARNING, DISCORD_DOWN
+    if isinstance(error, discord.Forbidden):
+        return logging.WARNING, NOT_ALLOWED
+    return logging.ERROR, UNEXPECTED

@@ -1,91 +1,121 @@
-"""Concurrent changes in one channel, without Discord."""
+"""Turns without Discord: concurrent changes in one channel, and outcomes that are not known."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bot.concurrency import Threads
+from bot.config import Settings
 from bot.core.inference import Inference
 from bot.core.request_queue import Request, RequestQueue
-from bot.core.scenes import MessageRef, Scenes
-from bot.errors import RejectedError
-from bot.storage.database import open_database
-from bot.storage.turns import Turn, TurnRequest, TurnStore
+from bot.core.scenes import Display, MessageRef, Scenes, Shown, Sighting
+from bot.errors import Reason, RejectedError, StoppedError, UncertainError
+from bot.storage import database as storage
+from bot.storage.database import Database, open_database
+from bot.storage.guild_settings import GuildSettingsStore
+from bot.storage.turns import Place, Turn, TurnRequest, TurnStore
+from tests.bot.conftest import rejected
 
-REQUEST = TurnRequest(
-    guild_id=1, channel_id=2, user_id=3, prompt="ROMEO:", max_chars=20, temperature=0.8
-)
-
-
-@pytest.fixture
-async def turns(tmp_path: Path) -> AsyncIterator[TurnStore]:
-    async with open_database(tmp_path / "bard.sqlite3") as connection:
-        yield TurnStore(connection)
+GARDEN = Place(guild_id=1, channel_id=2)
+REQUEST = TurnRequest(place=GARDEN, user_id=3, prompt="ROMEO:", max_chars=20, temperature=0.8)
 
 
 @pytest.fixture
-async def scenes(turns: TurnStore, weights: Path, threads: Threads) -> AsyncIterator[Scenes]:
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with open_database(tmp_path / "bard.sqlite3") as database:
+        yield database
+
+
+@pytest.fixture
+def turns(database: Database) -> TurnStore:
+    return TurnStore(database)
+
+
+@pytest.fixture
+async def scenes(database: Database, turns: TurnStore, weights: Path) -> AsyncIterator[Scenes]:
     inference = Inference(weights, workers=2)
     await inference.load()
-    yield Scenes(turns, inference, threads)
+    yield Scenes(turns, inference, GuildSettingsStore(database, Settings()).rules)
     await inference.close()
 
 
 @contextmanager
 def admitted() -> Iterator[Request]:
-    with RequestQueue(workers=1, waiting=0).admit(1, REQUEST.user_id, REQUEST.guild_id) as request:
+    with RequestQueue(workers=1, waiting=0).admit(1, REQUEST.user_id, 1) as request:
         yield request
 
 
-async def play(scenes: Scenes, channel: "FakeChannel") -> Turn:
-    with admitted() as request:
-        return await scenes.play(REQUEST, channel.show, request)
-
-
-async def reroll(scenes: Scenes, ref: MessageRef, channel: "FakeChannel") -> None:
-    with admitted() as request:
-        await scenes.reroll(ref, 4000, channel.show, request)
-
-
 class FakeChannel:
-    """Record the turn that each message shows."""
+    """Record the turn that each message shows; a message has the id of its turn.
+
+    Attributes:
+        error: Raised by the next attempts to show a turn.
+        arrives: Whether they show it nevertheless.
+    """
 
     def __init__(self) -> None:
         self.shown: dict[int, Turn] = {}
+        self.error: Exception | None = None
+        self.arrives = False
+        self.audience = 0
+        self.message_id: int | None = None
 
-    async def show(self, turn: Turn, _dropped: str) -> int:
-        await asyncio.sleep(0.01)
-        self.shown[turn.id] = turn
-        return turn.id
+    async def show(self, turn: Turn, _dropped: str) -> Shown:
+        await asyncio.sleep(0)
+        if self.error is None or self.arrives:
+            self.shown[turn.id] = turn
+        if self.error is not None:
+            raise self.error
+        return Shown(self.message_id or turn.id, self.audience)
 
     async def delete(self) -> None:
         self.shown.clear()
+
+    def ref(self, turn: Turn) -> MessageRef:
+        """Return the message of a turn as somebody sees it."""
+        shown = self.shown[turn.id]
+        return MessageRef(turn.id, self.message_id or turn.id, self.audience, shown.reply)
+
+
+async def play(scenes: Scenes, display: Display, turn_request: TurnRequest = REQUEST) -> Turn:
+    with admitted() as request:
+        return await scenes.play(turn_request, display, request)
+
+
+async def reroll(scenes: Scenes, ref: MessageRef, display: Display) -> None:
+    with admitted() as request:
+        await scenes.reroll(ref, display, request)
+
+
+async def tail(turns: TurnStore, place: Place = GARDEN) -> list[Turn]:
+    return await turns.tail(place, await turns.scene(place), chars=10_000)
 
 
 async def test_two_concurrent_rerolls_make_two_takes(scenes: Scenes, turns: TurnStore) -> None:
     channel = FakeChannel()
     turn = await play(scenes, channel)
-    ref = MessageRef(turn.id, 2, turn.id)
+    ref = channel.ref(turn)
     await asyncio.gather(*(reroll(scenes, ref, channel) for _ in range(2)))
-    (stored,) = await turns.tail(2, 1, chars=100)
-    assert stored.take == stored.takes == 3
-    assert channel.shown[turn.id] == stored
+    (stored,) = await tail(turns)
+    assert stored.number == stored.takes == stored.shown == 3
+    assert channel.shown[turn.id].reply == stored.reply
 
 
 async def test_reroll_during_a_deletion_is_rejected(scenes: Scenes, turns: TurnStore) -> None:
     channel = FakeChannel()
     turn = await play(scenes, channel)
-    ref = MessageRef(turn.id, 2, turn.id)
+    ref = channel.ref(turn)
     deletion = asyncio.create_task(scenes.delete(ref, channel.delete))
     await asyncio.sleep(0)
     with pytest.raises(RejectedError):
         await reroll(scenes, ref, channel)
     await deletion
     assert not channel.shown
-    assert await turns.tail(2, 1, chars=100) == []
+    assert await tail(turns) == []
 
 
 async def test_changing_a_message_does_not_wait_for_a_running_turn(
@@ -93,33 +123,33 @@ async def test_changing_a_message_does_not_wait_for_a_running_turn(
 ) -> None:
     channel = FakeChannel()
     turn = await play(scenes, channel)
-    ref = MessageRef(turn.id, 2, turn.id)
+    ref = channel.ref(turn)
     await reroll(scenes, ref, channel)
     sending, gate = asyncio.Event(), asyncio.Event()
 
-    async def show_gated(turn: Turn, dropped: str) -> int:
-        sending.set()
-        await gate.wait()
-        return await channel.show(turn, dropped)
+    class Gated(FakeChannel):
+        async def show(self, turn: Turn, dropped: str) -> Shown:
+            sending.set()
+            await gate.wait()
+            return await super().show(turn, dropped)
 
-    with admitted() as request:
-        playing = asyncio.create_task(scenes.play(REQUEST, show_gated, request))
-        await sending.wait()
-        await scenes.select_take(ref, 1, channel.show)
-        assert channel.shown[turn.id].reply == turn.reply
-        await scenes.delete(ref, channel.delete)
-        assert not channel.shown
-        gate.set()
-        later = await playing
-    assert [turn.id for turn in await turns.tail(2, 1, chars=100)] == [later.id]
+    playing = asyncio.create_task(play(scenes, Gated()))
+    await sending.wait()
+    await scenes.select_take(ref, 1, channel)
+    assert channel.shown[turn.id].reply == turn.reply
+    await scenes.delete(ref, channel.delete)
+    assert not channel.shown
+    gate.set()
+    later = await playing
+    assert [turn.id for turn in await tail(turns)] == [later.id]
 
 
 async def test_missing_take_is_rejected(scenes: Scenes) -> None:
     channel = FakeChannel()
     turn = await play(scenes, channel)
     with pytest.raises(RejectedError):
-        await scenes.select_take(MessageRef(turn.id, 2, turn.id), 2, channel.show)
-    assert channel.shown[turn.id] == turn
+        await scenes.select_take(channel.ref(turn), 2, channel)
+    assert channel.shown[turn.id].reply == turn.reply
 
 
 async def test_turn_played_during_a_deletion_of_its_channel_is_deleted(
@@ -130,4 +160,210 @@ async def test_turn_played_during_a_deletion_of_its_channel_is_deleted(
     await asyncio.sleep(0)
     assert await scenes.delete_channel(2) == 1
     await playing
-    assert await turns.tail(2, 1, chars=100) == []
+    assert await tail(turns) == []
+
+
+async def test_reply_that_discord_refuses_is_not_kept(scenes: Scenes, turns: TurnStore) -> None:
+    channel = FakeChannel()
+    channel.error = ValueError("refused")
+    with pytest.raises(ValueError, match="refused"):
+        await play(scenes, channel)
+    assert await turns.unsettled() == []
+    assert await turns.scene(GARDEN) == 0
+
+
+async def test_take_that_discord_refuses_is_not_kept(scenes: Scenes, turns: TurnStore) -> None:
+    channel = FakeChannel()
+    turn = await play(scenes, channel)
+    ref = channel.ref(turn)
+    channel.error = ValueError("refused")
+    with pytest.raises(ValueError, match="refused"):
+        await reroll(scenes, ref, channel)
+    (stored,) = await tail(turns)
+    assert (stored.reply, stored.takes) == (turn.reply, 1)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_outcome_that_is_not_known_is_looked_up_before_the_next_turn(
+    scenes: Scenes, turns: TurnStore, arrives: bool
+) -> None:
+    channel = FakeChannel()
+    channel.message_id, channel.error, channel.arrives = 9, UncertainError(), arrives
+    with pytest.raises(UncertainError):
+        await play(scenes, channel)
+    (pending,) = await turns.unsettled()
+
+    async def look(turn: Turn) -> Sighting | None:
+        shown = channel.shown.get(turn.id)
+        return Sighting(shown and shown.reply)
+
+    scenes.look = look
+    later = FakeChannel()
+    turn = await play(scenes, later)
+    assert [turn.id for turn in await tail(turns)] == ([pending.id] if arrives else []) + [turn.id]
+    assert await turns.unsettled() == []
+
+
+async def test_press_of_a_button_proves_that_the_message_shows_its_turn(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    channel = FakeChannel()
+    channel.error, channel.arrives = UncertainError(), True
+    with pytest.raises(UncertainError):
+        await play(scenes, channel)
+    (pending,) = await turns.unsettled()
+    turn = await scenes.find_in_scene(channel.ref(pending))
+    assert (turn.id, turn.shown) == (pending.id, 1)
+    assert [turn.id for turn in await tail(turns)] == [pending.id]
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_press_of_a_button_proves_which_take_the_message_shows(
+    scenes: Scenes, turns: TurnStore, arrives: bool
+) -> None:
+    channel = FakeChannel()
+    turn = await play(scenes, channel)
+    first = channel.ref(turn)
+    channel.error, channel.arrives = UncertainError(), arrives
+    with pytest.raises(UncertainError):
+        await reroll(scenes, first, channel)
+    found = await scenes.find(channel.ref(turn))
+    assert found.reply == channel.shown[turn.id].reply
+    assert (found.number, found.takes) == (2 if arrives else 1, 2)
+    assert [turn.reply for turn in await tail(turns)] == [found.reply]
+    assert await turns.unsettled() == []
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the database as another process does."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def test_reply_shown_while_the_database_is_locked_is_recorded_later(
+    scenes: Scenes, turns: TurnStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "BUSY_SECONDS", 0.0)
+    path = tmp_path / "bard.sqlite3"
+
+    class Locking(FakeChannel):
+        async def show(self, turn: Turn, dropped: str) -> Shown:
+            lock.__enter__()
+            return await super().show(turn, dropped)
+
+    lock, channel = locked(path), Locking()
+    turn = await play(scenes, channel)  # without an error: the reply is shown
+    assert await tail(turns) == []
+    with rejected(Reason.MEMORY_BUSY):
+        await play(scenes, FakeChannel())
+    lock.__exit__(None, None, None)
+    assert (await scenes.find(channel.ref(turn))).shown == 1
+    later = await play(scenes, FakeChannel())
+    assert [turn.id for turn in await tail(turns)] == [turn.id, later.id]
+
+
+async def test_owed_outcome_is_recorded_without_a_further_request(
+    scenes: Scenes, turns: TurnStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "BUSY_SECONDS", 0.0)
+
+    class Locking(FakeChannel):
+        async def show(self, turn: Turn, dropped: str) -> Shown:
+            lock.__enter__()
+            return await super().show(turn, dropped)
+
+    lock = locked(tmp_path / "bard.sqlite3")
+    turn = await play(scenes, Locking())
+    with rejected(Reason.MEMORY_BUSY):
+        await scenes.record_owed()
+    lock.__exit__(None, None, None)
+    await scenes.record_owed()
+    assert [found.id for found in await tail(turns)] == [turn.id]
+
+
+async def test_turn_in_progress_is_not_looked_at(scenes: Scenes, turns: TurnStore) -> None:
+    async def look(_turn: Turn) -> Sighting | None:
+        return Sighting(None)  # the placeholder
+
+    scenes.look = look
+
+    class Settling(FakeChannel):
+        async def show(self, turn: Turn, dropped: str) -> Shown:
+            await scenes.settle()
+            return await super().show(turn, dropped)
+
+    channel = Settling()
+    channel.message_id = 9
+    turn = await play(scenes, channel)
+    assert [found.id for found in await tail(turns)] == [turn.id]
+
+
+async def test_words_stay_forgotten_if_their_message_cannot_be_deleted(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    channel = FakeChannel()
+    turn = await play(scenes, channel)
+
+    async def fail() -> None:
+        raise RejectedError(Reason.MESSAGE_STAYS)
+
+    with rejected(Reason.MESSAGE_STAYS):
+        await scenes.delete(channel.ref(turn), fail)
+    assert await turns.find(turn.id) is None
+
+
+async def test_message_stays_if_the_words_cannot_be_deleted(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "BUSY_SECONDS", 0.0)
+    channel = FakeChannel()
+    turn = await play(scenes, channel)
+    ref = channel.ref(turn)
+    with locked(tmp_path / "bard.sqlite3"), rejected(Reason.MEMORY_BUSY):
+        await scenes.delete(ref, channel.delete)
+    assert turn.id in channel.shown
+    assert (await scenes.find(ref)).reply == turn.reply
+
+
+async def test_private_reply_is_no_part_of_the_channels_scene(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    await play(scenes, FakeChannel())
+    channel = FakeChannel()
+    channel.audience = REQUEST.user_id
+    turn = await play(scenes, channel)
+    own = replace(GARDEN, audience=REQUEST.user_id)
+    assert [found.id for found in await tail(turns, own)] == [turn.id]
+    assert len(await tail(turns)) == 1
+    assert await scenes.read_by(GARDEN, REQUEST.user_id) == own
+    assert await scenes.read_by(GARDEN, 99) == GARDEN
+
+
+async def test_limit_binds_when_the_reply_is_generated(
+    database: Database, turns: TurnStore, weights: Path
+) -> None:
+    settings = GuildSettingsStore(database, Settings())
+    inference = Inference(weights, workers=2)
+    await inference.load()
+    scenes = Scenes(turns, inference, settings.rules)
+    with RequestQueue(workers=1, waiting=2).admit(1, 3, 1) as request:
+        async with request.worker():
+            playing = asyncio.create_task(scenes.play(REQUEST, FakeChannel(), request))
+            while await asyncio.sleep(0, not playing.done() and not scenes._locks):
+                pass
+            await settings.change(1, max_chars=5)
+        turn = await playing
+    assert turn.max_chars == 5
+    assert len(turn.reply) <= 5
+    await inference.close()
+
+
+async def test_stopped_request_stores_nothing(scenes: Scenes, turns: TurnStore) -> None:
+    with admitted() as request:
+        request.stop()
+        with pytest.raises(StoppedError):
+            await scenes.play(REQUEST, FakeChannel(), request)
+    assert await turns.unsettled() == []

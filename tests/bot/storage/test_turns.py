@@ -1,4 +1,4 @@
-"""Stored turns and takes: reading, exporting, and deletion from the file."""
+"""Stored turns and takes: intents, reading, exporting, and deletion from the file."""
 
 import itertools
 import json
@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from bot.storage.database import open_database
-from bot.storage.turns import Turn, TurnRequest, TurnStore
+from bot.storage.database import Database, open_database
+from bot.storage.turns import Deletion, Page, Place, Take, Turn, TurnRequest, TurnStore
 
 ANN, BEN = 2**62 + 1, 2**62 + 2
 GARDEN, TAVERN = 3, 4
+GLOBE = 7
 
 
 @pytest.fixture
@@ -23,12 +24,47 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def turns(path: Path) -> AsyncIterator[TurnStore]:
-    async with open_database(path) as connection:
-        yield TurnStore(connection)
+async def database(path: Path) -> AsyncIterator[Database]:
+    async with open_database(path) as database:
+        yield database
+
+
+@pytest.fixture
+def turns(database: Database) -> TurnStore:
+    return TurnStore(database)
 
 
 _message_ids = itertools.count(1000)
+
+
+def place(channel: int = GARDEN, audience: int = 0) -> Place:
+    return Place(guild_id=GLOBE, channel_id=channel, audience=audience)
+
+
+def a_take(reply: str = "O.", seed: int = 1) -> Take:
+    return Take(reply=reply, seed=seed, weights="w", seconds=0.5)
+
+
+async def add_pending(
+    turns: TurnStore,
+    prompt: str | None = "ROMEO:",
+    reply: str = "O.",
+    *,
+    user: int = ANN,
+    where: Place | None = None,
+    scene: int = 1,
+    message_id: int | None = None,
+) -> Turn:
+    """Store a turn that is about to be shown."""
+    request = TurnRequest(place=where or place(), user_id=user, prompt=prompt)
+    return await turns.add(
+        request,
+        a_take(reply),
+        scene=scene,
+        max_chars=9,
+        temperature=0.8,
+        message_id=message_id,
+    )
 
 
 async def add(
@@ -39,22 +75,37 @@ async def add(
     user: int = ANN,
     channel: int = GARDEN,
     scene: int = 1,
-) -> tuple[Turn, int]:
-    """Store a shown turn; return it with the id of its message."""
-    request = TurnRequest(
-        guild_id=7, channel_id=channel, user_id=user, prompt=prompt, max_chars=9, temperature=0.8
-    )
-    turn = await turns.add(request, scene=scene, reply=reply, seed=1, weights="w", seconds=0.5)
-    message_id = next(_message_ids)
-    await turns.show(turn, message_id)
-    return turn, message_id
+) -> Turn:
+    """Store a shown turn and return it as stored."""
+    turn = await add_pending(turns, prompt, reply, user=user, where=place(channel), scene=scene)
+    await turns.show(turn, next(_message_ids))
+    return await stored(turns, turn)
+
+
+async def stored(turns: TurnStore, turn: Turn) -> Turn:
+    found = await turns.find(turn.id)
+    assert found is not None
+    return found
 
 
 async def show_new_take(turns: TurnStore, turn: Turn, reply: str) -> Turn:
-    taken = await turns.add_take(turn, reply=reply, seed=2, weights="v", seconds=0.25)
+    taken = await turns.add_take(turn, a_take(reply, seed=2))
     assert taken is not None
-    await turns.show_take(taken)
-    return taken
+    assert turn.message_id is not None
+    await turns.show(taken, turn.message_id)
+    return await stored(turns, turn)
+
+
+async def tail(turns: TurnStore, where: Place, scene: int = 1, chars: int = 100_000) -> list[Turn]:
+    return await turns.tail(where, scene, chars=chars)
+
+
+async def delete_user(turns: TurnStore, user: int) -> int:
+    return await turns.delete_all(await turns.record_deletion("user", user))
+
+
+async def delete_channel(turns: TurnStore, channel: int) -> int:
+    return await turns.delete_all(await turns.record_deletion("channel", channel))
 
 
 def on_disk(path: Path, word: str) -> bool:
@@ -72,25 +123,42 @@ async def test_deleted_text_is_erased_from_the_file(
         await add(turns, f"Neighbour {number}", "Words. " * 50, user=BEN)
     deleted = [
         await add(turns, "sekrit" * length, "hidden" * length, user=user, channel=channel)
-        for user, channel in ((ANN, GARDEN), (ANN, TAVERN), (BEN, TAVERN))
+        for user, channel in ((ANN, GARDEN), (ANN, TAVERN), (BEN, TAVERN), (BEN, GARDEN))
     ]
-    for turn, _ in deleted:
+    for turn in deleted:
         await show_new_take(turns, turn, "covert" * length)
     words = ("sekritsekrit", "hiddenhidden", "covertcovert")
     assert all(on_disk(path, word) for word in words)
 
-    assert await turns.delete(GARDEN, {deleted[0][1]}) == 1
-    assert await turns.delete_user(ANN) == 1
-    assert await turns.delete_channel(TAVERN) == 1
+    assert deleted[0].message_id is not None
+    assert await turns.delete_messages(GARDEN, {deleted[0].message_id}) == 1
+    assert await delete_user(turns, ANN) == 1
+    assert await delete_channel(turns, TAVERN) == 1
+    assert await turns.delete(deleted[3].id) == 1
     assert not any(on_disk(path, word) for word in words)
     assert on_disk(path, "Neighbour 29")
-    assert len(await turns.tail(GARDEN, 1, chars=100_000)) == 30
+    assert len(await tail(turns, place())) == 30
 
 
-async def test_takes_are_deleted_with_their_row(turns: TurnStore, path: Path) -> None:
-    turn, _ = await add(turns)
+async def test_erasing_is_owed_while_somebody_reads_the_file(
+    turns: TurnStore, database: Database, path: Path
+) -> None:
+    turn = await add(turns, "sekrit" * 300)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM turns").fetchall()
+        assert await turns.delete(turn.id) == 1
+        assert database.erasure_owed
+        assert on_disk(path, "sekritsekrit")
+    assert await turns.delete(turn.id) == 0  # a retry erases, though it deletes nothing
+    assert not database.erasure_owed
+    assert not on_disk(path, "sekritsekrit")
+
+
+async def test_takes_are_deleted_with_their_turn(turns: TurnStore, path: Path) -> None:
+    turn = await add(turns)
     await show_new_take(turns, turn, "Two.")
-    await turns._connection.execute("DELETE FROM turns")
+    await turns.delete(turn.id)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM takes").fetchone() == (0,)
 
@@ -99,66 +167,187 @@ async def test_delete_user_keeps_turns_of_others(turns: TurnStore) -> None:
     await add(turns, "Mine", user=ANN)
     await add(turns, "Theirs", user=BEN)
     await add(turns, "Mine elsewhere", user=ANN, channel=TAVERN)
-    assert await turns.delete_user(ANN) == 2
-    assert await turns.delete_user(ANN) == 0
-    assert [turn.prompt for turn in await turns.tail(GARDEN, 1, chars=100)] == ["Theirs"]
-    assert await turns.tail(TAVERN, 1, chars=100) == []
-    assert await turns.scene(TAVERN) == 1
+    assert await delete_user(turns, ANN) == 2
+    assert await delete_user(turns, ANN) == 0
+    assert [turn.prompt for turn in await tail(turns, place())] == ["Theirs"]
+    assert await tail(turns, place(TAVERN)) == []
+    assert await turns.scene(place(TAVERN)) == 1
+
+
+async def test_delete_channel_starts_a_new_scene_at_once(turns: TurnStore) -> None:
+    await add(turns, "Before")
+    await add(turns, "Elsewhere", channel=TAVERN)
+    deletion = await turns.record_deletion("channel", GARDEN)
+    assert await turns.scene(place()) == 2
+    await add(turns, "After", scene=2)
+    assert await turns.delete_all(deletion) == 1
+    assert [turn.prompt for turn in await tail(turns, place(), scene=2)] == ["After"]
+    assert [turn.prompt for turn in await tail(turns, place(TAVERN))] == ["Elsewhere"]
+
+
+async def test_interrupted_deletion_is_resumed(turns: TurnStore, path: Path) -> None:
+    for _ in range(250):  # in several pieces
+        await add(turns)
+    await turns.record_deletion("guild", GLOBE, gone=True)
+    await add(turns, channel=TAVERN)
+    await turns.resume_deletions()
+    assert await tail(turns, place()) == []
+    assert len(await tail(turns, place(TAVERN))) == 1
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM erasures").fetchall() == []
+    assert await turns.delete_all(Deletion(1, "guild", GLOBE, 0)) == 0
+
+
+async def test_ids_are_not_given_again(turns: TurnStore) -> None:
+    turn = await add(turns)
+    await turns.delete(turn.id)
+    assert (await add(turns)).id > turn.id
 
 
 async def test_turn_deleted_before_it_is_shown_stays_deleted(turns: TurnStore) -> None:
-    request = TurnRequest(
-        guild_id=7, channel_id=GARDEN, user_id=ANN, prompt="A", max_chars=9, temperature=0.8
-    )
-    turn = await turns.add(request, scene=1, reply="B", seed=1, weights="w", seconds=0.5)
-    await turns.delete_user(ANN)
+    turn = await add_pending(turns)
+    await delete_user(turns, ANN)
     await turns.show(turn, 9)
-    assert await turns.tail(GARDEN, 1, chars=100) == []
+    assert await turns.find(turn.id) is None
+    assert await turns.scene(place()) == 0
 
 
-async def test_find_requires_the_turns_message_and_channel(turns: TurnStore) -> None:
-    turn, message_id = await add(turns)
-    other, _ = await add(turns)
-    found = await turns.find(turn.id, channel_id=GARDEN, message_id=message_id)
-    assert found == turn
-    assert await turns.find(other.id, channel_id=GARDEN, message_id=message_id) is None
-    assert await turns.find(turn.id, channel_id=TAVERN, message_id=message_id) is None
+async def test_turn_is_part_of_the_scene_once_shown(turns: TurnStore) -> None:
+    turn = await add_pending(turns, message_id=9)
+    assert await turns.scene(place()) == 0
+    assert await tail(turns, place()) == []
+    assert await turns.unsettled() == await turns.unsettled(GARDEN) == [turn]
+    assert await turns.unsettled(TAVERN) == []
+    await turns.show(turn, 9)
+    assert await turns.scene(place()) == 1
+    assert [found.id for found in await tail(turns, place())] == [turn.id]
+    assert await turns.unsettled() == []
+
+
+async def test_turn_that_only_one_person_sees_is_in_a_scene_of_their_own(turns: TurnStore) -> None:
+    await add(turns, "For all")
+    turn = await add_pending(turns, "For Ann", scene=1)
+    await turns.show(turn, 9, audience=ANN)
+    assert [turn.prompt for turn in await tail(turns, place())] == ["For all"]
+    assert [turn.prompt for turn in await tail(turns, place(audience=ANN))] == ["For Ann"]
+    assert await tail(turns, place(audience=BEN)) == []
+    assert await turns.scene(place(audience=ANN)) == 1
+    await turns.start_scene(place(audience=ANN))
+    await turns.start_scene(place(audience=ANN))
+    later = await add_pending(turns, "Later", scene=2)
+    await turns.show(later, 10, audience=ANN)
+    assert (await stored(turns, later)).scene == await turns.scene(place(audience=ANN)) == 3
+    assert await delete_channel(turns, GARDEN) == 3
 
 
 async def test_takes(turns: TurnStore) -> None:
-    first, message_id = await add(turns, reply="One.")
+    first = await add(turns, reply="One.")
     second = await show_new_take(turns, first, "Two.")
-    assert (second.reply, second.take, second.takes, second.seed) == ("Two.", 2, 2, 2)
-    assert await turns.find(first.id, channel_id=GARDEN, message_id=message_id) == second
+    assert (second.reply, second.number, second.takes, second.take.seed) == ("Two.", 2, 2, 2)
+    assert second.shown == 2
 
     earlier = await turns.take(second, 1)
     assert earlier is not None
-    assert (earlier.reply, earlier.take, earlier.takes, earlier.seed) == ("One.", 1, 2, 1)
+    assert (earlier.reply, earlier.number, earlier.takes, earlier.shown) == ("One.", 1, 2, 2)
     assert await turns.take(second, 3) is None
-    await turns.show_take(earlier)
-    assert [turn.reply for turn in await turns.tail(GARDEN, 1, chars=100)] == ["One."]
+    assert await turns.intend(earlier)
+    assert [(turn.number, turn.shown) for turn in await turns.unsettled()] == [(1, 2)]
+    assert [turn.reply for turn in await tail(turns, place())] == ["Two."]
+    await turns.show(earlier, 9)
+    assert [turn.reply for turn in await tail(turns, place())] == ["One."]
+
+
+async def test_withdrawn_take_is_deleted(turns: TurnStore) -> None:
+    first = await add(turns, reply="One.")
+    second = await turns.add_take(first, a_take("Two."))
+    assert second is not None
+    await turns.withdraw(second)
+    assert await stored(turns, first) == first
+    assert await turns.unsettled() == []
+
+
+async def test_withdrawn_choice_keeps_its_take(turns: TurnStore) -> None:
+    second = await show_new_take(turns, await add(turns, reply="One."), "Two.")
+    earlier = await turns.take(second, 1)
+    assert earlier is not None
+    await turns.intend(earlier)
+    await turns.withdraw(earlier)
+    assert await stored(turns, second) == second
+
+
+async def test_withdrawn_turn_is_deleted(turns: TurnStore) -> None:
+    turn = await add_pending(turns)
+    await turns.withdraw(turn)
+    assert await turns.find(turn.id) is None
+
+
+async def test_turns_that_are_never_shown_are_forgotten(turns: TurnStore, path: Path) -> None:
+    shown, pending = await add(turns), await add_pending(turns)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE turns SET created_at = 5")
+    new = await add_pending(turns)
+    assert await turns.forget_unseen(10) == 1
+    assert await turns.find(pending.id) is None
+    assert await turns.find(shown.id) == shown
+    assert await turns.find(new.id) == new
 
 
 async def test_no_take_of_a_deleted_turn(turns: TurnStore) -> None:
-    turn, _ = await add(turns)
-    await turns.delete_channel(GARDEN)
-    assert await turns.add_take(turn, reply="x", seed=1, weights="w", seconds=1) is None
+    turn = await add(turns)
+    await delete_channel(turns, GARDEN)
+    assert await turns.add_take(turn, a_take()) is None
+    assert not await turns.intend(turn)
 
 
 async def test_tail_of_many_short_turns(turns: TurnStore) -> None:
     for number in range(120):
         await add(turns, str(number % 10), "")
-    tail = await turns.tail(GARDEN, 1, chars=105)
-    assert [turn.id for turn in tail] == list(range(16, 121))
-    before = await turns.tail(GARDEN, 1, chars=2, before=tail[0].id)
+    found = await tail(turns, place(), chars=105)
+    assert [turn.id for turn in found] == list(range(16, 121))
+    before = await turns.tail(place(), 1, chars=2, before=found[0].id)
     assert [turn.id for turn in before] == [14, 15]
+
+
+def ids(page: Page) -> list[int]:
+    return [turn.id for turn in page.turns]
+
+
+async def test_pages(turns: TurnStore) -> None:
+    for number in range(7):
+        await add(turns, "P", "x" * 99 if number != 3 else "x" * 500)
+    limits = {"turns": 3, "chars": 300}
+    last = await turns.page(place(), 1, **limits)
+    assert (ids(last), last.has_earlier, last.has_later) == ([5, 6, 7], True, False)
+    long = await turns.page(place(), 1, before=5, **limits)
+    assert (ids(long), long.has_earlier, long.has_later) == ([4], True, True)
+    first = await turns.page(place(), 1, before=4, **limits)
+    assert (ids(first), first.has_earlier, first.has_later) == ([1, 2, 3], False, True)
+    again = await turns.page(place(), 1, after=3, **limits)
+    assert (ids(again), again.has_earlier, again.has_later) == ([4], True, True)
+    end = await turns.page(place(), 1, after=4, **limits)
+    assert (ids(end), end.has_earlier, end.has_later) == ([5, 6, 7], True, False)
+    assert ids(await turns.page(place(), 1, after=7, **limits)) == []
 
 
 async def test_scene_started_without_a_turn(turns: TurnStore) -> None:
     await add(turns)
-    await turns.start_scene(7, GARDEN, 2)
-    assert await turns.scene(GARDEN) == 2
-    assert await turns.tail(GARDEN, 2, chars=100) == []
+    await turns.start_scene(place())
+    assert await turns.scene(place()) == 2
+    assert await tail(turns, place(), scene=2) == []
+
+
+async def test_totals_count_shown_scenes_and_characters_once(turns: TurnStore) -> None:
+    first = await add(turns, reply="12345")
+    await add(turns, reply="678")
+    await add_pending(turns, reply="never shown")
+    await show_new_take(turns, first, "90")
+    await turns.start_scene(place())
+    await turns.start_scene(place())
+    await add(turns, reply="abc", scene=3)
+    await turns.delete(first.id)
+    await add(turns, reply="d", scene=3)
+    found = await turns.statistics()
+    assert (found.scenes, found.characters, found.timed) == (2, 5 + 3 + 2 + 3 + 1, 3)
 
 
 async def test_prompts_are_recent_and_distinct(turns: TurnStore) -> None:
@@ -167,19 +356,20 @@ async def test_prompts_are_recent_and_distinct(turns: TurnStore) -> None:
     await add(turns, "Prompt 55", scene=2)
     await add(turns, None, scene=2)
     await add(turns, "Elsewhere", channel=TAVERN)
-    _, message_id = await add(turns, "Gone", scene=2)
-    await turns.delete(GARDEN, {message_id})
-    prompts = await turns.prompts(GARDEN)
+    await add_pending(turns, "Not shown", scene=2)
+    gone = await add(turns, "Gone", scene=2)
+    await turns.delete(gone.id)
+    prompts = await turns.prompts(place())
     assert prompts[:3] == ["Prompt 55", "Prompt 59", "Prompt 58"]
     assert 40 < len(prompts) == len(set(prompts)) <= 50
-    assert await turns.prompts(5) == []
+    assert await turns.prompts(place(5)) == []
 
 
 async def test_export_returns_all_turns_of_a_person(turns: TurnStore) -> None:
     for number in range(60):
         await add(turns, f"Prompt {number}", user=ANN)
         await add(turns, "Another's", user=BEN)
-    turn, message_id = await add(turns, None, 'Say "ay"\n\u00e9', channel=TAVERN)
+    turn = await add(turns, None, 'Say "ay"\n\u00e9', channel=TAVERN)
     await show_new_take(turns, turn, "Two.")
     exported: list[dict[str, Any]] = [json.loads(text) async for text in turns.export(ANN)]
 
@@ -187,10 +377,11 @@ async def test_export_returns_all_turns_of_a_person(turns: TurnStore) -> None:
     assert [turn["prompt"] for turn in exported] == [*(f"Prompt {n}" for n in range(60)), None]
     last = exported[-1]
     assert last["user_id"] == str(ANN)
-    assert last["message_id"] == str(message_id)
+    assert last["message_id"] == str(turn.message_id)
     assert last["channel_id"] == str(TAVERN)
     assert last["server_id"] == "7"
-    assert last["reply"] == "Two."
+    assert last["private"] is False
+    assert last["shown_take"] == 2
     assert [take["reply"] for take in last["takes"]] == ['Say "ay"\n\u00e9', "Two."]
     assert last["asked_at"].endswith("Z")
     assert [text async for text in turns.export(5)] == []

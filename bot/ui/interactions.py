@@ -1,0 +1,260 @@
+"""Receive interactions once, acknowledge them first, and respond where the right people see it."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
+
+import aiohttp
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from ..bard import Bard
+from ..concurrency import Wait
+from ..errors import Reason, RejectedError, UncertainError
+from ..storage.turns import Place
+from .responses import error_response, rejection_text
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+COG_NAME = "noskgpt_bard"
+"""Name of the cog that holds the services."""
+PAUSES = (1.0, 4.0, 15.0)
+"""Seconds between attempts of a request whose outcome is not known; the library repeats it too."""
+
+NETWORK_ERRORS = (aiohttp.ClientError, OSError)
+"""Errors after which it is not known whether Discord received a request."""
+
+# https://discord.com/developers/docs/topics/opcodes-and-status-codes#json
+ALREADY_ACKNOWLEDGED = 40060
+GONE = frozenset({10008, 10015, 10062, 50027})
+"""Codes for an interaction that Discord no longer knows: acknowledged too late, or expired."""
+
+_KEY = "noskgpt_bard"
+_NOBODY = discord.AllowedMentions.none()
+_LOGGED_CHARS = 300
+
+
+class BardHolder(Protocol):
+    """The cog through which components find the services of the client that they belong to."""
+
+    bard: Bard
+
+
+@dataclass(slots=True)
+class Acknowledgement:
+    """How an interaction was acknowledged."""
+
+    message_id: int | None = None
+    """The message that responds to it; None if it has none, or if Discord did not tell."""
+    private: bool = False
+    """Whether only the sender sees that message."""
+    placeholder: bool = False
+    """Whether that message says only that the bot is thinking."""
+
+
+def find_bard(client: commands.Bot) -> Bard | None:
+    """Return the services of a client; None unless it has loaded the extension."""
+    holder = cast("BardHolder | None", client.get_cog(COG_NAME))
+    return None if holder is None else holder.bard
+
+
+def bard_of(interaction: discord.Interaction[Any]) -> Bard:
+    """Return the services of the client that received an interaction.
+
+    Raises:
+        RejectedError: They shut down.
+    """
+    bard = find_bard(interaction.client)
+    if bard is None or bard.closing:
+        raise RejectedError(Reason.CLOSING)
+    return bard
+
+
+def place_of(interaction: discord.Interaction[Any], *, private: bool = False) -> Place:
+    """Return the place of an interaction.
+
+    Args:
+        interaction: The interaction.
+        private: Whether only its sender sees the replies.
+    """
+    return Place(
+        guild_id=interaction.guild_id,
+        # A channel of a kind that the library does not know has no id: a scene of its own.
+        channel_id=interaction.channel_id or interaction.id,
+        audience=interaction.user.id if private else 0,
+    )
+
+
+async def handle(
+    interaction: discord.Interaction[Any], work: Callable[[Bard], Awaitable[None]]
+) -> bool:
+    """Do the work for an interaction, and respond to every error; return whether there was none.
+
+    An interaction that Discord delivers again is ignored.
+    """
+    try:
+        bard = bard_of(interaction)
+        if bard.deliveries.is_first(interaction.id):
+            bard.track_current_task()
+            await work(bard)
+    except Exception as error:  # noqa: BLE001 - the library or the host would get it
+        await respond_to_error(interaction, error)
+        return False
+    return True
+
+
+async def acknowledge(
+    interaction: discord.Interaction[Any], *, private: bool = False
+) -> Acknowledgement:
+    """Acknowledge an interaction with a message that says that the bot is thinking.
+
+    Args:
+        interaction: The interaction.
+        private: Whether only its sender shall see the message. Discord may decide so itself.
+    """
+    acknowledgement = Acknowledgement(private=private, placeholder=True)
+    response = await _defer(interaction, ephemeral=private, thinking=True)
+    if response is not None:
+        acknowledgement.message_id = response.message_id
+        acknowledgement.private = private or response.is_ephemeral()
+    interaction.extras[_KEY] = acknowledgement
+    return acknowledgement
+
+
+async def acknowledge_press(interaction: discord.Interaction[Any]) -> None:
+    """Acknowledge the press of a button whose message is about to be edited."""
+    await _defer(interaction)
+    interaction.extras[_KEY] = Acknowledgement()
+
+
+async def _defer(
+    interaction: discord.Interaction[Any], *, ephemeral: bool = False, thinking: bool = False
+) -> discord.InteractionCallbackResponse[Any] | None:
+    """Acknowledge; return None if an earlier attempt did it and its answer was lost."""
+    for last in (False, True):
+        try:
+            return await interaction.response.defer(ephemeral=ephemeral, thinking=thinking)
+        except discord.InteractionResponded:
+            break  # the host did it
+        except discord.HTTPException as error:
+            if error.code == ALREADY_ACKNOWLEDGED:
+                break
+            raise
+        except NETWORK_ERRORS:
+            if last:
+                raise
+    return None
+
+
+async def edit_response(
+    interaction: discord.Interaction[Any],
+    *,
+    content: str | None = None,
+    embeds: list[discord.Embed] | None = None,
+    view: discord.ui.View | None = None,
+) -> discord.InteractionMessage:
+    """Edit the message that responds to an interaction, or the one whose button was pressed."""
+    message = await interaction.edit_original_response(
+        content=content, embeds=embeds or [], view=view, allowed_mentions=_NOBODY
+    )
+    if (acknowledgement := _acknowledgement(interaction)) is not None:
+        acknowledgement.placeholder = False
+    return message
+
+
+async def delete_response(interaction: discord.Interaction[Any]) -> None:
+    """Delete the message that responds to an interaction, or the one whose button was pressed."""
+    try:
+        await interaction.delete_original_response()
+    except discord.NotFound as error:
+        if error.code in GONE - {10008}:  # 10008: somebody else has deleted the message
+            raise
+    if (acknowledgement := _acknowledgement(interaction)) is not None:
+        acknowledgement.placeholder = False
+
+
+async def respond(
+    interaction: discord.Interaction[Any], text: str, *, view: discord.ui.View | None = None
+) -> None:
+    """Respond with a text that only the sender of the interaction sees."""
+    shown = view or discord.utils.MISSING
+    acknowledgement = _acknowledgement(interaction)
+    if acknowledgement is None and not interaction.response.is_done():
+        try:
+            await interaction.response.send_message(
+                text, view=shown, ephemeral=True, allowed_mentions=_NOBODY
+            )
+        except discord.HTTPException as error:
+            # An earlier attempt arrived, and its answer was lost.
+            if error.code != ALREADY_ACKNOWLEDGED:
+                raise
+        interaction.extras[_KEY] = Acknowledgement(private=True)
+        return
+    if acknowledgement is not None and acknowledgement.placeholder:
+        if acknowledgement.private:
+            await edit_response(interaction, content=text, view=view)
+            return
+        # The first follow-up would replace the placeholder, and be seen by all as that is.
+        await delete_response(interaction)
+    await interaction.followup.send(text, view=shown, ephemeral=True, allowed_mentions=_NOBODY)
+
+
+async def respond_to_error(interaction: discord.Interaction[Any], error: Exception) -> None:
+    """Respond to the failure of a command, button or form; log what is unexpected."""
+    if isinstance(error, app_commands.CommandInvokeError):
+        error = error.original
+    if isinstance(error, UncertainError):
+        # The message may well stand there. An apology beside it would be wrong.
+        log.warning("It is not known whether a message was shown: %s", error.__cause__)
+        return
+    if isinstance(error, discord.HTTPException) and error.code in GONE:
+        log.warning("Discord no longer knows an interaction: %s", brief(error))
+        return
+    if isinstance(error, RejectedError):
+        text = rejection_text(error)
+    else:
+        level, text = error_response(error)
+        error_id = secrets.token_hex(4)
+        text = f"{text} Error id: `{error_id}`"
+        trace = error if level >= logging.ERROR else None
+        log.log(level, "Error %s: %s", error_id, brief(error), exc_info=trace)
+    try:
+        await respond(interaction, text)
+    except (discord.HTTPException, *NETWORK_ERRORS) as failure:
+        log.warning("Could not respond to an interaction: %s", brief(failure))
+
+
+async def repeat(request: Callable[[], Awaitable[T]], wait: Wait) -> T:
+    """Make a request whose repetition does no harm until its outcome is known.
+
+    Args:
+        request: Makes it.
+        wait: See `bot.concurrency.Wait`.
+
+    Raises:
+        UncertainError: The outcome is still not known after some attempts.
+    """
+    for pause in (*PAUSES, None):
+        try:
+            return await request()
+        except (discord.DiscordServerError, *NETWORK_ERRORS) as error:
+            if pause is None:
+                raise UncertainError from error
+        await wait(asyncio.sleep(pause))
+    raise AssertionError
+
+
+def brief(error: Exception) -> str:
+    """Return the text of an error on one line of limited length: Discord may answer with a page."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LOGGED_CHARS else f"{text[:_LOGGED_CHARS]}…"
+
+
+def _acknowledgement(interaction: discord.Interaction[Any]) -> Acknowledgement | None:
+    return cast("Acknowledgement | None", interaction.extras.get(_KEY))
