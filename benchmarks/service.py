@@ -20,8 +20,9 @@ from pathlib import Path
 from benchmarks.event_loop import tick_delays
 from bot.bard import Bard
 from bot.config import load_settings
+from bot.core.scenes import Shown
 from bot.errors import RejectedError
-from bot.storage.turns import Turn, TurnRequest
+from bot.storage.turns import Place, Turn, TurnRequest
 
 RUNNING, CHARACTERS = 16, 4000
 SECONDS = 5.0
@@ -40,23 +41,24 @@ class Load:
 
     async def request_replies(self, user: int) -> None:
         """Request one reply after another, in the user's own channel."""
+        load = self
 
-        async def show(turn: Turn, _dropped: str) -> int:
-            self.replies += 1
-            return turn.id
+        class Message:
+            message_id: int | None = None
+
+            async def show(self, turn: Turn, _dropped: str) -> Shown:
+                load.replies += 1
+                return Shown(turn.id, 0)
 
         while True:
-            rules = self.bard.guild_settings.rules(GUILD)
             turn_request = TurnRequest(
-                guild_id=GUILD,
-                channel_id=user,
+                place=Place(guild_id=GUILD, channel_id=user),
                 user_id=user,
                 prompt="ROMEO:",
-                max_chars=rules.reply_chars(CHARACTERS),
-                temperature=rules.temperature,
+                max_chars=CHARACTERS,
             )
             with self.bard.queue.admit(next(self.ids), user, GUILD) as request:
-                await self.bard.scenes.play(turn_request, show, request)
+                await self.bard.scenes.play(turn_request, Message(), request)
 
     async def decide(self, seconds: float, *, accepted: bool) -> list[float]:
         """Send requests for some seconds; return the milliseconds that each decision took."""

@@ -149,7 +149,7 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
     async def export(self, interaction: discord.Interaction[Any], what: ExportChoice) -> None:
         """Send the current scene as a text, or all data of the sender as JSON."""
         await acknowledge(interaction, private=True)
-        limit = interaction.filesize_limit or FILE_LIMIT
+        limit = min(interaction.filesize_limit or FILE_LIMIT, FILE_LIMIT)
         if what == "the scene, as a script":
             files = Attachments("scene.txt", limit=limit)
             await _send(interaction, files, self._script(interaction))

@@ -299,6 +299,15 @@ class Scenes:
         await self._turns.show(shown, message_id, audience)
         return replace(shown, shown=shown.number, intent=None, message_id=message_id)
 
+    async def require_scene(self, place: Place) -> None:
+        """Reject a request to continue a scene that there is not.
+
+        Raises:
+            RejectedError: Nobody in the channel has a scene there.
+        """
+        if not await self._turns.has_scene(place.channel_id):
+            raise RejectedError(Reason.NO_SCENE)
+
     async def find(self, ref: MessageRef) -> Turn:
         """Return the turn that a message shows.
 

@@ -335,13 +335,14 @@ def _migrate(connection: sqlite3.Connection, scripts: dict[str, str], version: i
     try:
         # Also without pending migrations: a file that cannot be written is noticed now.
         # executescript() opens no transaction of its own, so the script contains one.
-        connection.executescript(f"BEGIN IMMEDIATE;\n{''.join(steps)}\nCOMMIT;")
+        last = f"PRAGMA user_version = {len(scripts)};"
+        connection.executescript(f"BEGIN IMMEDIATE;\n{''.join(steps)}{last}\nCOMMIT;")
     except sqlite3.Error as error:
         if not connection.in_transaction:  # BEGIN itself failed
             raise
         (reached,) = connection.execute("PRAGMA user_version").fetchone()
         connection.execute("ROLLBACK")
-        if reached == len(scripts):
+        if error.sqlite_errorcode & 0xFF in _UNUSABLE | {sqlite3.SQLITE_FULL}:
             raise
         name = list(scripts)[reached]
         raise StartupError(

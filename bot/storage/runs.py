@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -188,17 +188,23 @@ class RunStore:
             (guild_id,),
         )
 
-    async def delete_user(self, user_id: int) -> None:
+    async def export(self, user_id: int) -> AsyncIterator[str]:
+        for _ in ():
+            yield ""
+
+    async def delete_user(self, user_id: int) -> int:
         """Erase a person's id from the runs and promotions that they started or ended."""
+        count = 0
         for table, column in (
             ("runs", "user_id"),
             ("promotions", "user_id"),
             ("promotions", "withdrawn_by"),
         ):
-            await self._write(
+            count += await self._database.run(
                 f"UPDATE {table} SET {column} = 0 WHERE {column} = ?",  # noqa: S608 - constants
                 (user_id,),
             )
+        return count
 
     async def _runs(self, condition: str, parameters: tuple[object, ...]) -> list[Run]:
         rows = await self._database.fetch(

@@ -166,6 +166,13 @@ class TurnStore:
         )
         return int(rows[0][0]) if rows else 0
 
+    async def has_scene(self, channel_id: int) -> bool:
+        """Return whether the current scene of a channel, or of somebody in it, has had a turn."""
+        rows = await self._database.fetch(
+            "SELECT 1 FROM places WHERE channel_id = ? AND counted LIMIT 1", (channel_id,)
+        )
+        return bool(rows)
+
     async def start_scene(self, place: Place) -> None:
         """Start a new scene in a place, before its first turn."""
         await self._database.run(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
@@ -27,6 +28,9 @@ COG_NAME = "noskgpt_bard"
 PAUSES = (1.0, 4.0, 15.0)
 """Seconds between attempts of a request whose outcome is not known; the library repeats it too."""
 
+CHECK_SECONDS = 0.5
+"""Longest time from the arrival of an interaction to its acknowledgement; Discord's limit is 3 s."""
+
 NETWORK_ERRORS = (aiohttp.ClientError, OSError)
 """Errors after which it is not known whether Discord received a request."""
 
@@ -38,6 +42,7 @@ GONE = frozenset({10008, 10015, 10062, 50027})
 _KEY = "noskgpt_bard"
 _NOBODY = discord.AllowedMentions.none()
 _LOGGED_CHARS = 300
+_ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
 class BardHolder(Protocol):
@@ -107,6 +112,17 @@ async def handle(
         await respond_to_error(interaction, error)
         return False
     return True
+
+
+async def look_first(check: Awaitable[object]) -> None:
+    """Check a request before its acknowledgement, so that a rejection is its only response.
+
+    The check ends after a moment at the latest, because the acknowledgement must not wait. What
+    it checks has to be checked again.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check
 
 
 async def acknowledge(
@@ -201,6 +217,9 @@ async def respond(
             await edit_response(interaction, content=text, view=view)
             return
         # The first follow-up would replace the placeholder, and be seen by all as that is.
+        # Whether it does so after a deletion is not documented, so the placeholder is edited first.
+        with suppress(discord.HTTPException):
+            await edit_response(interaction, content=_ELLIPSIS)
         await delete_response(interaction)
     await interaction.followup.send(text, view=shown, ephemeral=True, allowed_mentions=_NOBODY)
 
@@ -253,7 +272,7 @@ async def repeat(request: Callable[[], Awaitable[T]], wait: Wait) -> T:
 def brief(error: Exception) -> str:
     """Return the text of an error on one line of limited length: Discord may answer with a page."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LOGGED_CHARS else f"{text[:_LOGGED_CHARS]}…"
+    return text if len(text) <= _LOGGED_CHARS else text[:_LOGGED_CHARS] + _ELLIPSIS
 
 
 def _acknowledgement(interaction: discord.Interaction[Any]) -> Acknowledgement | None:

@@ -21,6 +21,7 @@ from .interactions import (
     acknowledge_press,
     delete_response,
     edit_response,
+    look_first,
     place_of,
     repeat,
     respond,
@@ -60,13 +61,18 @@ async def reply_to(
             fresh=fresh,
         )
 
-    await _play(interaction, bard, request)
+    async def check() -> None:
+        if prompt is None:
+            await bard.scenes.require_scene(place_of(interaction))
+
+    await _play(interaction, bard, request, check)
 
 
 async def _play(
     interaction: discord.Interaction[Any],
     bard: Bard,
     make_request: Callable[[Place], Awaitable[TurnRequest]],
+    check: Callable[[], Awaitable[object]],
 ) -> None:
     """Accept, acknowledge and answer an interaction.
 
@@ -75,8 +81,10 @@ async def _play(
         bard: The services.
         make_request: Returns the request, given the place of the response. It is called after
             the acknowledgement, so it may use the database.
+        check: Rejects a request that `make_request` or the scene would reject.
     """
     with accept(interaction, bard, bard.guild_settings.rules(interaction.guild_id)) as queued:
+        await look_first(check())
         acknowledgement = await acknowledge(interaction)
         target = ResponseTarget(interaction)
         async with QueueStatus(target, queued, bard.wait) as status:
@@ -208,11 +216,15 @@ class Continue(Button, template=r"bard:continue:(?P<turn>[0-9]+)"):
         """Play another turn with the length and temperature of this one."""
         ref = _message_ref(interaction, int(self["turn"]))
 
-        async def request(place: Place) -> TurnRequest:
+        async def find() -> Turn:
             turn = await bard.scenes.find_in_scene(ref)
             rules = bard.guild_settings.rules(interaction.guild_id)
             if rules.buttons != "everyone" and not may_change(interaction, turn.user_id):
                 raise RejectedError(Reason.BUTTONS_RESTRICTED)
+            return turn
+
+        async def request(place: Place) -> TurnRequest:
+            turn = await find()
             if not turn.place.audience or place.audience:
                 # Otherwise everybody would see what goes on from words for one person alone.
                 place = turn.place
@@ -224,7 +236,7 @@ class Continue(Button, template=r"bard:continue:(?P<turn>[0-9]+)"):
                 temperature=turn.temperature,
             )
 
-        await _play(interaction, bard, request)
+        await _play(interaction, bard, request, find)
 
 
 class Reroll(Button, template=r"bard:reroll:(?P<turn>[0-9]+)"):

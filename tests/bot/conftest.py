@@ -20,6 +20,7 @@ from simcord.results import InteractionResult, ResponseMessage
 from bot import Bard, BardClient, Settings, create_bot
 from bot.concurrency import Threads, Wait, plain_wait
 from bot.errors import Reason, RejectedError
+from bot.storage.turns import Place, Turn
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +112,21 @@ class Stage:
     def bard(self) -> Bard:
         """The services of the running bot."""
         return self.bot.bard
+
+    async def turns(self, channel_id: int, scene: int | None = None) -> list[Turn]:
+        """Return the shown turns of a channel's scene, by default of the current one."""
+        place = Place(guild_id=None, channel_id=channel_id)
+        number = await self.bard.turns.scene(place) if scene is None else scene
+        return await self.bard.turns.tail(place, number, chars=1_000_000)
+
+    async def scene(self, channel_id: int) -> int:
+        """Return the number of a channel's current scene."""
+        return await self.bard.turns.scene(Place(guild_id=None, channel_id=channel_id))
+
+    async def forget(self, user_id: int) -> None:
+        """Delete all turns that a person requested."""
+        turns = self.bard.turns
+        await turns.delete_all(await turns.record_deletion("user", user_id))
 
     def record_contexts(self) -> None:
         """Append the context of each generation to `contexts`."""

@@ -10,11 +10,11 @@ import pytest
 
 import bot.bard
 from bot import Bard, Settings, StartupError
-from bot.storage.turns import TurnRequest
+from bot.core.scenes import Shown
+from bot.storage.turns import Place, TurnRequest
 
-REQUEST = TurnRequest(
-    guild_id=None, channel_id=2, user_id=3, prompt="ROMEO:", max_chars=20, temperature=0.8
-)
+PLACE = Place(guild_id=None, channel_id=2)
+REQUEST = TurnRequest(place=PLACE, user_id=3, prompt="ROMEO:", max_chars=20)
 
 
 @pytest.fixture
@@ -40,12 +40,15 @@ async def test_open_and_close(settings: Settings, threads_before: set[threading.
     bard = await Bard.open(settings)
     rules = bard.guild_settings.rules(None)
 
-    async def show(_turn: object, _dropped: str) -> int:
-        return 5
+    class Message:
+        message_id: int | None = 5
+
+        async def show(self, _turn: object, _dropped: str) -> Shown:
+            return Shown(5, 0)
 
     with bard.admission.accept(1, user_id=3, guild_id=None, channels={2}, rules=rules) as request:
-        turn = await bard.scenes.play(REQUEST, show, request)
-    assert await bard.turns.tail(2, 1, chars=100) == [turn]
+        turn = await bard.scenes.play(REQUEST, Message(), request)
+    assert [found.id for found in await bard.turns.tail(PLACE, 1, chars=100)] == [turn.id]
     assert set(threading.enumerate()) > threads_before
     assert not is_closed(settings.database_path)
 
@@ -54,7 +57,7 @@ async def test_open_and_close(settings: Settings, threads_before: set[threading.
     assert remaining_threads(threads_before) == []
     assert is_closed(settings.database_path)
     reopened = await Bard.open(settings)
-    assert await reopened.turns.tail(2, 1, chars=100) == [turn]
+    assert [found.id for found in await reopened.turns.tail(PLACE, 1, chars=100)] == [turn.id]
     await reopened.close()
 
 
@@ -79,7 +82,7 @@ async def test_close_waits_for_tracked_tasks(settings: Settings) -> None:
 
     async def read_late() -> int:
         await gate.wait()
-        return await bard.turns.scene(1)
+        return await bard.turns.scene(PLACE)
 
     task = asyncio.create_task(read_late())
     bard.track(task)
@@ -104,7 +107,7 @@ async def test_close_cancels_late_tasks(
             await asyncio.Event().wait()
         finally:
             # The services are still open while a cancelled task cleans up.
-            cleaned_up.append(await bard.turns.scene(1))
+            cleaned_up.append(await bard.turns.scene(PLACE))
 
     task = asyncio.create_task(never_end())
     bard.track(task)

@@ -19,7 +19,7 @@ from discord.ext import commands
 from bot import Settings
 from bot.bard import Bard
 from bot.storage.runs import RunStore
-from bot.ui.components import find_bard
+from bot.ui.interactions import find_bard
 
 
 class Host(commands.Bot):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from simcord.results import InteractionResult
 
-from bot.storage.turns import TIMED_TURNS, TurnRequest
+from bot.storage.turns import TIMED_TURNS, Place, Take, TurnRequest
 from noskgpt.checkpoint import TrainingRecord
 from noskgpt.corpus import load_corpus
 from tests.bot.conftest import Stage
@@ -63,9 +63,9 @@ async def test_totals_count_shown_turns_and_keep_deleted_ones(stage: Stage) -> N
     await stage.ben.slash(stage.tavern, "bard", prompt="C", max_chars=20, fresh=True)
     assert not stage.env.errors
     turns = [
-        *await stage.bard.turns.tail(stage.garden.id, 1, chars=10_000),
-        *await stage.bard.turns.tail(stage.garden.id, 2, chars=10_000),
-        *await stage.bard.turns.tail(stage.tavern.id, 1, chars=10_000),
+        *await stage.turns(stage.garden.id, 1),
+        *await stage.turns(stage.garden.id, 2),
+        *await stage.turns(stage.tavern.id, 1),
     ]
     assert last.response is not None
     await stage.ann.delete(last.response)
@@ -75,17 +75,22 @@ async def test_totals_count_shown_turns_and_keep_deleted_ones(stage: Stage) -> N
     characters = sum(len(turn.reply) for turn in turns)
     assert 1250 < characters <= 1560
     assert card["So far"] == f"3 scenes, {characters:,} characters"
-    median = statistics.median(turn.seconds for turn in turns)
-    assert card["Median time per reply"] == f"{median:.2f} s over the last 4"
+    del turns[-1]  # the deleted one
+    median = statistics.median(turn.take.seconds for turn in turns)
+    assert card["Median time per reply"] == f"{median:.2f} s over the last {len(turns)}"
 
 
 async def test_median_covers_the_newest_turns(stage: Stage) -> None:
-    request = TurnRequest(
-        guild_id=1, channel_id=1, user_id=1, prompt="A", max_chars=1, temperature=1.0
-    )
+    place = Place(guild_id=1, channel_id=1)
+    request = TurnRequest(place=place, user_id=1, prompt="A")
     for seconds in [9.0] * TIMED_TURNS + [2.0] * (TIMED_TURNS // 2 + 1):
         turn = await stage.bard.turns.add(
-            request, scene=1, reply="x", seed=1, weights="w", seconds=seconds
+            request,
+            Take(reply="x", seed=1, weights="w", seconds=seconds),
+            scene=1,
+            max_chars=1,
+            temperature=1.0,
+            message_id=None,
         )
         await stage.bard.turns.show(turn, turn.id)
     card = fields_of(await stage.ann.slash(stage.garden, "bard-about"))

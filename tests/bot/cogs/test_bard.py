@@ -45,7 +45,7 @@ async def test_reply_and_its_footer(stage: Stage) -> None:
     assert re.search(
         rf"^\d+ characters · [0-9.]+ s · weights {weights}$", text_of(result), re.MULTILINE
     )
-    (turn,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1)
+    (turn,) = await stage.turns(stage.garden.id, 1)
     assert 0 < reply_length(result) == len(turn.reply) <= 50
     assert stage.contexts == ["ROMEO:\n"]
 
@@ -67,24 +67,26 @@ async def test_row_of_a_turn(stage: Stage, settings: Settings) -> None:
     with sqlite3.connect(settings.database_path) as connection:
         connection.row_factory = sqlite3.Row
         (row,) = map(dict, connection.execute("SELECT * FROM turns"))
+        (take,) = map(dict, connection.execute("SELECT * FROM takes"))
     connection.close()
-    assert row.pop("seconds") > 0
-    assert row.pop("created_at") > 1_700_000_000
-    assert 0 < len(row.pop("reply")) <= 30
+    assert take.pop("seconds") > 0
+    assert take.pop("created_at") == row.pop("created_at") > 1_700_000_000
+    assert 0 < len(take.pop("reply")) <= 30
+    weights = stage.bard.inference.model.name
+    assert take == {"turn_id": 1, "number": 1, "seed": 7, "weights": weights}
     assert row == {
         "id": 1,
         "guild_id": stage.guild.id,
         "channel_id": stage.garden.id,
+        "audience": 0,
         "user_id": stage.ann.id,
         "scene": 1,
         "prompt": "ROMEO:",
         "max_chars": 30,
         "temperature": 1.5,
-        "seed": 7,
-        "weights": stage.bard.inference.model.name,
-        "state": "shown",
         "message_id": result.response.id,
         "take": 1,
+        "intent": None,
     }
 
 
@@ -114,7 +116,7 @@ async def test_next_context_has_the_reply_as_it_was_shown(stage: Stage) -> None:
 
 async def test_second_prompt_continues_the_first(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=40)
-    (turn,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1000)
+    (turn,) = await stage.turns(stage.garden.id, 1)
     await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=40)
 
     assert stage.contexts[1] == f"ROMEO:\n{turn.reply}".rstrip() + "\n\nJULIET:\n"
@@ -122,7 +124,7 @@ async def test_second_prompt_continues_the_first(stage: Stage) -> None:
 
 async def test_scene_survives_a_restart(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=40)
-    (turn,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1000)
+    (turn,) = await stage.turns(stage.garden.id, 1)
     await stage.restart()
     await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=40)
 
@@ -187,14 +189,14 @@ async def test_longest_reply_fits_one_message(stage: Stage) -> None:
 
     assert result.response is not None
     assert not result.followups
-    (turn,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1)
+    (turn,) = await stage.turns(stage.garden.id, 1)
     assert 3200 <= reply_length(result) == len(turn.reply) <= 4000
 
 
 @pytest.mark.settings(max_chars=100)
 async def test_setting_limits_the_option(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:")
-    (turn,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1)
+    (turn,) = await stage.turns(stage.garden.id, 1)
     assert 80 <= len(turn.reply) <= 100
     with pytest.raises(simcord.SetupError, match="≤ 100"):
         await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=101)
@@ -216,15 +218,16 @@ async def test_failure_gets_one_response_with_the_id_of_its_log_entry(
     stage.bard.inference.model.generate = fail  # type: ignore[method-assign]
     result = await stage.ann.slash(stage.garden, "bard", prompt="SECRET WORDS")
 
-    assert result.response is not None
-    assert not result.followups
-    error_id = result.response.content.split("`")[1]
+    (response,) = result.followups
+    assert response.ephemeral
+    assert stage.garden.history() == []
+    error_id = response.content.split("`")[1]
     (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
     assert error_id in record.getMessage()
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
     assert "SECRET" not in caplog.text
-    assert "ZeroDivisionError" not in result.response.content
+    assert "ZeroDivisionError" not in response.content
     assert not stage.env.errors
 
     # The channel's lock was released.
@@ -266,7 +269,7 @@ async def test_log_contains_no_prompts_or_replies(
 ) -> None:
     caplog.set_level(logging.INFO)
     await stage.ann.slash(stage.garden, "bard", prompt="MY PRIVATE WORDS", max_chars=50)
-    (turn,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1)
+    (turn,) = await stage.turns(stage.garden.id, 1)
     assert "PRIVATE" not in caplog.text
     assert turn.reply not in caplog.text
 

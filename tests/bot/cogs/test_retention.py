@@ -5,10 +5,12 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import discord
 import pytest
 
 from bot import Settings
-from tests.bot.conftest import Stage, reply_length
+from bot.storage import database
+from tests.bot.conftest import Stage, content_of, reply_length
 
 DAY = 86_400
 
@@ -38,7 +40,7 @@ async def test_leaving_a_server_deletes_its_data_alone(stage: Stage, settings: S
     yard = rose.create_text_channel("yard")
     await stage.bard.guild_settings.change(rose.id, max_chars=50)
     await dan.slash(yard, "bard", prompt="Deleted words", max_chars=20)
-    (deleted,) = await stage.bard.turns.tail(yard.id, 1, chars=1)
+    (deleted,) = await stage.turns(yard.id, 1)
     await stage.ann.slash(stage.garden, "bard", prompt="Kept words", max_chars=20)
     await stage.ann.user.slash("bard", prompt="Private words", max_chars=20)
     assert in_files(settings.database_path, "Deleted words")
@@ -105,18 +107,54 @@ async def test_without_a_retention_turns_are_kept(stage: Stage, settings: Settin
 
 @pytest.mark.settings(retention_days=30)
 async def test_failed_deletion_is_retried_the_next_day(
-    stage: Stage, settings: Settings, caplog: pytest.LogCaptureFixture
+    stage: Stage,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="Old words", max_chars=20)
     date_back(settings, "Old words", 31)
-    with closing(sqlite3.connect(settings.database_path)) as connection:
-        connection.execute(
-            "CREATE TRIGGER fail BEFORE DELETE ON turns BEGIN SELECT raise(ABORT, 'not today'); END"
-        )
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.0)
+    with closing(sqlite3.connect(settings.database_path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
         await stage.env.advance_time(DAY + 60)
-        assert "not today" in caplog.text
-        connection.execute("DROP TRIGGER fail")
+        assert "Could not delete old turns" in caplog.text
+        connection.execute("ROLLBACK")
     await stage.env.advance_time(DAY)
     assert rows(settings) == []
     again = await stage.ann.slash(stage.garden, "bard", prompt="New words", max_chars=9)
     assert 0 < reply_length(again) <= 9
+
+
+async def test_deleted_channel_takes_its_data_along(stage: Stage, settings: Settings) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="Kept words", max_chars=20)
+    await stage.ann.slash(stage.tavern, "bard", prompt="Deleted words", max_chars=20)
+    await stage.bard.guild_settings.change(
+        stage.guild.id, channels=frozenset({stage.tavern.id, stage.garden.id})
+    )
+    tavern = stage.env.bot.get_channel(stage.tavern.id)
+    assert isinstance(tavern, discord.TextChannel)
+    thread = await tavern.create_thread(name="corner", type=discord.ChannelType.public_thread)
+    await stage.env.settle()
+    (corner,) = stage.tavern.threads
+    await stage.ann.slash(corner, "bard", prompt="Whispered words", max_chars=20)
+    await thread.delete()
+    await stage.env.settle()
+    assert [prompt for _, prompt in rows(settings)] == ["Kept words", "Deleted words"]
+    await tavern.delete()
+    await stage.env.settle()
+    assert [prompt for _, prompt in rows(settings)] == ["Kept words"]
+    assert not in_files(settings.database_path, "Deleted words")
+    assert stage.bard.guild_settings.get(stage.guild.id).channels == {stage.garden.id}
+
+
+async def test_last_allowed_channel_is_not_replaced_by_all(stage: Stage) -> None:
+    await stage.bard.guild_settings.change(stage.guild.id, channels=frozenset({stage.tavern.id}))
+    tavern = stage.env.bot.get_channel(stage.tavern.id)
+    assert isinstance(tavern, discord.TextChannel)
+    await tavern.delete()
+    await stage.env.settle()
+    rejected = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:")
+    assert rejected.ephemeral
+    shown = await stage.ann.slash(stage.garden, "bard-settings")
+    assert "none that still exists" in content_of(shown)

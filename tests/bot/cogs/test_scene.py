@@ -1,17 +1,16 @@
 """`/scene`, and replies that members delete."""
 
 import json
-from functools import partial
 from typing import Any
 
 import discord
 import pytest
-from simcord.results import InteractionResult
+from simcord.results import InteractionResult, ResponseMessage
 
 from bot.cogs import scene
 from bot.cogs.scene import FORGET_MINE, FORGOT_NOTHING, FRESH, KEPT
 from bot.errors import Reason
-from bot.ui.attachments import files_of
+from bot.ui import interactions
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, message_of, reply_length, text_of
 
@@ -27,9 +26,14 @@ async def files_in(result: InteractionResult) -> dict[str, str]:
     return {file.filename: (await file.read()).decode() for file in attachments}
 
 
+def buttons_of(message: ResponseMessage) -> list[dict[str, Any]]:
+    """Return the buttons of a message."""
+    return [item for row in message.components for item in row["components"]]
+
+
 async def test_continue_without_a_prompt(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
-    (first,) = await stage.bard.turns.tail(stage.garden.id, 1, chars=1)
+    (first,) = await stage.turns(stage.garden.id, 1)
     result = await stage.ben.slash(stage.garden, "scene continue")
 
     assert 300 <= reply_length(result) <= 400
@@ -39,10 +43,23 @@ async def test_continue_without_a_prompt(stage: Stage) -> None:
     assert len(stage.contexts[-1]) > 300
 
 
-async def test_continue_without_a_scene_is_rejected(stage: Stage) -> None:
+async def test_continue_without_a_scene_is_rejected_in_private(stage: Stage) -> None:
     result = await stage.ann.slash(stage.garden, "scene continue")
-    assert result.acknowledged
-    assert REJECTIONS[Reason.NO_SCENE] in content_of(result)
+    assert result.ephemeral
+    assert not result.deferred
+    assert content_of(result) == REJECTIONS[Reason.NO_SCENE]
+    assert stage.garden.history() == []
+
+
+async def test_rejection_after_a_public_acknowledgement_is_private(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interactions, "CHECK_SECONDS", -1.0)  # a database that is too slow
+    result = await stage.ann.slash(stage.garden, "scene continue")
+    (rejection,) = result.followups
+    assert rejection.ephemeral
+    assert rejection.content == REJECTIONS[Reason.NO_SCENE]
+    assert stage.garden.history() == []
     assert not stage.env.errors
 
 
@@ -96,21 +113,20 @@ async def test_fresh_ends_the_scene_permanently(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="FOOL:", max_chars=20)
     assert stage.contexts[-2] == "LEAR:\n"
     assert stage.contexts[-1].startswith("LEAR:\n")
-    assert await stage.bard.turns.scene(stage.garden.id) == 2
+    assert await stage.scene(stage.garden.id) == 2
     assert not stage.env.errors
 
 
 async def test_show_names_the_requester_and_prompt_of_each_turn(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="@everyone", max_chars=20)
     await stage.ben.slash(stage.garden, "scene continue")
-    (first, _) = await stage.bard.turns.tail(stage.garden.id, 1, chars=10_000)
+    (first, _) = await stage.turns(stage.garden.id, 1)
     result = await stage.ben.slash(stage.garden, "scene show")
 
     assert result.ephemeral
     text = text_of(result).replace("\\", "")  # without escapes
     assert text.startswith(f"ann asks the bard\n@everyone\n{first.reply.strip()[:3]}")
     assert "ben: and then?\nThe scene goes on" in text
-    assert text.endswith("Page 1 of 1")
     assert not message_of(result).components
     assert not message_of(result).message.mention_everyone
 
@@ -124,16 +140,16 @@ async def test_show_in_pages(stage: Stage) -> None:
     def prompts() -> list[str | None]:
         return [embed.title for embed in message_of(opened).embeds]
 
-    assert prompts() == ["Speech 10", "Speech 11"]
+    assert prompts() == [f"Speech {n}" for n in range(7, 12)]
     await stage.ben.click(message_of(opened), label="◀ Previous page")
-    assert prompts() == [f"Speech {n}" for n in range(5, 10)]
+    assert prompts() == [f"Speech {n}" for n in range(2, 7)]
     await stage.restart()
     await stage.ben.click(message_of(opened), label="◀ Previous page")
-    assert prompts() == [f"Speech {n}" for n in range(5)]
-    assert message_of(opened).embeds[-1].footer.text == "Page 1 of 3"
+    assert prompts() == [f"Speech {n}" for n in range(2)]
+    assert [item.get("disabled", False) for item in buttons_of(message_of(opened))] == [True, False]
     await stage.ben.click(message_of(opened), label="Next page ▶")
-    assert prompts() == [f"Speech {n}" for n in range(5, 10)]
-    await stage.bard.turns.delete_user(stage.ann.id)
+    assert prompts() == [f"Speech {n}" for n in range(2, 7)]
+    await stage.forget(stage.ann.id)
     assert REJECTIONS[Reason.NOTHING_TO_READ] in content_of(
         await stage.ben.click(message_of(opened), label="Next page ▶")
     )
@@ -143,7 +159,9 @@ async def test_show_gives_a_long_turn_its_own_page(stage: Stage) -> None:
     for _ in range(3):
         await stage.ann.slash(stage.garden, "bard", prompt="x", max_chars=4000)
     result = await stage.ann.slash(stage.garden, "scene show")
-    assert "Page 3 of 3" in text_of(result)
+    titles = [embed.title for embed in message_of(result).embeds]
+    assert titles.count("x") == 1
+    assert [item.get("disabled", False) for item in buttons_of(message_of(result))] == [False, True]
 
 
 async def test_show_names_members_who_left(stage: Stage) -> None:
@@ -169,13 +187,12 @@ async def test_export_of_the_scene(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="Old", max_chars=20)
     await stage.ann.slash(stage.garden, "bard", prompt="ROMÉO:", max_chars=20, fresh=True)
     await stage.ben.slash(stage.garden, "scene continue")
-    first, second = await stage.bard.turns.tail(stage.garden.id, 2, chars=10_000)
+    first, second = await stage.turns(stage.garden.id, 2)
     result = await stage.ben.slash(stage.garden, "scene export", what=SCRIPT)
 
     assert await files_in(result) == {
-        "scene.txt": "A scene in #garden, asked for by ann, ben\n\n\n"
-        + f"ROMÉO:\n{first.reply}{second.reply}".strip()
-        + "\n"
+        "scene.txt": f"ROMÉO:\n{first.reply}{second.reply}".strip()
+        + "\n\n\nA scene in #garden, asked for by ann, ben\n"
     }
 
 
@@ -193,7 +210,7 @@ async def test_export_of_a_person(stage: Stage) -> None:
     assert [take["number"] for take in first["takes"]] == [1, 2]
     assert first["message_id"] == str(message_of(reply).id)
 
-    await stage.bard.turns.delete_user(stage.ben.id)
+    await stage.forget(stage.ben.id)
     result = await stage.ben.slash(stage.tavern, "scene export", what=ABOUT_ME)
     assert content_of(result) == REJECTIONS[Reason.NOTHING_STORED]
     assert not stage.env.errors
@@ -202,7 +219,7 @@ async def test_export_of_a_person(stage: Stage) -> None:
 async def test_export_in_several_files(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         await stage.ben.slash(stage.garden, "bard", prompt=f"Speech {number}", max_chars=20)
-    monkeypatch.setattr(scene, "files_of", partial(files_of, limit=600))
+    monkeypatch.setattr(scene, "FILE_LIMIT", 600)
     parts = await files_in(await stage.ben.slash(stage.garden, "scene export", what=ABOUT_ME))
     assert list(parts) == ["about-me-1.json", "about-me-2.json", "about-me-3.json"]
     exported: list[Any] = [turn for text in parts.values() for turn in json.loads(text)]
@@ -263,7 +280,7 @@ async def test_confirmation_checks_the_permission_again(stage: Stage) -> None:
     stage.env.backend.get_guild(stage.guild.id).members[dee.id].role_ids.clear()
     rejected = await dee.click(message_of(question), label="Forget this channel")
     assert content_of(rejected) == REJECTIONS[Reason.NOT_MODERATOR]
-    assert len(await stage.bard.turns.tail(stage.garden.id, 1, chars=100)) == 1
+    assert len(await stage.turns(stage.garden.id, 1)) == 1
 
 
 async def test_forget_can_be_declined_and_may_find_nothing(stage: Stage) -> None:
@@ -271,7 +288,7 @@ async def test_forget_can_be_declined_and_may_find_nothing(stage: Stage) -> None
     question = await stage.ann.slash(stage.garden, "scene forget", what=MINE)
     await stage.ann.click(message_of(question), label="Keep everything")
     assert content_of(question) == KEPT
-    assert len(await stage.bard.turns.tail(stage.garden.id, 1, chars=100)) == 1
+    assert len(await stage.turns(stage.garden.id, 1)) == 1
 
     question = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
     await stage.ben.click(message_of(question), label="Forget my words")

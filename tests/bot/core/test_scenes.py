@@ -185,7 +185,9 @@ async def test_take_that_discord_refuses_is_not_kept(scenes: Scenes, turns: Turn
 
 @pytest.mark.parametrize("arrives", [True, False])
 async def test_outcome_that_is_not_known_is_looked_up_before_the_next_turn(
-    scenes: Scenes, turns: TurnStore, arrives: bool
+    scenes: Scenes,
+    turns: TurnStore,
+    arrives: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     channel = FakeChannel()
     channel.message_id, channel.error, channel.arrives = 9, UncertainError(), arrives
@@ -219,7 +221,9 @@ async def test_press_of_a_button_proves_that_the_message_shows_its_turn(
 
 @pytest.mark.parametrize("arrives", [True, False])
 async def test_press_of_a_button_proves_which_take_the_message_shows(
-    scenes: Scenes, turns: TurnStore, arrives: bool
+    scenes: Scenes,
+    turns: TurnStore,
+    arrives: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     channel = FakeChannel()
     turn = await play(scenes, channel)

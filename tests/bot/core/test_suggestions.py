@@ -61,7 +61,7 @@ async def test_prompt_equal_to_a_speaker_is_suggested_once(stage: Stage) -> None
 
 async def test_deleted_prompts_are_not_suggested(stage: Stage) -> None:
     await stage.ann.slash(stage.garden, "bard", prompt="My secret", max_chars=1)
-    await stage.bard.turns.delete_user(stage.ann.id)
+    await stage.forget(stage.ann.id)
     assert list(await suggestions(stage, "")) == list(SPEAKERS)
 
 

@@ -1,14 +1,19 @@
-"""The database file: created, migrated, or rejected and left unchanged."""
+"""The database file: created, migrated, rejected and left unchanged; its statements."""
 
 import asyncio
+import os
 import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bot.errors import StartupError
-from bot.storage.database import APPLICATION_ID, migrations_path, open_database
+from bot.errors import Reason, StartupError
+from bot.storage import database as module
+from bot.storage.database import APPLICATION_ID, Database, migrations_path, open_database
+from tests.bot.conftest import rejected
 
 SECOND = "ALTER TABLE turns ADD COLUMN mood TEXT;"
 BROKEN = "CREATE TABLE half_done (x); INSERT INTO no_such_table VALUES (1);"
@@ -57,11 +62,8 @@ def assert_rejected(path: Path, match: str, migrations: Path | None = None) -> N
 
 
 async def test_foreign_keys_are_enforced(path: Path) -> None:
-    async with (
-        open_database(path) as connection,
-        connection.execute("PRAGMA foreign_keys") as cursor,
-    ):
-        assert await cursor.fetchone() == (1,)
+    async with open_database(path) as database:
+        assert await database.fetch("PRAGMA foreign_keys") == [(1,)]
 
 
 def test_new_file_and_folder_are_created(path: Path) -> None:
@@ -98,6 +100,52 @@ def test_migration_counts_turns_that_were_shown_before(path: Path, migrations: P
         assert connection.execute("SELECT scenes, characters FROM totals").fetchall() == [(2, 4)]
 
 
+def test_migration_gives_every_turn_its_takes(path: Path, migrations: Path) -> None:
+    for script in sorted(migrations_path().glob("000[2-5]_*.sql")):
+        (migrations / script.name).write_text(script.read_text(encoding="utf-8"))
+    open_and_close(path, migrations)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO turns (id, channel_id, scene, reply, state, take, weights, user_id,"
+            " max_chars, temperature, seed, seconds, created_at, message_id)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, 1, 1, 1, 1, ?)",
+            [
+                (1, 5, 1, "one", "shown", 1, "w", 11),
+                (2, 5, 1, "second", "shown", 2, "w", 12),
+                (3, 5, 2, "", "deleted", 1, "w", None),
+                (4, 5, 3, "", "deleted", 1, "", None),  # starts a scene
+                (5, 6, 1, "late", "pending", 1, "w", None),
+                (9, 6, 1, "", "deleted", 1, "w", None),
+            ],
+        )
+        connection.executemany(
+            "INSERT INTO takes VALUES (2, ?, ?, 1, 'w', 1, 1)", [(1, "first"), (2, "second")]
+        )
+        totals = connection.execute("SELECT * FROM totals").fetchall()
+    open_and_close(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(
+            "SELECT id, audience, scene, message_id, take, intent FROM turns ORDER BY id"
+        ).fetchall() == [(1, 0, 1, 11, 1, None), (2, 0, 1, 12, 2, None), (5, 0, 1, None, None, 1)]
+        assert connection.execute(
+            "SELECT turn_id, number, reply FROM takes ORDER BY turn_id, number"
+        ).fetchall() == [
+            (1, 1, "one"),
+            (2, 1, "first"),
+            (2, 2, "second"),
+            (5, 1, "late"),
+        ]
+        assert connection.execute(
+            "SELECT channel_id, audience, scene, counted FROM places"
+        ).fetchall() == [(5, 0, 3, 0), (6, 0, 1, 1)]
+        assert connection.execute("SELECT * FROM totals").fetchall() == totals
+        connection.execute(
+            "INSERT INTO turns (channel_id, scene, user_id, max_chars, temperature, created_at)"
+            " VALUES (1, 1, 1, 1, 1, 1)"
+        )
+        assert connection.execute("SELECT max(id) FROM turns").fetchone() == (10,)
+
+
 def test_only_pending_migrations_run(path: Path, migrations: Path) -> None:
     open_and_close(path, migrations)
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -126,19 +174,6 @@ def test_failed_migration_creates_no_file(path: Path, migrations: Path) -> None:
     (migrations / "0002_broken.sql").write_text(BROKEN)
     assert_rejected(path, r"0002_broken\.sql", migrations)
     assert not path.exists()
-
-
-def test_migration_that_fails_only_on_the_file_is_rolled_back(path: Path, migrations: Path) -> None:
-    """A migration can pass on the copy and fail on the file; this one depends on its name."""
-    open_and_close(path, migrations)
-    (migrations / "0002_name_dependent.sql").write_text(
-        "CREATE TABLE half_done (x CHECK (x != ''));\n"
-        "INSERT INTO half_done SELECT file FROM pragma_database_list WHERE name = 'main';"
-    )
-    with closing(sqlite3.connect(":memory:")) as memory:
-        assert memory.execute("SELECT file FROM pragma_database_list").fetchone() == ("",)
-    assert_rejected(path, r"0002_name_dependent\.sql", migrations)
-    assert "half_done" not in tables(path)
 
 
 def test_newer_database_is_rejected(path: Path) -> None:
@@ -177,3 +212,164 @@ def test_empty_file_becomes_a_database(path: Path) -> None:
 def test_gap_in_the_migration_numbers_is_rejected(path: Path, migrations: Path) -> None:
     (migrations / "0003_late.sql").write_text(SECOND)
     assert_rejected(path, "without a gap", migrations)
+
+
+def test_damaged_page_is_rejected(path: Path) -> None:
+    open_and_close(path)
+    data = bytearray(path.read_bytes())
+    size = int(str(pragma(path, "page_size")))
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT rootpage FROM sqlite_schema WHERE name = 'guild_settings'"
+        ((root,),) = connection.execute(query).fetchall()
+    data[(root - 1) * size : root * size] = b"\xff" * size
+    path.write_bytes(data)
+    assert_rejected(path, "(?:damaged|malformed).* backup")
+
+
+def test_check_of_a_large_file_ends(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_and_close(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO guild_settings (guild_id) VALUES (?)", ((n,) for n in range(50_000))
+        )
+    monkeypatch.setattr(module, "CHECK_SECONDS", 0.0)
+    with caplog.at_level("INFO"):
+        open_and_close(path)
+    assert "The check of the database was ended" in caplog.text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of files")
+def test_read_only_file_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_and_close(path)
+    connect = sqlite3.connect
+
+    def read_only(file: Path, **options: Any) -> sqlite3.Connection:  # as for anybody but root
+        return connect(f"{file.as_uri()}?mode=ro", uri=True, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    with pytest.raises(StartupError, match=r"readonly.* backup"):
+        open_and_close(path)
+
+
+@pytest.fixture
+async def database(path: Path) -> AsyncIterator[Database]:
+    async with open_database(path) as database:
+        yield database
+
+
+async def test_statement_that_fails_rolls_its_transaction_back(database: Database) -> None:
+    async def insert_twice() -> None:
+        async with database.transaction() as statements:
+            for _ in range(2):
+                await statements.run("INSERT INTO guild_settings (guild_id) VALUES (1)")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        await insert_twice()
+    assert await database.fetch("SELECT * FROM guild_settings") == []
+    assert await database.run("INSERT INTO guild_settings (guild_id) VALUES (1)") == 1
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_cancelled_transaction_is_rolled_back(database: Database, steps: int) -> None:
+    async def work() -> None:
+        async with database.transaction() as statements:
+            await statements.run("INSERT INTO guild_settings (guild_id) VALUES (1)")
+            await statements.run("INSERT INTO guild_settings (guild_id) VALUES (2)")
+
+    task = asyncio.create_task(work())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    rows = await database.fetch("SELECT * FROM guild_settings")
+    assert len(rows) == (0 if task.cancelled() else 2)
+    assert await database.run("DELETE FROM guild_settings") == len(rows)
+
+
+async def test_locked_database_delays_no_reader_and_gives_up(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(
+            database.run("INSERT INTO guild_settings (guild_id) VALUES (1)")
+        )
+        for _ in range(3):
+            assert await database.fetch("SELECT * FROM guild_settings") == []
+        assert not writing.done()
+        other.execute("ROLLBACK")
+        assert await writing == 1
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(module, "BUSY_SECONDS", 0.0)
+        for work in (database.run("DELETE FROM guild_settings"), begin(database)):
+            with rejected(Reason.MEMORY_BUSY):
+                await work
+        other.execute("ROLLBACK")
+    assert await database.run("DELETE FROM guild_settings") == 1
+
+
+async def begin(database: Database) -> None:
+    async with database.transaction():
+        pass
+
+
+async def test_full_disk_is_named_and_changes_nothing(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    ((pages,),) = await database.fetch("PRAGMA page_count")
+    await database.fetch(f"PRAGMA max_page_count = {pages}")
+    for _ in range(2):
+        with rejected(Reason.MEMORY_FULL):
+            async with database.transaction() as statements:
+                await statements.run("INSERT INTO guild_settings (guild_id) VALUES (1)")
+                await statements.run("UPDATE guild_settings SET channels = hex(zeroblob(99999))")
+    assert await database.fetch("SELECT * FROM guild_settings") == []
+    assert caplog.text.count("disk is full") == 1
+
+
+@pytest.mark.parametrize("replace", [True, False])
+async def test_deleted_or_replaced_file_is_noticed(
+    database: Database,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    replace: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
+    original = move_away(path, replace=replace)
+    for _ in range(2):
+        with rejected(Reason.MEMORY_LOST):
+            await database.run("DELETE FROM guild_settings")
+    assert caplog.text.count("deleted or replaced") == 1
+    os.replace(original, path)
+    assert await database.run("DELETE FROM guild_settings") == 0
+
+
+def move_away(path: Path, *, replace: bool) -> Path:
+    """Rename a file, and put a copy in its place if it is to be replaced."""
+    original = path.rename(path.with_suffix(".old"))
+    if replace:
+        path.write_bytes(original.read_bytes())
+    return original
+
+
+def damage(path: Path) -> None:
+    """Overwrite all pages but the first."""
+    size = int(str(pragma(path, "page_size")))
+    with path.open("r+b") as file:
+        file.seek(size)
+        file.write(b"\xff" * (path.stat().st_size - size))
+
+
+async def test_damage_while_running_is_named(
+    database: Database, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await database.erase()
+    damage(path)
+    await database.fetch("PRAGMA shrink_memory")
+    with rejected(Reason.MEMORY_LOST):
+        await database.fetch("SELECT * FROM turns JOIN takes ON turn_id = id JOIN places")
+    assert "malformed" in caplog.text
+    assert "backup" in caplog.text

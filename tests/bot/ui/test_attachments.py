@@ -1,23 +1,38 @@
-"""Exported files: complete, in order, and within Discord's size limit."""
+"""Exports in files of limited size."""
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.ui.attachments import files_of
+from bot.ui.attachments import Attachments
 
 
-@given(st.lists(st.text(max_size=20)), st.integers(70, 200))
-def test_no_record_is_lost_and_no_file_is_too_long(words: list[str], limit: int) -> None:
-    records = [json.dumps(word, ensure_ascii=False) for word in words]
-    files = files_of(records, opening="[", between=", ", closing="]", limit=limit)
-    assert [word for file in files for word in json.loads(file)] == words
-    assert all(len(file) <= limit + 2 for file in files if len(json.loads(file)) == 1)
-    assert all(len(file) <= limit for file in files if len(json.loads(file)) != 1)
+def files_of(records: list[str], attachments: Attachments) -> list[tuple[str, bytes]]:
+    files = [attachments.add(record) for record in records]
+    return [file for file in (*files, attachments.last()) if file is not None]
 
 
-def test_number_of_files_is_minimal() -> None:
-    assert files_of("abcdef", between="-", limit=3) == [b"a-b", b"c-d", b"e-f"]
-    assert files_of("abc", limit=3) == [b"abc"]
-    assert files_of([], opening="[", closing="]") == [b"[]"]
+@given(records=st.lists(st.text(min_size=1, max_size=30)), limit=st.integers(10, 80))
+def test_files_hold_all_records_in_order_within_the_limit(records: list[str], limit: int) -> None:
+    records = [json.dumps(record) for record in records]
+    array = Attachments("a.json", opening="[", between=",", closing="]", limit=limit)
+    files = files_of(records, array)
+    assert [record for _, data in files for record in json.loads(data)] == [
+        json.loads(record) for record in records
+    ]
+    for _, data in files:
+        assert len(data) <= limit or len(json.loads(data)) == 1
+
+
+@pytest.mark.parametrize(
+    ("records", "files"),
+    [
+        ("abcdef", [("x-1.txt", b"a-b"), ("x-2.txt", b"c-d"), ("x-3.txt", b"e-f")]),
+        ("ab", [("x.txt", b"a-b")]),
+        ("", []),
+    ],
+)
+def test_files_are_full_and_numbered(records: str, files: list[tuple[str, bytes]]) -> None:
+    assert files_of(list(records), Attachments("x.txt", between="-", limit=3)) == files

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.core.scenes import PAGE_CHARS, PAGE_TURNS, Page
-from bot.storage.turns import Turn
+from bot.core.scenes import PAGE_CHARS, PAGE_TURNS
+from bot.storage.turns import Page, Place, Take, Turn
 from bot.ui import embeds as rendering
 from noskgpt.tokenizer import VOCABULARY
 
@@ -36,17 +36,18 @@ GRAVE = "\N{MODIFIER LETTER GRAVE ACCENT}"
 def turn(reply: str, prompt: str | None = "ROMEO:") -> Turn:
     return Turn(
         id=1,
-        guild_id=1,
-        channel_id=1,
+        place=Place(guild_id=1, channel_id=1),
         user_id=1,
         scene=1,
         prompt=prompt,
-        reply=reply,
         max_chars=4000,
         temperature=0.8,
-        seed=1,
-        weights="noskgpt-12345678",
-        seconds=1.25,
+        message_id=1,
+        shown=1,
+        intent=None,
+        number=1,
+        take=Take(reply=reply, seed=1, weights="noskgpt-12345678", seconds=1.25),
+        takes=1,
     )
 
 
@@ -94,7 +95,7 @@ def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -
 def test_scene_page_keeps_the_limits(replies: list[str], prompt: str) -> None:
     share = PAGE_CHARS // len(replies)
     turns = [turn(reply[: share - len(prompt)], prompt) for reply in replies if len(prompt) < share]
-    page = Page(scene=1, turns=turns, number=1, count=2)
+    page = Page(scene=1, turns=turns, has_earlier=True, has_later=False)
     embeds = rendering.scene_page(page, {1: "*" * 100})
     assert len(embeds) == len(turns)
     check_page(embeds)
@@ -102,7 +103,7 @@ def test_scene_page_keeps_the_limits(replies: list[str], prompt: str) -> None:
 
 def test_longest_scene_page() -> None:
     speech = turn(("A:\n" * PAGE_CHARS)[: PAGE_CHARS // PAGE_TURNS - 40], "*" * 40)
-    page = Page(scene=1, turns=[speech] * PAGE_TURNS, number=1, count=2)
+    page = Page(scene=1, turns=[speech] * PAGE_TURNS, has_earlier=True, has_later=False)
     check_page(rendering.scene_page(page, {1: "*" * 100}))
 
 
@@ -174,7 +175,7 @@ def test_invisible_prompt_has_a_title() -> None:
 
 
 def test_footer_has_the_take() -> None:
-    taken = replace(turn("x"), take=2, takes=3)
+    taken = replace(turn("x"), number=2, takes=3)
     (embed,) = rendering.embeds(taken, author="ann asks the bard")
     assert (embed.footer.text or "").startswith("Take 2 of 3 \u00b7 1 character \u00b7 ")
 

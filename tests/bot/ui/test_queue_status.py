@@ -10,7 +10,7 @@ import pytest
 
 from bot.errors import Reason
 from bot.rehearsal import DeclaredWait
-from bot.ui.queue_status import AT_WORK, NOT_YOURS, STOPPED, TOO_LATE
+from bot.ui.queue_status import AT_WORK, NOT_YOURS, STOPPED
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, labels_of, message_of, reply_length, text_of
 
@@ -112,7 +112,7 @@ async def test_stop_while_generating_stores_nothing(stage: GatedStage) -> None:
 
     assert message_of(result).content == STOPPED
     assert not message_of(result).components
-    assert await stage.bard.turns.scene(stage.garden.id) == 0
+    assert await stage.scene(stage.garden.id) == 0
     await stage.finish()
     again = await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
     await stage.finish()
@@ -172,13 +172,12 @@ async def test_only_the_requester_and_moderators_may_stop(stage: GatedStage) -> 
     assert reply_length(anns) <= 20
 
 
-async def test_stop_after_a_restart_is_too_late(stage: GatedStage) -> None:
+async def test_request_that_a_shutdown_cancels_is_told(stage: GatedStage) -> None:
     result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
     await stage.env.advance_time(2.1)
     await stage.restart(DeclaredWait(stage.env))
-    late = await stage.ann.click(message_of(result), label="Stop")
-    assert late.ephemeral
-    assert content_of(late) == TOO_LATE
+    assert content_of(result) == REJECTIONS[Reason.CLOSING]
+    assert not labels_of(message_of(result))
 
 
 async def test_failure_deletes_the_status(stage: GatedStage) -> None:

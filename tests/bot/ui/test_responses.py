@@ -3,17 +3,29 @@
 import logging
 import re
 import string
+from types import SimpleNamespace
+from typing import Any, cast
 
+import aiohttp
+import discord
 import pytest
 from discord import app_commands
 
 from bot.errors import Reason, RejectedError
 from bot.ui.responses import (
+    ARCHIVED,
+    BLOCKED,
+    DISCORD_BUSY,
+    DISCORD_DOWN,
+    LOCKED_OUT,
+    MESSAGE_GONE,
+    NOT_ALLOWED,
     NOT_OPEN,
     OUTDATED,
     REJECTIONS,
+    TOO_LARGE,
     UNEXPECTED,
-    _error_text,
+    error_response,
     rejection_text,
 )
 
@@ -65,27 +77,34 @@ def test_managers_and_owners_get_plain_texts(reason: Reason) -> None:
     assert not re.search(r"\b(?:I|me|my|mine|friend)\b", REJECTIONS[reason])
 
 
+def discord_error(status: int, code: int = 0, text: str = "") -> discord.HTTPException:
+    kind = {403: discord.Forbidden, 404: discord.NotFound}.get(status, discord.HTTPException)
+    if status >= 500:
+        kind = discord.DiscordServerError
+    response = cast("Any", SimpleNamespace(status=status, reason="reason"))
+    return kind(response, {"code": code, "message": text} if code else text)
+
+
 @pytest.mark.parametrize(
     ("error", "text", "level"),
     [
         (app_commands.CheckFailure(), NOT_OPEN, logging.WARNING),
         (app_commands.CommandNotFound("old", []), OUTDATED, logging.WARNING),
         (ZeroDivisionError("a cause"), UNEXPECTED, logging.ERROR),
+        (discord_error(403, 50013), NOT_ALLOWED, logging.WARNING),
+        (discord_error(400, 200000), BLOCKED, logging.INFO),
+        (discord_error(400, 200001), BLOCKED, logging.INFO),
+        (discord_error(400, 50083), ARCHIVED, logging.INFO),
+        (discord_error(400, 30046), LOCKED_OUT, logging.INFO),
+        (discord_error(404, 10008), MESSAGE_GONE, logging.INFO),
+        (discord_error(413, text="<html>"), TOO_LARGE, logging.WARNING),
+        (discord_error(429, text="<html>"), DISCORD_BUSY, logging.WARNING),
+        (discord_error(503, text="<html>"), DISCORD_DOWN, logging.WARNING),
+        (aiohttp.ServerDisconnectedError(), DISCORD_DOWN, logging.WARNING),
+        (discord_error(400, 50035), UNEXPECTED, logging.ERROR),
     ],
 )
-def test_error_text_has_the_id_of_its_log_entry(
-    error: Exception, text: str, level: int, caplog: pytest.LogCaptureFixture
+def test_each_foreseen_failure_has_its_words_and_level(
+    error: Exception, text: str, level: int
 ) -> None:
-    response = _error_text(error)
-    assert response.startswith(text)
-    (record,) = caplog.records
-    assert record.levelno == level
-    assert record.exc_info is not None
-    assert record.exc_info[1] is error
-    assert response.split("`")[1] in record.getMessage()
-    assert "a cause" not in response
-
-
-def test_rejection_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    assert _error_text(RejectedError(Reason.NO_SCENE)) == REJECTIONS[Reason.NO_SCENE]
-    assert not caplog.records
+    assert error_response(error) == (level, text)
