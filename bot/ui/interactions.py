@@ -29,7 +29,7 @@ PAUSES = (1.0, 4.0, 15.0)
 """Seconds between attempts of a request whose outcome is not known; the library repeats it too."""
 
 CHECK_SECONDS = 0.5
-"""Longest time from the arrival of an interaction to its acknowledgement; Discord's limit is 3 s."""
+"""Longest time that a check delays an acknowledgement, for which Discord allows 3 s."""
 
 NETWORK_ERRORS = (aiohttp.ClientError, OSError)
 """Errors after which it is not known whether Discord received a request."""

@@ -343,7 +343,7 @@ async def test_deleted_or_replaced_file_is_noticed(
         with rejected(Reason.MEMORY_LOST):
             await database.run("DELETE FROM guild_settings")
     assert caplog.text.count("deleted or replaced") == 1
-    os.replace(original, path)
+    original.replace(path)
     assert await database.run("DELETE FROM guild_settings") == 0
 
 
