@@ -24,6 +24,11 @@ _TURN = (
     " (SELECT count(*) FROM takes WHERE turn_id = id)"
 )
 _JOIN = f"SELECT {_TURN} FROM turns JOIN takes ON turn_id = id AND number"  # noqa: S608
+# Without the hint, SQLite reads all turns in the order of their ids.
+_UNSETTLED = (
+    f"SELECT {_TURN} FROM turns INDEXED BY unsettled_turns"  # noqa: S608
+    " JOIN takes ON turn_id = id AND number = intent"
+)
 _IN_PLACE = "channel_id = ? AND audience = ?"
 _EXPORT = """
 SELECT id, json_object(
@@ -400,7 +405,7 @@ class TurnStore:
         """Return the turns with an intent, with the intended take, of one channel or of all."""
         where = "intent IS NOT NULL" + ("" if channel_id is None else " AND channel_id = ?")
         return await self._turns(
-            f"{_JOIN} = intent WHERE {where} ORDER BY id",
+            f"{_UNSETTLED} WHERE {where} ORDER BY id",
             () if channel_id is None else (channel_id,),
         )
 
@@ -412,7 +417,9 @@ class TurnStore:
         """
         return await self._erase(
             await self._database.run(
-                "DELETE FROM turns WHERE intent IS NOT NULL AND take IS NULL AND created_at < ?",
+                # Without the hint, SQLite reads all turns from before that time.
+                "DELETE FROM turns INDEXED BY unsettled_turns"
+                " WHERE intent IS NOT NULL AND take IS NULL AND created_at < ?",
                 (created_before,),
             )
         )
