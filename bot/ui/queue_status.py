@@ -132,6 +132,7 @@ class QueueStatus:
         self._request = request
         self._wait = wait
         self._editing = asyncio.Lock()
+        self._stopped = False
 
     async def __aenter__(self) -> Self:
         self._updater = asyncio.create_task(self._update())
@@ -143,20 +144,25 @@ class QueueStatus:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        replying = self._stopped
         await self.stop()
         if isinstance(error, StoppedError):
             await self._target.update(STOPPED, None)
             return True
         if isinstance(error, UncertainError):
             return False  # the reply may stand in the place of the status
-        if isinstance(error, asyncio.CancelledError):
-            await self._attempt(self._target.update(REJECTIONS[Reason.CLOSING], None))
-        elif error is not None or isinstance(self._target, FollowupTarget):
+        if isinstance(self._target, FollowupTarget):
+            await self._attempt(self._target.clear())
+        elif isinstance(error, asyncio.CancelledError):
+            if not replying:  # it would replace the reply
+                await self._attempt(self._target.update(REJECTIONS[Reason.CLOSING], None))
+        elif error is not None:
             await self._attempt(self._target.clear())
         return False
 
     async def stop(self) -> None:
         """Stop updating, after an edit in progress: it could arrive after the reply and undo it."""
+        self._stopped = True
         async with self._editing:
             self._updater.cancel()
 
