@@ -1,0 +1,1 @@
+-- 0006: placeholder, replaced when the branches are merged.
