@@ -15,6 +15,9 @@ from tests.bot.conftest import Stage
 class TrainingStage(Stage):
     """A stage whose bot Ann owns, with a clock that waits for child processes."""
 
+    by_hand: ActiveRun
+    """The last run that `start_runs_by_hand` has started."""
+
     def set_owner(self) -> None:
         self.bot.owner_ids = {self.ann.id}
 
@@ -64,12 +67,9 @@ class TrainingStage(Stage):
 
         self.bard.training.start = start  # type: ignore[method-assign]
 
-    by_hand: ActiveRun
-    """The last run that was started by hand."""
-
     async def end_run(self, state: State, **results: Any) -> Run:
         """Record the end of the run that was started by hand, and report it."""
         run = await self.bard.runs.end(self.by_hand.run.id, state, **results)
-        self.by_hand.ended.set_result(run)  # type: ignore[attr-defined]  # a future
+        self.by_hand.ended.set_result(run)
         await self.env.settle()
         return run

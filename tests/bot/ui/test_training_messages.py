@@ -162,7 +162,7 @@ async def test_temporary_failure_is_tried_again_with_growing_pauses(
     before = len(requests(stage, "PATCH"))
     refuse(stage, "PATCH", BY_TOKEN, status=502)
     await stage.end_run("cancelled")
-    pauses = []
+    pauses: list[float] = []
     waited, tried = 0.0, len(requests(stage, "PATCH"))
     assert tried == before + 1
     while len(pauses) < 9:
