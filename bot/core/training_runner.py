@@ -293,7 +293,7 @@ class TrainingRunner:
         began = asyncio.get_running_loop().time()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._starting:
-                pass  # a run that starts at this moment is active now
+                pass  # a run that was about to start is active now
         active = self.active
         if active is None:
             return
@@ -440,7 +440,7 @@ class TrainingRunner:
                 if str(error) != problem:
                     problem = str(error)
                     log.warning("The end of a run cannot be recorded yet: %s", problem)
-            await asyncio.sleep(pause)
+            await self._wait(asyncio.sleep(pause))
             pause = min(2 * pause, longest)
 
     async def _read_events(self, active: ActiveRun) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from simcord.results import InteractionResult
 
 from bot.errors import Reason
+from bot.storage.runs import Run
 from bot.ui import training_messages
 from bot.ui.responses import REJECTIONS
 from bot.ui.training_messages import (
@@ -188,15 +190,38 @@ async def test_temporary_failure_is_tried_again_with_growing_pauses(
     assert not requests(stage, "POST", "/channels/")
 
 
-async def test_end_is_tried_at_once_when_the_connection_is_back(stage: TrainingStage) -> None:
+@pytest.mark.parametrize("event", ["resumed", "ready"])
+async def test_end_is_tried_at_once_when_the_connection_is_back(
+    stage: TrainingStage, event: str
+) -> None:
     started = await start(stage)
     refuse(stage, "PATCH", BY_TOKEN, status=500)
     await stage.end_run("cancelled")
     await stage.env.advance_time(60)
+    tried = len(requests(stage, "PATCH"))
     accept_all(stage)
-    stage.bot.dispatch("resumed")
+    stage.bot.dispatch(event)
     await stage.env.settle()
     assert "Run 1: cancelled" in message_of(started).content
+    assert len(requests(stage, "PATCH")) == tried + 1
+
+
+async def test_end_is_shown_again_if_that_could_not_be_recorded(
+    stage: TrainingStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, failures = stage.bard.runs.set_end_shown, iter(["locked"])
+
+    async def fail_first(run: Run) -> None:
+        for problem in failures:
+            raise sqlite3.OperationalError(problem)
+        await record(run)
+
+    monkeypatch.setattr(stage.bard.runs, "set_end_shown", fail_first)
+    await start(stage)
+    await stage.end_run("cancelled")
+    assert await unshown(stage) == [1]
+    await stage.env.advance_time(FIRST_PAUSE_SECONDS)
+    assert await unshown(stage) == []
 
 
 async def test_end_is_shown_after_a_restart(stage: TrainingStage) -> None:
