@@ -29,6 +29,8 @@ _LEXICON_ARRAYS = ("first", "edges", "ends")
 FORMAT = "noskgpt"
 FORMAT_VERSION = 1
 
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of the system's errors for a full disk and for a used-up quota."""
 REMEDY = (
     "Restore it with `git checkout weights.pth`, train new weights with `noskgpt train`, "
     "or choose another file."
@@ -165,8 +167,20 @@ def write_atomically(document: Mapping[str, Any], path: Path) -> None:
         # torch raises RuntimeError if it cannot write its archive.
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        msg = f"{path}: cannot be written ({error}). Free disk space or choose another folder."
+        msg = (
+            f"{path}: cannot be written ({_write_problem(error)}). "
+            "Free disk space or choose another folder."
+        )
         raise CheckpointError(msg) from error
+
+
+def _write_problem(error: Exception) -> str:
+    """Return why a file could not be written; torch hides the system's error behind its own."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    if not isinstance(cause, OSError):
+        return str(error)
+    problem = cause.strerror or str(cause)
+    return f"the disk is full: {problem}" if cause.errno in DISK_FULL else problem
 
 
 def _sync_directory(folder: Path) -> None:

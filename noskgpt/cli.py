@@ -24,7 +24,7 @@ from noskgpt.evaluation import evaluate as measure
 from noskgpt.inference import generator
 from noskgpt.resources import weights_path
 from noskgpt.tokenizer import Tokenizer
-from noskgpt.training import distributed, planning, plotting, reports, run_files
+from noskgpt.training import distributed, hardware, planning, plotting, reports, run_files
 from noskgpt.training.recipe import PRESETS
 from noskgpt.training.trainer import Finished, Interrupted, Trainer
 
@@ -213,10 +213,6 @@ def train(
     """
     began = planning.process_start()
     torch.set_num_threads(threads or torch.get_num_threads())
-    checkpoints.check_writable(out)
-    if plot is not None:
-        plotting.check_format(plot)
-        checkpoints.check_writable(plot)
     overrides: dict[str, Any] = {
         "preset": preset,
         "init_from": init_from,
@@ -230,7 +226,11 @@ def train(
     overrides = {name: value for name, value in overrides.items() if value is not None}
     console = Console()
     try:
-        with distributed.join() as group:
+        with hardware.named_failures(), distributed.join() as group:
+            checkpoints.check_writable(out)
+            if plot is not None:
+                plotting.check_format(plot)
+                checkpoints.check_writable(plot)
             if resume:
                 if overrides:
                     msg = (

@@ -13,6 +13,7 @@ from noskgpt import checkpoint as checkpoints
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CheckpointError, TrainingError
+from noskgpt.training import hardware
 from noskgpt.training.distributed import Group
 from noskgpt.training.recipe import TrainingConfig
 from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Trainer
@@ -107,7 +108,8 @@ def resume(out: Path, *, corpus_path: Path | None, group: Group) -> tuple[Traine
     stored = document["corpus"]
     corpus_path = corpus_path or (Path(stored) if stored is not None else None)
     try:
-        return Trainer(load_corpus(corpus_path), group=group, state=document), corpus_path
+        with hardware.named_failures():  # which are no damage
+            return Trainer(load_corpus(corpus_path), group=group, state=document), corpus_path
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         msg = f"{path}: damaged run ({error}). Delete the file to start again."
         raise CheckpointError(msg) from error

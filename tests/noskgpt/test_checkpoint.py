@@ -1,5 +1,8 @@
 """Test weights files: saving, loading, and errors for damaged files."""
 
+import errno
+import io
+import os
 import resource
 from collections.abc import Callable
 from dataclasses import replace
@@ -138,6 +141,29 @@ def test_a_failed_write_keeps_the_old_file(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["weights.pth"]
+
+
+@pytest.mark.parametrize("written", [0, 100_000])
+def test_a_full_disk_is_named(
+    random_checkpoint: checkpoints.Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    written: int,
+) -> None:
+    """Torch has an error of its own for the end of its archive."""
+    save = torch.save
+
+    class FullDisk(io.BytesIO):
+        def write(self, data: Any) -> int:
+            if self.tell() + len(data) > written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    monkeypatch.setattr(torch, "save", lambda document, _file: save(document, FullDisk()))
+    with pytest.raises(
+        CheckpointError, match=r"weights\.pth: cannot be written \(the disk is full"
+    ):
+        checkpoints.save(random_checkpoint, tmp_path / "weights.pth")
 
 
 def test_the_error_for_weights_of_the_original_names_the_import_command(tmp_path: Path) -> None:

@@ -210,3 +210,72 @@ def test_rejects_a_missing_damaged_or_foreign_state_file(
     torch.save(whole | state, path)
     with pytest.raises(CheckpointError, match="damaged run"):
         run_files.resume(out, corpus_path=small_corpus, group=CPU)
+
+
+def test_a_lack_of_memory_is_no_damage_to_the_run(
+    small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "new.pth"
+    trainer = Trainer(load_corpus(small_corpus), TrainingConfig(steps=2))
+    document = {"format": run_files.FORMAT, "format_version": run_files.FORMAT_VERSION}
+    torch.save(document | {"corpus": None} | trainer.state(), run_files.run_path(out))
+
+    def lack_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_restore", lack_memory)
+        with pytest.raises(TrainingError, match="The GPU has too little free memory"):
+            run_files.resume(out, corpus_path=small_corpus, group=CPU)
+    resumed, _ = run_files.resume(out, corpus_path=small_corpus, group=CPU)
+    assert resumed.step == 0
+
+
+WITHOUT = """
+import sys
+from noskgpt import cli
+from noskgpt.training.trainer import Trainer
+step = Trainer._train_step
+def fail(trainer, gradients):
+    if trainer.step == 2:
+        raise {error}
+    return step(trainer, gradients)
+Trainer._train_step = fail
+cli.main()
+"""
+"""A command line whose training runs lack something at the third step."""
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        ("MemoryError", "too little free memory"),
+        ("OSError(28, 'No space left on device')", "The disk is full"),
+    ],
+)
+def test_a_lack_is_the_last_event_and_the_run_can_be_resumed(
+    small_corpus: Path, tmp_path: Path, error: str, problem: str
+) -> None:
+    arguments = ("train", "--json", "--corpus", str(small_corpus), *STEPS, "--out", "new.pth")
+    done = subprocess.run(  # noqa: S603 - its own program
+        [sys.executable, "-c", WITHOUT.format(error=error), *arguments, "--save-seconds", "0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    event = json.loads(done.stdout.splitlines()[-1])
+    assert event["event"] == "error"
+    assert problem in event["problem"]
+    assert "Traceback" not in done.stderr
+    resumed, _ = run_files.resume(tmp_path / "new.pth", corpus_path=None, group=CPU)
+    assert resumed.step == 1
+
+
+def test_an_output_that_cannot_be_written_is_an_event(small_corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "new.pth"
+    done = noskgpt("train", "--json", "--corpus", small_corpus, "--out", out, cwd=tmp_path)
+    assert "cannot be written" in json.loads(done.stdout)["problem"]
