@@ -223,11 +223,11 @@ class Acknowledged:
     def __init__(self, stage: TrainingStage, monkeypatch: pytest.MonkeyPatch) -> None:
         self.first: bool | None = None
         self._stage = stage
-        connection = stage.bard.runs._connection
-        recorder = Mock(wraps=connection)
-        recorder.execute = partial(self._record, connection.execute)
-        recorder.execute_fetchall = partial(self._record, connection.execute_fetchall)
-        monkeypatch.setattr(stage.bard.runs, "_connection", recorder)
+        database = stage.bard.runs._database
+        recorder = Mock(wraps=database)
+        recorder.run = partial(self._record, database.run)
+        recorder.fetch = partial(self._record, database.fetch)
+        monkeypatch.setattr(stage.bard.runs, "_database", recorder)
 
     def _record(self, method: Callable[..., Any], *args: Any) -> Any:
         if self.first is None:

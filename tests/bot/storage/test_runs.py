@@ -75,7 +75,7 @@ async def test_data_of_users_and_servers_can_be_deleted(runs: RunStore) -> None:
     assert kept == dataclasses.replace(
         run, user_id=0, guild_id=None, channel_id=None, message_id=None
     )
-    ((promoted_by, withdrawn_by),) = await runs._connection.execute_fetchall(
+    ((promoted_by, withdrawn_by),) = await runs._database.fetch(
         "SELECT user_id, withdrawn_by FROM promotions"
     )
     assert (promoted_by, withdrawn_by) == (0, 0)

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import logging
-import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -209,11 +208,11 @@ async def test_end_is_tried_at_once_when_the_connection_is_back(
 async def test_end_is_shown_again_if_that_could_not_be_recorded(
     stage: TrainingStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record, failures = stage.bard.runs.set_end_shown, iter(["locked"])
+    record, failures = stage.bard.runs.set_end_shown, iter([Reason.MEMORY_BUSY])
 
     async def fail_first(run: Run) -> None:
-        for problem in failures:
-            raise sqlite3.OperationalError(problem)
+        for reason in failures:
+            raise RejectedError(reason)
         await record(run)
 
     monkeypatch.setattr(stage.bard.runs, "set_end_shown", fail_first)
