@@ -10,7 +10,7 @@ import discord
 import pytest
 from simcord.results import InteractionResult
 
-from bot.errors import Reason
+from bot.errors import Reason, RejectedError
 from bot.storage.runs import Run
 from bot.ui import training_messages
 from bot.ui.responses import REJECTIONS
