@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 60.0
 """After this time a test that waits for what never happens fails, instead of hanging."""
 
 

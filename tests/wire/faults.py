@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from tests.wire.limits import VIA
+
 HTML = (
     "<!DOCTYPE html><html><head><title>discord.com | 502: Bad gateway</title></head>"
     f"<body>{'<p>The web server reported a bad gateway error.</p>' * 40}</body></html>"
@@ -30,7 +32,7 @@ class Fault:
         headers: Of the answer.
         token: Only to requests of this interaction, if given.
         held: Whether the request waits for `release` and is then treated as usual.
-        struck: Set when it has happened for the first time.
+        struck: How often it has happened.
     """
 
     status: int | None
@@ -40,7 +42,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     token: str | None = None
     held: bool = False
-    struck: asyncio.Event = field(default_factory=asyncio.Event)
+    struck: int = 0
     _released: asyncio.Event = field(default_factory=asyncio.Event)
 
     def release(self) -> None:
@@ -83,6 +85,16 @@ class Faults:
         """Answer with one of Discord's codes and without an effect."""
         body: dict[str, object] = {"message": f"Error {code}", "code": code}
         return self._plan(route, Fault(status, body, When.BEFORE, times, token=token))
+
+    def limits(self, route: str, *, times: int = 1, token: str | None = None) -> Fault:
+        """Answer that there were too many requests, with a moment to wait."""
+        body: dict[str, object] = {
+            "message": "You are being rate limited.",
+            "retry_after": 0.05,
+            "global": False,
+        }
+        headers = {"Retry-After": "1", **VIA}
+        return self._plan(route, Fault(429, body, When.BEFORE, times, headers, token))
 
     def bans(self, route: str, *, times: int = 1) -> Fault:
         """Answer 429 as the proxy does, with HTML and without the header `Via`."""

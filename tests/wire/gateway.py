@@ -127,6 +127,10 @@ class Gateway:
         sent = [payload for payload in self.session.events if payload["t"] == event]
         await self.send(event, sent[-1]["d"])
 
+    async def send_raw(self, payload: Json) -> None:
+        """Send something that is no event."""
+        await self._connected().socket.send_json(payload)
+
     async def ask_to_reconnect(self) -> None:
         """Ask the client to connect again and resume."""
         await self._connected().socket.send_json({"op": _RECONNECT, "d": None})

@@ -5,9 +5,8 @@ button that is disabled. A test that tries fails at once.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
-from tests.wire.changes import Changes
+from tests.wire.changes import Changes, T
 from tests.wire.gateway import Gateway, Intent
 from tests.wire.rules import select_bounds
 from tests.wire.state import (
@@ -61,7 +60,7 @@ class Exchange:
 
     async def acknowledged(self) -> int:
         """Wait for the first response; return its type."""
-        return await self._until(lambda: self.interaction.callback, "a first response")
+        return await self.until(lambda: self.interaction.callback, "a first response")
 
     async def reply(self, shows: Callable[[Message], bool] = bool) -> Message:
         """Wait for the message that responds, or the edit of the one with the button.
@@ -78,7 +77,7 @@ class Exchange:
                 return None
             return message if shows(message) else None
 
-        return await self._until(found, "a reply")
+        return await self.until(found, "a reply")
 
     async def says(self, text: str) -> Message:
         """Wait for a message with a text: the response, or a later one."""
@@ -87,7 +86,7 @@ class Exchange:
             fits = (message for message in self.messages() if text in message.text)
             return next(fits, None)
 
-        return await self._until(found, f"a message with {text!r}")
+        return await self.until(found, f"a message with {text!r}")
 
     async def private(self, text: str = "") -> Message:
         """Wait for a message with a text; check that its person alone sees it."""
@@ -107,11 +106,11 @@ class Exchange:
 
     async def form(self) -> Json:
         """Wait for the form that opens."""
-        return await self._until(lambda: self.interaction.opened, "a form")
+        return await self.until(lambda: self.interaction.opened, "a form")
 
     async def suggestions(self) -> list[Json]:
         """Wait for the suggestions, of which there may be none."""
-        found = await self._until(
+        found = await self.until(
             lambda: None if self.interaction.choices is None else [self.interaction.choices],
             "suggestions",
         )
@@ -121,7 +120,8 @@ class Exchange:
         """Deliver the same interaction once more, as Discord may."""
         await self._people.gateway.send("INTERACTION_CREATE", self._payload)
 
-    async def _until(self, condition: Callable[[], Any], what: str) -> Any:
+    async def until(self, condition: Callable[[], T | None], what: str) -> T:
+        """Wait until a condition returns something true, and return that."""
         data = self.interaction.data
         name = data.get("name") or data.get("custom_id")
         return await self._people.changes.until(condition, f"{what} to {name!r}")
@@ -228,6 +228,10 @@ class People:
     def seen(self, at: Place, by: Person) -> list[Message]:
         """Return the messages of a place that a person sees, placeholders included."""
         return [message for message in self.world.messages_in(at) if message.seen_by(by)]
+
+    async def until(self, condition: Callable[[], T | None], what: str) -> T:
+        """Wait until a condition returns something true, and return that."""
+        return await self.changes.until(condition, what)
 
     # What goes away.
 

@@ -195,6 +195,10 @@ class Discord(People):
             if request.route == route and token in {None, request.variables.get("token")}
         ]
 
+    async def struck(self, fault: Fault) -> None:
+        """Wait until a fault has happened."""
+        await self.until(lambda: fault.struck, "a fault")
+
     # From a request to its answer.
 
     def _handler(
@@ -221,7 +225,8 @@ class Discord(People):
 
     async def _strike(self, fault: Fault, request: web.Request) -> web.Response | None:
         """Let a fault happen; return the answer that it gives, if it gives one."""
-        fault.struck.set()
+        fault.struck += 1
+        self.changes.notify()
         if fault.held:
             await fault.passed()
             left = request.transport is None or request.transport.is_closing()
