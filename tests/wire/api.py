@@ -518,7 +518,11 @@ def _command_key(command: Json) -> tuple[int, str]:
 
 def _stored_option(option: Json) -> Json:
     """Return an option without what it leaves at its default."""
-    stored = {key: value for key, value in option.items() if value not in (None, [], False)}
+    stored = {
+        key: value
+        for key, value in option.items()
+        if not (value is None or value is False or value == [])  # a least value of 0 stays
+    }
     if "options" in stored:
         stored["options"] = [_stored_option(inner) for inner in stored["options"]]
     return stored

@@ -76,6 +76,8 @@ async def speech(asked: Exchange) -> Message:
 @asynccontextmanager
 async def new_scene(discord: Discord, bot: BotProcess) -> AsyncIterator[Scene]:
     """Make a server for a test; at its end no rule was broken, and every fault has happened."""
+    if not bot.running:  # the test before has ended it
+        await bot.start()
     guild = await discord.guild("The Globe")
     garden = await discord.channel(guild, "garden")
     ann, ben = discord.person("Ann"), discord.person("Ben")
@@ -113,8 +115,5 @@ async def shared_bot(
 @pytest_asyncio.fixture(loop_scope="session")
 async def scene(shared_bot: tuple[Discord, BotProcess]) -> AsyncIterator[Scene]:
     """A new server of the shared bot."""
-    discord, bot = shared_bot
-    if not bot.running:  # a test before has ended it
-        await bot.start()
-    async with new_scene(discord, bot) as scene:
+    async with new_scene(*shared_bot) as scene:
         yield scene

@@ -32,6 +32,7 @@ MAX_EVENTS_PER_CONNECTION = 120
 
 _DISPATCH, _HEARTBEAT, _IDENTIFY, _RESUME = 0, 1, 2, 6
 _RECONNECT, _INVALID, _HELLO, _ACK = 7, 9, 10, 11
+_ENDS_SESSION = (4007, 4009)
 _CLIENT_OPCODES = (1, 2, 3, 4, 6, 8, 31)
 
 
@@ -51,6 +52,7 @@ class Connection:
     request: web.Request
     session: "Session | None" = None
     received: int = 0
+    closing: bool = False
 
 
 @dataclass(eq=False)
@@ -145,8 +147,12 @@ class Gateway:
         await connection.socket.send_json({"op": _INVALID, "d": resumable})
 
     async def close(self, code: int) -> None:
-        """Close the connection with a code."""
-        await self._connected().socket.close(code=code)
+        """Close the connection with a code, some of which end its session."""
+        connection = self._connected()
+        connection.closing = True
+        if code in _ENDS_SESSION and connection.session is not None:
+            self._sessions.pop(connection.session.id)
+        await connection.socket.close(code=code)
 
     def drop(self) -> None:
         """Drop the connection without a word."""
@@ -202,6 +208,7 @@ class Gateway:
                 await self._receive(connection, message)
         except _CloseError as error:
             self._violations.append(f"gateway: {error} ({error.code})")
+            connection.closing = True
             await socket.close(code=error.code, message=str(error).encode())
         finally:
             self._connections.discard(connection)
@@ -212,8 +219,8 @@ class Gateway:
         session, code = connection.session, connection.socket.close_code
         if session is not None and session.connection is connection:
             session.connection = None
-            # A client that closes with one of these does not mean to resume.
-            if code in {1000, 1001}:
+            # A client that closes with one of these, and does not confirm, has no wish to resume.
+            if code in {1000, 1001} and not connection.closing:
                 self._sessions.pop(session.id, None)
         self.closed.append(code)
         self._changes.notify()

@@ -65,7 +65,8 @@ class BotProcess:
 
     async def start(self) -> None:
         """Start it, and wait until it is connected."""
-        assert self._process is None, "it runs already"
+        assert not self.running, "it runs already"
+        await asyncio.gather(*self._watching)
         gateway = self._discord.gateway
         identified = gateway.identified
         self._discord.changes.lost = None

@@ -94,6 +94,7 @@ async def test_command_comes_again_after_its_reply(scene: Scene) -> None:
     assert await scene.read() == text + speeches(again)
 
 
+@pytest.mark.xfail(strict=True, reason="a request that comes twice ends in an apology")
 async def test_press_comes_twice_at_once(scene: Scene) -> None:
     reply = await speech(await scene.ask("ROMEO:"))
     pressed = await scene.press(reply, "Continue")

@@ -91,8 +91,8 @@ async def test_commands_are_not_registered_again(aftermath: Aftermath) -> None:
 async def test_reply_that_was_not_shown(aftermath: Aftermath) -> None:
     talk = aftermath.unanswered
     assert await aftermath.read(talk) == []
-    asked = await aftermath.scene.ask("JULIET:", by=talk.person, at=talk.at)
-    assert await aftermath.read(talk) == speeches(await speech(asked))
+    reply = await speech(await aftermath.scene.ask("JULIET:", by=talk.person, at=talk.at))
+    assert await aftermath.read(talk) == speeches(reply)
 
 
 @pytest.mark.xfail(strict=True, reason="a reply is lost if the bot ends before it has the answer")
