@@ -62,7 +62,7 @@ class LoopbackDiscord:
 
     async def slash(self, name: str, **options: str | float) -> str:
         """Send a command in a direct message; return the interaction's token."""
-        return (await self.discord.slash(name, **options)).token
+        return (await self.discord.slash(name, by=None, at=None, **options)).token
 
     async def edited(self, token: str, text: str = "") -> dict[str, Any]:
         """Wait until an interaction's original response contains a text; return the edit's body."""

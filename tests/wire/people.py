@@ -32,7 +32,13 @@ Value = str | float | File
 
 _SUBCOMMANDS = (1, 2)
 _STRING, _WHOLE, _BOOLEAN, _NUMBER, _FILE = 3, 4, 5, 10, 11
-_PYTHON = {_STRING: str, _WHOLE: int, _BOOLEAN: bool, _NUMBER: (int, float), _FILE: tuple}
+_PYTHON: dict[int, type | tuple[type, ...]] = {
+    _STRING: str,
+    _WHOLE: int,
+    _BOOLEAN: bool,
+    _NUMBER: (int, float),
+    _FILE: tuple,
+}
 
 
 class Exchange:

@@ -81,7 +81,7 @@ async def aftermath(shared_bot: tuple[Discord, BotProcess]) -> AsyncIterator[Aft
         await bot.kill()
         discord.faults.clear()
         await bot.start()
-        yield Aftermath(scene, *talks, reply, take)
+        yield Aftermath(scene, unanswered, answered, rerolled, deleted, reply, take)
 
 
 async def test_commands_are_not_registered_again(aftermath: Aftermath) -> None:
