@@ -10,6 +10,7 @@ from tests.wire.limits import Limits
 from tests.wire.rules import EPHEMERAL, LOADING, Problem
 from tests.wire.state import (
     APPLICATION_ID,
+    BOT,
     FIRST_RESPONSE_SECONDS,
     MAX_EXTERNAL_FOLLOWUPS,
     OLD_MESSAGE_SECONDS,
@@ -425,7 +426,9 @@ class Api:
     # People.
 
     async def user(self, user_id: str) -> Json:
-        """Return a person."""
+        """Return a person, or the bot."""
+        if user_id == BOT["id"]:
+            return BOT
         person = self._world.people.get(user_id)
         if person is None:
             raise unknown(10013)

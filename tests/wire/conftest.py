@@ -42,6 +42,15 @@ class Scene:
         """Return what somebody sees, Ann in the garden if not given."""
         return self.discord.seen(at or self.garden, by or self.ann)
 
+    async def first_response_was_answered(self, asked: Exchange) -> None:
+        """Wait until Discord has taken or refused the first response to an interaction."""
+
+        def answered() -> bool:
+            sent = self.discord.sent("POST callback", asked.token)
+            return any(request.status is not None for request in sent)
+
+        await self.discord.until(answered, "an answer to the first response")
+
     async def read(self, at: Place | None = None, *, by: Person | None = None) -> list[str]:
         """Return the speeches of the scene as `/scene show` has them; none if there is no scene."""
         asked = await self.discord.slash("scene show", by=by or self.ben, at=at or self.garden)

@@ -81,14 +81,14 @@ class Received:
         route: Its name in `ROUTES`.
         variables: Of its path.
         body: Its JSON.
-        status: Of the answer; 0 while there is none.
+        status: Of the answer; 0 if the connection was dropped, None while nothing was answered.
         code: Discord's code in the answer, if it was refused.
     """
 
     route: str
     variables: dict[str, str]
     body: Any = None
-    status: int = 0
+    status: int | None = None
     code: int = 0
 
 
@@ -215,7 +215,7 @@ class Discord(People):
                 answer = await self._strike(fault, request)
             if answer is None:
                 answer = await self._answer(route, received, body, request)
-            received.status = answer.status
+            received.status = 0 if isinstance(answer, _Unsent) else answer.status
             self.changes.notify()
             if fault is not None and fault.when is When.AFTER:
                 return await self._strike(fault, request) or answer
@@ -230,11 +230,11 @@ class Discord(People):
         if fault.held:
             await fault.passed()
             left = request.transport is None or request.transport.is_closing()
-            return web.Response() if left else None  # who has left, sends nothing any more
+            return _Unsent() if left else None  # a client that has left asks for nothing
         if fault.status is None:
             assert request.transport is not None
             request.transport.abort()
-            return web.Response()  # nobody gets it
+            return _Unsent()
         if isinstance(fault.body, dict):
             return _json(fault.body, fault.status, fault.headers)
         return web.Response(
@@ -295,6 +295,10 @@ class Discord(People):
     async def _not_played(self, request: web.Request) -> web.Response:
         self.violations.append(f"{request.method} {request.path}: the double has no such route")
         return _json({"message": "404: Not Found", "code": 0}, 404)
+
+
+class _Unsent(web.Response):
+    """The answer to a client that is not connected any more."""
 
 
 async def _read_form(request: web.Request) -> Body:

@@ -99,7 +99,7 @@ class Kind(IntEnum):
     """One that no library knows yet."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Person:
     """Somebody with an account.
 
@@ -114,6 +114,9 @@ class Person:
     name: str
     installed: bool = False
     closed: bool = False
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
 
     def user(self) -> Json:
         return {
@@ -163,7 +166,7 @@ class Guild:
         return member | ({} if permissions is None else {"permissions": str(int(permissions))})
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Place:
     """A channel, a thread or a conversation.
 
@@ -196,6 +199,9 @@ class Place:
     locked: bool = False
     deleted: bool = False
     size_limit: int = FILE_LIMIT
+
+    def __repr__(self) -> str:
+        return f"<{self.kind.name} {self.name or self.people}>"
 
     @property
     def bot_is_there(self) -> bool:
@@ -284,7 +290,7 @@ class Attachment:
         }
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Message:
     """A message.
 
@@ -319,6 +325,11 @@ class Message:
     deleted: bool = False
     interaction: "Interaction | None" = None
     only_for: Person | None = None
+
+    def __repr__(self) -> str:
+        seen = "" if self.only_for is None else f" only for {self.only_for.name}"
+        text = "thinking" if self.loading else repr(self.text[:200])
+        return f"<Message{seen}{' deleted' * self.deleted}: {text} {self.labels}>"
 
     @property
     def loading(self) -> bool:
@@ -406,7 +417,7 @@ class InteractionType(IntEnum):
     SUBMISSION = 5
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Interaction:
     """Something that a person did with the app.
 
@@ -443,6 +454,10 @@ class Interaction:
     choices: list[Json] | None = None
     followups: list[Message] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        name = self.data.get("name") or self.data.get("custom_id")
+        return f"<{self.type.name} {name} of {self.person.name}, refused with {self.failed}>"
 
     @property
     def external(self) -> bool:

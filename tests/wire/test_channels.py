@@ -201,6 +201,7 @@ async def test_bot_token(app: App) -> None:
 async def test_people(app: App, guild: Guild) -> None:
     ann = app.discord.person("Ann")
     assert (await app.call("GET user", user=ann.id)).body["global_name"] == "Ann"
+    assert (await app.call("GET user", user="1000")).body["bot"]
     assert (await app.call("GET user", user="1")).code == 10013
     member = await app.call("GET member", guild=guild.id, user=ann.id)
     assert member.body["user"]["id"] == ann.id
@@ -351,10 +352,11 @@ async def test_held_request_of_a_client_that_has_left(app: App, garden: Place) -
     posting = app.in_background("POST message", message(), channel=garden.id)
     await app.discord.struck(held)
     posting.cancel()
-    before = len(app.discord.requests)
     await app.call("GET me")  # by now the server knows
     held.release()
-    await app.discord.until(lambda: app.discord.requests[before - 1].status, "an answer to nobody")
+    (request,) = app.discord.sent("POST message")
+    await app.discord.until(lambda: request.status is not None, "the end of the request")
+    assert request.status == 0
     assert app.discord.world.messages_in(garden) == []
 
 

@@ -74,6 +74,16 @@ async def test_limit_of_rate(scene: Scene) -> None:
     assert scene.seen(by=scene.ben) == [reply, again]
 
 
+async def test_interaction_that_came_too_late(scene: Scene) -> None:
+    scene.discord.faults.refuses("POST callback", 404, 10062, times=3)
+    for _ in range(3):  # more than one person may have in the queue
+        late = await scene.ask("ROMEO:")
+        await scene.first_response_was_answered(late)
+    reply = await speech(await scene.ask("JULIET:"))
+    assert scene.seen(by=scene.ben) == [reply]
+    assert await scene.read() == speeches(reply)
+
+
 @pytest.mark.xfail(strict=True, reason="a request that comes twice ends in an apology")
 async def test_command_comes_twice_at_once(scene: Scene) -> None:
     asked = await scene.ask("ROMEO:")
@@ -88,6 +98,7 @@ async def test_command_comes_again_after_its_reply(scene: Scene) -> None:
     asked = await scene.ask("ROMEO:")
     reply = await speech(asked)
     text = speeches(reply)
+    assert await scene.read() == text  # the request is over
     await asked.repeat()
     again = await speech(await scene.ask("JULIET:"))
     assert scene.seen(by=scene.ben) == [reply, again]
