@@ -98,7 +98,7 @@ async def test_command_comes_again_after_its_reply(scene: Scene) -> None:
     asked = await scene.ask("ROMEO:")
     reply = await speech(asked)
     text = speeches(reply)
-    assert await scene.read() == text  # the request is over
+    assert await scene.read(by=scene.ann) == text  # the request is over
     await asked.repeat()
     again = await speech(await scene.ask("JULIET:"))
     assert scene.seen(by=scene.ben) == [reply, again]
