@@ -37,6 +37,8 @@ SLOW = {
     "test_killed_child_is_shown_and_stored_after_the_token_has_expired",
     "test_generates_real_words_only",
     "test_rebuild_gives_the_committed_bytes",
+    "shared_bot",
+    "test_heartbeats_are_not_acknowledged",
 }
 
 
