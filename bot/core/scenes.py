@@ -210,15 +210,24 @@ class Scenes:
         folded, dropped = self._inference.fold(prompt)
         return transcript.lead(folded), dropped
 
-    async def _show(self, turn: Turn, dropped: str, display: Display) -> None:
-        """Show a stored turn, and settle its intent: now, or before the channel's next turn."""
+    async def _show(
+        self, turn: Turn, dropped: str, display: Display, *, stored_before: bool = False
+    ) -> None:
+        """Show a stored turn, and settle its intent: now, or before the channel's next turn.
+
+        Args:
+            turn: The turn with the take to show.
+            dropped: See `Display.show`.
+            display: The message.
+            stored_before: Whether the take stays stored if the message cannot show it.
+        """
         self._in_progress.add(turn.id)
         try:
             shown = await display.show(turn, dropped)
         except UncertainError:
             raise
         except Exception:
-            await self._turns.withdraw(turn)
+            await self._turns.withdraw(turn, stored_before=stored_before)
             raise
         finally:
             self._in_progress.discard(turn.id)
@@ -386,7 +395,8 @@ class Scenes:
             selected = await self._turns.take(turn, number)
             if selected is None or not await self._turns.intend(selected):
                 raise RejectedError(Reason.TURN_FORGOTTEN)
-            await self._show(selected, self._lead(turn.prompt)[1], display)
+            dropped = self._lead(turn.prompt)[1]
+            await self._show(selected, dropped, display, stored_before=True)
 
     async def delete(self, ref: MessageRef, delete_message: Callable[[], Awaitable[None]]) -> None:
         """Delete a turn, then its message.

@@ -386,19 +386,24 @@ class TurnStore:
                 (turn.number, message_id, turn.id),
             )
 
-    async def withdraw(self, turn: Turn) -> None:
+    async def withdraw(self, turn: Turn, *, stored_before: bool = False) -> None:
         """Record that the message does not show the intended take, and never will.
 
         A turn that was never shown is deleted; so is a take that was stored to be shown.
+
+        Args:
+            turn: The turn with the intended take.
+            stored_before: Whether the take is one that was shown before, which stays.
         """
         async with self._database.transaction() as statements:
             await statements.run("DELETE FROM turns WHERE id = ? AND take IS NULL", (turn.id,))
-            await statements.run(
-                "DELETE FROM takes WHERE turn_id = ? AND number = ? AND number > 1"
-                " AND number = (SELECT max(number) FROM takes WHERE turn_id = ?)"
-                " AND EXISTS (SELECT 1 FROM turns WHERE id = ? AND intent = ? AND take != ?)",
-                (turn.id, turn.number, turn.id, turn.id, turn.number, turn.number),
-            )
+            if not stored_before:
+                await statements.run(
+                    "DELETE FROM takes WHERE turn_id = ? AND number = ? AND number > 1"
+                    " AND number = (SELECT max(number) FROM takes WHERE turn_id = ?)"
+                    " AND EXISTS (SELECT 1 FROM turns WHERE id = ? AND intent = ? AND take != ?)",
+                    (turn.id, turn.number, turn.id, turn.id, turn.number, turn.number),
+                )
             await statements.run("UPDATE turns SET intent = NULL WHERE id = ?", (turn.id,))
 
     async def unsettled(self, channel_id: int | None = None) -> list[Turn]:

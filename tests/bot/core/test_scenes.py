@@ -371,3 +371,22 @@ async def test_stopped_request_stores_nothing(scenes: Scenes, turns: TurnStore) 
         with pytest.raises(StoppedError):
             await scenes.play(REQUEST, FakeChannel(), request)
     assert await turns.unsettled() == []
+
+
+async def test_take_that_was_shown_before_stays_if_discord_refuses_to_show_it_again(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    channel = FakeChannel()
+    turn = await play(scenes, channel)
+    ref = channel.ref(turn)
+    await reroll(scenes, ref, channel)
+    newest = channel.shown[turn.id]
+    await scenes.select_take(channel.ref(turn), 1, channel)
+    channel.error = ValueError("too many edits of an old message")
+    with pytest.raises(ValueError, match="old message"):
+        await scenes.select_take(channel.ref(turn), 2, channel)
+    channel.error = None
+    found = await scenes.find(channel.ref(turn))
+    assert (found.number, found.takes) == (1, 2)
+    await scenes.select_take(channel.ref(turn), 2, channel)
+    assert channel.shown[turn.id].reply == newest.reply
