@@ -1,12 +1,12 @@
 """Keep the bot process under fire, and check that what was shown is what is stored.
 
 Run `make soak`, about half an hour; `python -m benchmarks.soak --help` lists the options. The seed
-decides what people do and when something breaks; nothing outside of this machine is asked. The last
-line is JSON; the exit code is 1 if a promise was broken. `tests/wire/` and the tests of the services
-have a short form of each part.
+decides what people do and when something breaks; nothing outside of this machine is asked. The
+last line is JSON; the exit code is 1 if a promise was broken. `tests/wire/` and the tests of the
+services have a short form of each part.
 
-- Kills: people ask and press buttons, and the process is killed at a random request of theirs. After
-  the restart, every channel has to contain in the database what its members see.
+- Kills: people ask and press buttons, and the process is killed at a random request of theirs.
+  After the restart, every channel has to contain in the database what its members see.
 - Faults: the same, while random requests of the bot fail, are dropped, or lose their answers.
 - Load: 50 members ask at once; the slowest acknowledgement has to be far below Discord's 3 s.
 - Million: `benchmarks.growth`.
@@ -19,7 +19,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,10 @@ def small_weights(path: Path) -> Path:
     config = ModelConfig(n_layer=1, n_head=2, n_embd=16)
     model = GPT(config)
     model.round_to_bfloat16()
-    save(Checkpoint(config, VOCABULARY, model.state_dict(), lexicon=words), path)
+    save(
+        Checkpoint(config=config, vocabulary=VOCABULARY, weights=model.state_dict(), lexicon=words),
+        path,
+    )
     return path
 
 
@@ -240,11 +243,10 @@ async def soak(minutes: float, seed: int, turns: int) -> tuple[dict[str, Any], b
             try:
                 await bot.start()
                 await town.build()
-                parts: list[tuple[float, Callable[[Town, float], Awaitable[Any]]]]
-                parts = [(0.5, kills), (0.8, faults), (0.9, load)]
-                found: Any = None
-                for share, part in parts:
-                    found = await part(town, began + share * minutes * 60)
+                ends = [began + share * minutes * 60 for share in (0.5, 0.8, 0.9)]
+                await kills(town, ends[0])
+                await faults(town, ends[1])
+                found = await load(town, ends[2])
                 code = await bot.stop()
                 if code:
                     report.broken.append(f"the bot ended with {code}")
