@@ -19,10 +19,9 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import discord as library
 import torch
@@ -37,6 +36,9 @@ from noskgpt.tokenizer import VOCABULARY
 from tests.wire.process import BotProcess
 from tests.wire.server import Discord
 from tests.wire.state import MODERATOR, Guild, Message, Person, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ACKNOWLEDGE_SECONDS = 3.0
 PEOPLE, CHANNELS, LOAD = 6, 3, 50
