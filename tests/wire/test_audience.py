@@ -8,21 +8,18 @@ from tests.wire.state import Person, Place
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest.mark.xfail(strict=True, reason="a rejection after a public acknowledgement is public")
 async def test_nothing_to_continue(scene: Scene) -> None:
     asked = await scene.discord.slash("scene continue", by=scene.ben, at=scene.garden)
     await asked.private("no scene here yet")
     assert scene.seen() == []
 
 
-@pytest.mark.xfail(strict=True, reason="a rejection after a public acknowledgement is public")
 async def test_no_run_to_resume(scene: Scene) -> None:
     asked = await scene.discord.slash("train start", at=scene.garden, resume=True)
     await asked.private("no unfinished training run")
     assert scene.seen() == []
 
 
-@pytest.mark.xfail(strict=True, reason="an apology after a public acknowledgement is public")
 @pytest.mark.parametrize(
     ("status", "code"), [(403, 50013), (403, 50001), (400, 50083), (400, 200_000)]
 )
@@ -61,7 +58,6 @@ async def test_private_answers_are_seen_by_one_person(scene: Scene) -> None:
     assert await scene.read(attic, by=scene.ann) == speeches(reply) + speeches(again)
 
 
-@pytest.mark.xfail(strict=True, reason="private answers are part of the scene of the channel")
 @pytest.mark.parametrize("first_public", [False, True])
 async def test_private_answers_reach_nobody_else(scene: Scene, *, first_public: bool) -> None:
     attic = await attic_of_private_answers(scene)

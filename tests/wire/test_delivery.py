@@ -10,7 +10,6 @@ LOST = pytest.mark.parametrize("status", [502, None], ids=["502", "dropped"])
 """An answer is lost to an error of the proxy, or to a dropped connection."""
 
 
-@pytest.mark.xfail(strict=True, reason="an acknowledgement whose answer is lost ends the request")
 @LOST
 async def test_answer_to_the_acknowledgement_is_lost(scene: Scene, status: int | None) -> None:
     scene.discord.faults.loses("POST callback", status)
@@ -19,7 +18,6 @@ async def test_answer_to_the_acknowledgement_is_lost(scene: Scene, status: int |
     assert await scene.read() == speeches(reply)
 
 
-@pytest.mark.xfail(strict=True, reason="an acknowledgement whose answer is lost ends the request")
 @LOST
 async def test_answer_to_the_acknowledgement_of_a_button_is_lost(
     scene: Scene, status: int | None
@@ -36,7 +34,6 @@ async def test_acknowledgement_fails_at_first(scene: Scene) -> None:
     assert scene.seen(by=scene.ben) == [reply]
 
 
-@pytest.mark.xfail(strict=True, reason="a reply whose answer is lost is not part of the scene")
 @LOST
 async def test_answer_to_the_reply_is_lost(scene: Scene, status: int | None) -> None:
     scene.discord.faults.loses("PATCH @original", status)
@@ -47,7 +44,6 @@ async def test_answer_to_the_reply_is_lost(scene: Scene, status: int | None) -> 
     assert shown_turns(scene) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a take whose answer is lost is not part of the scene")
 async def test_answer_to_another_take_is_lost(scene: Scene) -> None:
     reply = await speech(await scene.ask("ROMEO:"))
     scene.discord.faults.loses("PATCH @original")
@@ -84,7 +80,6 @@ async def test_interaction_that_came_too_late(scene: Scene) -> None:
     assert await scene.read() == speeches(reply)
 
 
-@pytest.mark.xfail(strict=True, reason="a request that comes twice ends in an apology")
 async def test_command_comes_twice_at_once(scene: Scene) -> None:
     asked = await scene.ask("ROMEO:")
     await asked.repeat()
@@ -105,7 +100,6 @@ async def test_command_comes_again_after_its_reply(scene: Scene) -> None:
     assert await scene.read() == text + speeches(again)
 
 
-@pytest.mark.xfail(strict=True, reason="a request that comes twice ends in an apology")
 async def test_press_comes_twice_at_once(scene: Scene) -> None:
     reply = await speech(await scene.ask("ROMEO:"))
     pressed = await scene.press(reply, "Continue")

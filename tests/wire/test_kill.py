@@ -95,7 +95,6 @@ async def test_reply_that_was_not_shown(aftermath: Aftermath) -> None:
     assert await aftermath.read(talk) == speeches(reply)
 
 
-@pytest.mark.xfail(strict=True, reason="a reply is lost if the bot ends before it has the answer")
 async def test_reply_that_was_shown(aftermath: Aftermath) -> None:
     talk, reply = aftermath.answered, aftermath.reply
     pressed = await aftermath.scene.press(reply, "Continue", by=talk.person)
@@ -104,19 +103,16 @@ async def test_reply_that_was_shown(aftermath: Aftermath) -> None:
     assert aftermath.scene.seen(talk.at) == [reply, again]
 
 
-@pytest.mark.xfail(strict=True, reason="a take is lost if the bot ends before it has the answer")
 async def test_take_that_was_shown(aftermath: Aftermath) -> None:
     take = aftermath.take
     assert "Take 2 of 2" in take.text
     assert await aftermath.read(aftermath.rerolled) == speeches(take)
 
 
-@pytest.mark.xfail(strict=True, reason="a message is deleted before its turn")
 async def test_message_that_was_deleted(aftermath: Aftermath) -> None:
     assert await aftermath.read(aftermath.deleted) == []
 
 
-@pytest.mark.xfail(strict=True, reason="a form is forgotten when the bot ends")
 async def test_form_that_was_open(scene: Scene) -> None:
     scene.guild.permissions[scene.ann.id] = MANAGER
     shown = await scene.discord.slash("bard-settings", by=scene.ann, at=scene.garden)

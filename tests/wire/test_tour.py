@@ -123,7 +123,6 @@ async def test_about(scene: Scene) -> None:
     assert "parameters" in (await asked.private()).text
 
 
-@pytest.mark.xfail(strict=True, reason="/bard-settings offers a channel type that is not stable")
 async def test_settings(scene: Scene) -> None:
     discord = scene.discord
     refused = await discord.slash("bard-settings", by=scene.ben, at=scene.garden)
@@ -208,7 +207,6 @@ async def test_place(scene: Scene, place: Callable[[Scene], Awaitable[Place]]) -
     assert await scene.read(at) == speeches(reply) + speeches(again)
 
 
-@pytest.mark.xfail(strict=True, reason="all channels of an unknown type have the id 0")
 async def test_channels_of_an_unknown_type_share_no_scene(scene: Scene) -> None:
     first = await scene.discord.channel(scene.guild, "first", Kind.UNKNOWN)
     second = await scene.discord.channel(scene.guild, "second", Kind.UNKNOWN)
