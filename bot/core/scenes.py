@@ -211,7 +211,13 @@ class Scenes:
         return transcript.lead(folded), dropped
 
     async def _show(
-        self, turn: Turn, dropped: str, display: Display, *, stored_before: bool = False
+        self,
+        turn: Turn,
+        dropped: str,
+        display: Display,
+        *,
+        before: int | None = None,
+        keep_take: bool = False,
     ) -> None:
         """Show a stored turn, and settle its intent: now, or before the channel's next turn.
 
@@ -219,7 +225,8 @@ class Scenes:
             turn: The turn with the take to show.
             dropped: See `Display.show`.
             display: The message.
-            stored_before: Whether the take stays stored if the message cannot show it.
+            before: See `TurnStore.withdraw`.
+            keep_take: See `TurnStore.withdraw`.
         """
         self._in_progress.add(turn.id)
         try:
@@ -227,7 +234,10 @@ class Scenes:
         except UncertainError:
             raise
         except Exception:
-            await self._turns.withdraw(turn, stored_before=stored_before)
+            try:
+                await self._turns.withdraw(turn, before=before, keep_take=keep_take)
+            except RejectedError as error:
+                log.warning("Turn %d is not shown, which is not recorded yet: %s", turn.id, error)
             raise
         finally:
             self._in_progress.discard(turn.id)
@@ -238,9 +248,13 @@ class Scenes:
             log.warning("Turn %d is shown but not recorded yet: %s", turn.id, error)
 
     async def _record_owed(self, turn_id: int) -> None:
-        turn, shown = self._owed[turn_id]
+        owed = self._owed.get(turn_id)
+        if owed is None:
+            return  # another task has recorded it
+        turn, shown = owed
         await self._turns.show(turn, shown.message_id, shown.audience)
-        self._owed.pop(turn_id, None)
+        if self._owed.get(turn_id) is owed:
+            del self._owed[turn_id]
 
     async def _settle_channel(self, channel_id: int) -> None:
         """Record what is owed in a channel, and look at its messages of unknown outcome.
@@ -248,13 +262,16 @@ class Scenes:
         Raises:
             RejectedError: The database cannot be used.
         """
-        for turn, _ in list(self._owed.values()):
-            if turn.place.channel_id == channel_id:
-                await self._record_owed(turn.id)
+        await self._record_owed_in(channel_id)
         if unsettled := await self._turns.unsettled(channel_id):
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._look_at(unsettled)
+
+    async def _record_owed_in(self, channel_id: int) -> None:
+        for turn, _ in list(self._owed.values()):
+            if turn.place.channel_id == channel_id:
+                await self._record_owed(turn.id)
 
     async def record_owed(self) -> None:
         """Record every outcome that is known and not recorded yet.
@@ -275,12 +292,17 @@ class Scenes:
         await self._look_at(await self._turns.unsettled())
 
     async def _look_at(self, unsettled: list[Turn]) -> None:
-        for turn in unsettled:
-            if turn.message_id is None or turn.id in self._in_progress:
+        for listed in unsettled:
+            message_id = listed.message_id
+            if message_id is None:
                 continue
-            sighting = await self.look(turn)
-            if sighting is not None:
-                await self._settle(turn, turn.message_id, turn.place.audience, sighting.text)
+            async with self._lock("message", message_id):
+                turn = await self._turns.intended(listed.id)  # it may be settled meanwhile
+                if turn is None or turn.id in self._in_progress:
+                    continue
+                sighting = await self.look(turn)
+                if sighting is not None:
+                    await self._settle(turn, message_id, turn.place.audience, sighting.text)
 
     async def _settle(
         self, turn: Turn, message_id: int, audience: int, text: str | None
@@ -299,14 +321,23 @@ class Scenes:
         if text is None and turn.shown is None:
             await self._turns.withdraw(turn)
             return None
-        intended = turn.shown is None or (
-            text is not None and transcript.shows_same(text, turn.reply)
-        )
-        shown = turn if intended else await self._turns.take(turn, turn.shown or 1)
+        shown = turn if turn.shown is None else await self._take_with(text, turn)
         if shown is None:
             return None
         await self._turns.show(shown, message_id, audience)
         return replace(shown, shown=shown.number, intent=None, message_id=message_id)
+
+    async def _take_with(self, text: str | None, turn: Turn) -> Turn | None:
+        """Return the take with a text: most likely the intended one or the one shown before.
+
+        If no take has it, return the one shown before.
+        """
+        others = (n for n in range(turn.takes, 0, -1) if n not in {turn.number, turn.shown})
+        for number in (turn.number, turn.shown or 1, *others):
+            take = await self._turns.take(turn, number)
+            if take is not None and text is not None and transcript.shows_same(text, take.reply):
+                return take
+        return await self._turns.take(turn, turn.shown or 1)
 
     async def require_scene(self, place: Place) -> None:
         """Reject a request to continue a scene that there is not.
@@ -320,20 +351,37 @@ class Scenes:
     async def find(self, ref: MessageRef) -> Turn:
         """Return the turn that a message shows.
 
-        A press of the message's button proves that the message shows it.
+        A press of the message's button proves that the message shows it. It does not prove which
+        take is shown after a change in progress: that turn is returned with its last known take.
 
         Raises:
             RejectedError: It was deleted.
         """
-        if ref.turn_id in self._owed:
-            await self._record_owed(ref.turn_id)
+        turn = await self._stored(ref)
+        lock = self._locks.get(("message", ref.message_id))
+        changing = lock is not None and lock.locked()
+        if turn.intent is None or (changing and turn.shown is not None):
+            return turn
+        async with self._lock("message", ref.message_id):
+            return await self._find(ref)
+
+    async def _find(self, ref: MessageRef) -> Turn:
+        """Return the turn that a message shows; the caller holds the message's lock."""
+        turn: Turn | None = await self._stored(ref)
+        if turn is not None and turn.intent is not None:
+            intended = await self._turns.take(turn, turn.intent)
+            turn = intended and await self._settle(intended, ref.message_id, ref.audience, ref.text)
+        if turn is None:
+            raise RejectedError(Reason.TURN_FORGOTTEN)
+        return turn
+
+    async def _stored(self, ref: MessageRef) -> Turn:
+        """Return the stored turn of a message, with its shown take or, without one, its intent."""
+        await self._record_owed(ref.turn_id)
         turn = await self._turns.find(ref.turn_id)
         if turn is None or turn.message_id not in {None, ref.message_id}:
             raise RejectedError(Reason.TURN_FORGOTTEN)
-        if turn.intent is not None:
-            intended = await self._turns.take(turn, turn.intent)
-            turn = intended and await self._settle(intended, ref.message_id, ref.audience, ref.text)
-        if turn is None or turn.message_id is None:
+        if turn.message_id is None and turn.intent is None:
             raise RejectedError(Reason.TURN_FORGOTTEN)
         return turn
 
@@ -362,7 +410,7 @@ class Scenes:
         channel_id = (await self.find(ref)).place.channel_id
         async with request.stoppable(), self._lock("channel", channel_id):
             await self._settle_channel(channel_id)
-            turn = await self.find(ref)
+            turn = await self._stored(ref)
             past = await self._turns.tail(
                 turn.place, turn.scene, chars=CONTEXT_CHARS, before=turn.id
             )
@@ -375,10 +423,11 @@ class Scenes:
             )
             reply = await self._complete(past, again, request)
             async with self._lock("message", ref.message_id):
+                before = (await self._stored(ref)).intent
                 taken = await self._turns.add_take(turn, reply.take)
                 if taken is None:
                     raise RejectedError(Reason.TURN_FORGOTTEN)
-                await self._show(taken, reply.dropped, display)
+                await self._show(taken, reply.dropped, display, before=before)
 
     async def select_take(self, ref: MessageRef, number: int, display: Display) -> None:
         """Show another take of a turn, which becomes part of the scene.
@@ -390,13 +439,14 @@ class Scenes:
             RejectedError: The turn was deleted, or the take does not exist.
             UncertainError: It is not known which take is shown.
         """
+        await self.find(ref)
         async with self._lock("message", ref.message_id):
-            turn = await self.find(ref)
+            turn = await self._stored(ref)
             selected = await self._turns.take(turn, number)
             if selected is None or not await self._turns.intend(selected):
                 raise RejectedError(Reason.TURN_FORGOTTEN)
             dropped = self._lead(turn.prompt)[1]
-            await self._show(selected, dropped, display, stored_before=True)
+            await self._show(selected, dropped, display, before=turn.intent, keep_take=True)
 
     async def delete(self, ref: MessageRef, delete_message: Callable[[], Awaitable[None]]) -> None:
         """Delete a turn, then its message.
@@ -422,6 +472,8 @@ class Scenes:
 
         Where Discord shows replies to one person alone, that is a place of their own.
         """
+        with suppress(RejectedError):
+            await self._record_owed_in(place.channel_id)
         own = replace(place, audience=user_id)
         newest = {}
         for seen in (place, own):

@@ -172,11 +172,16 @@ class TurnStore:
         return int(rows[0][0]) if rows else 0
 
     async def has_scene(self, channel_id: int) -> bool:
-        """Return whether the current scene of a channel, or of somebody in it, has had a turn."""
+        """Return whether a scene that is played in a channel has had a turn, or may have had.
+
+        That is a scene of everyone or of one person, and a turn that may have been shown counts.
+        """
         rows = await self._database.fetch(
-            "SELECT 1 FROM places WHERE channel_id = ? AND counted LIMIT 1", (channel_id,)
+            "SELECT EXISTS (SELECT 1 FROM places WHERE channel_id = ? AND counted)"
+            " OR EXISTS (SELECT 1 FROM turns WHERE channel_id = ? AND intent IS NOT NULL)",
+            (channel_id, channel_id),
         )
-        return bool(rows)
+        return bool(rows[0][0])
 
     async def start_scene(self, place: Place) -> None:
         """Start a new scene in a place, before its first turn."""
@@ -210,6 +215,11 @@ class TurnStore:
         turns = await self._turns(
             f"{_JOIN} = coalesce(turns.take, intent) WHERE id = ?", (turn_id,)
         )
+        return turns[0] if turns else None
+
+    async def intended(self, turn_id: int) -> Turn | None:
+        """Return a turn with its intended take; None if it is deleted or settled."""
+        turns = await self._turns(f"{_JOIN} = intent WHERE id = ?", (turn_id,))
         return turns[0] if turns else None
 
     async def take(self, turn: Turn, number: int) -> Turn | None:
@@ -386,25 +396,28 @@ class TurnStore:
                 (turn.number, message_id, turn.id),
             )
 
-    async def withdraw(self, turn: Turn, *, stored_before: bool = False) -> None:
+    async def withdraw(
+        self, turn: Turn, *, before: int | None = None, keep_take: bool = False
+    ) -> None:
         """Record that the message does not show the intended take, and never will.
 
         A turn that was never shown is deleted; so is a take that was stored to be shown.
 
         Args:
             turn: The turn with the intended take.
-            stored_before: Whether the take is one that was shown before, which stays.
+            before: The intent that this one has replaced, if that was not settled.
+            keep_take: Whether the take was shown before, so that it stays.
         """
         async with self._database.transaction() as statements:
             await statements.run("DELETE FROM turns WHERE id = ? AND take IS NULL", (turn.id,))
-            if not stored_before:
+            if not keep_take:
                 await statements.run(
                     "DELETE FROM takes WHERE turn_id = ? AND number = ? AND number > 1"
                     " AND number = (SELECT max(number) FROM takes WHERE turn_id = ?)"
                     " AND EXISTS (SELECT 1 FROM turns WHERE id = ? AND intent = ? AND take != ?)",
                     (turn.id, turn.number, turn.id, turn.id, turn.number, turn.number),
                 )
-            await statements.run("UPDATE turns SET intent = NULL WHERE id = ?", (turn.id,))
+            await statements.run("UPDATE turns SET intent = ? WHERE id = ?", (before, turn.id))
 
     async def unsettled(self, channel_id: int | None = None) -> list[Turn]:
         """Return the turns with an intent, with the intended take, of one channel or of all."""

@@ -51,6 +51,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("end"), st.sampled_from(CHANNELS), st.just("none")),
     st.tuples(st.just("forget channel"), st.sampled_from(CHANNELS), st.just("none")),
     st.tuples(st.just("forget member"), st.sampled_from(MEMBERS), st.just("none")),
+    st.tuples(st.just("look"), st.just(0), st.just("none")),
     st.tuples(st.just("restart"), st.just(0), st.just("none")),
 )
 
@@ -106,7 +107,9 @@ class World:
         message = self.messages.get(turn.message_id or 0)
         if turn.place.audience:
             return None
-        return Sighting(message.reply if message else None)
+        seen = Sighting(message.reply if message else None)
+        await asyncio.sleep(0)
+        return seen
 
     def new_id(self) -> int:
         self._count += 1
@@ -185,6 +188,8 @@ async def act(world: World, kind: str, target: int, fault: str) -> None:
                     await world.turns.delete_all(deletion)
                     for message in world.messages.values():
                         message.forgotten |= message.requester == target
+                case "look":
+                    await world.scenes.settle()
                 case "restart":
                     await world.stop()
                     await world.start()
@@ -203,7 +208,7 @@ async def press(world: World, kind: str, index: int, fault: str, faults: ExitSta
         with RequestQueue(1, 1).admit(1, message.requester, 5) as request:
             await world.scenes.reroll(ref, display, request)
     elif kind == "select":
-        await world.scenes.select_take(ref, 1, display)
+        await world.scenes.select_take(ref, 1 + index % 3, display)
     else:
         if fault == "locked":
             lock(world.path, faults)
@@ -248,7 +253,8 @@ def is_concurrent(step: tuple[str, int, str]) -> bool:
     After the other ones, this test could not tell which messages belong to the new scene.
     """
     kind, _, fault = step
-    return kind in {"ask", "ask in private", "reroll", "select", "delete"} and fault != "locked"
+    together = {"ask", "ask in private", "reroll", "select", "delete", "look"}
+    return kind in together and fault != "locked"
 
 
 async def run(steps: list[tuple[str, int, str]], seed: int) -> None:

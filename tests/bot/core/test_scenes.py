@@ -390,3 +390,132 @@ async def test_take_that_was_shown_before_stays_if_discord_refuses_to_show_it_ag
     assert (found.number, found.takes) == (1, 2)
     await scenes.select_take(channel.ref(turn), 2, channel)
     assert channel.shown[turn.id].reply == newest.reply
+
+
+class Gated(FakeChannel):
+    """A channel whose attempts to show a turn wait until the test lets them go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sending, self.gate = asyncio.Event(), asyncio.Event()
+
+    async def show(self, turn: Turn, dropped: str) -> Shown:
+        self.sending.set()
+        await self.gate.wait()
+        return await super().show(turn, dropped)
+
+
+async def test_press_during_an_edit_does_not_settle_it(scenes: Scenes, turns: TurnStore) -> None:
+    channel = Gated()
+    channel.gate.set()
+    turn = await play(scenes, channel)
+    ref = channel.ref(turn)
+    channel.sending.clear()
+    channel.gate.clear()
+    channel.error, channel.arrives = UncertainError(), True
+    rerolling = asyncio.create_task(reroll(scenes, ref, channel))
+    await channel.sending.wait()
+    assert (await scenes.find_in_scene(ref)).number == 1  # the message shows the first take
+    channel.gate.set()
+    with pytest.raises(UncertainError):
+        await rerolling
+    assert (await scenes.find(channel.ref(turn))).reply == channel.shown[turn.id].reply
+    assert [turn.reply for turn in await tail(turns)] == [channel.shown[turn.id].reply]
+
+
+async def test_look_that_takes_long_does_not_undo_a_later_choice(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    channel = FakeChannel()
+    turn = await play(scenes, channel)
+    first = channel.ref(turn)
+    channel.error, channel.arrives = UncertainError(), True
+    with pytest.raises(UncertainError):
+        await reroll(scenes, first, channel)
+    channel.error = None
+    looking, gate = asyncio.Event(), asyncio.Event()
+
+    async def look(turn: Turn) -> Sighting | None:
+        seen = channel.shown[turn.id].reply
+        looking.set()
+        await gate.wait()
+        return Sighting(seen)
+
+    scenes.look = look
+    settling = asyncio.create_task(scenes.settle())
+    await looking.wait()
+    choosing = asyncio.create_task(scenes.select_take(channel.ref(turn), 1, channel))
+    lock = scenes._locks.get(("message", first.message_id))
+    while not choosing.done() and not (lock and lock._waiters):
+        await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(settling, choosing)
+    assert channel.shown[turn.id].number == 1
+    assert [turn.number for turn in await tail(turns)] == [1]
+
+
+
+@contextmanager
+def unrecorded(turns: TurnStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the database be busy when the outcome of a turn is recorded."""
+
+    async def fail(*_args: object) -> None:
+        raise RejectedError(Reason.MEMORY_BUSY)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(turns, "show", fail)
+        yield
+
+
+async def test_owed_outcome_may_be_dropped_while_others_are_recorded(
+    scenes: Scenes, turns: TurnStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = FakeChannel()
+    with unrecorded(turns, monkeypatch):
+        first = await play(scenes, channel)
+        second = await play(
+            scenes, channel, replace(REQUEST, place=replace(GARDEN, channel_id=4))
+        )
+    recording = asyncio.create_task(scenes.record_owed())
+    await asyncio.sleep(0)
+    await scenes.delete(channel.ref(second), channel.delete)
+    await recording
+    assert [turn.id for turn in await tail(turns)] == [first.id]
+    assert await turns.find(second.id) is None
+
+
+async def test_scene_whose_first_turn_is_not_recorded_yet_can_be_continued_and_read(
+    scenes: Scenes, turns: TurnStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = FakeChannel()
+    with rejected(Reason.NO_SCENE):
+        await scenes.require_scene(GARDEN)
+    with unrecorded(turns, monkeypatch):
+        turn = await play(scenes, channel)
+        await scenes.require_scene(GARDEN)
+        assert await scenes.read_by(GARDEN, REQUEST.user_id) == GARDEN
+    place = await scenes.read_by(GARDEN, REQUEST.user_id)
+    assert [shown.id for shown in (await scenes.page(place)).turns] == [turn.id]
+
+
+async def test_refusal_is_told_although_it_cannot_be_recorded(
+    scenes: Scenes, turns: TurnStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = FakeChannel()
+    channel.message_id, channel.error = 9, ValueError("refused")
+
+    async def fail(*_args: object, **_options: object) -> None:
+        raise RejectedError(Reason.MEMORY_BUSY)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(turns, "withdraw", fail)
+        with pytest.raises(ValueError, match="refused"):
+            await play(scenes, channel)
+
+    async def look(_turn: Turn) -> Sighting | None:
+        return Sighting(None)
+
+    scenes.look = look
+    await scenes.settle()
+    assert await turns.unsettled() == []
+    assert await tail(turns) == []
