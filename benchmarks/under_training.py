@@ -31,6 +31,7 @@ class ShownAtOnce:
     """A message that shows a turn without Discord."""
 
     message_id: int | None = None
+    token: str | None = None
 
     async def show(self, turn: Turn, _dropped: str) -> Shown:
         """Return at once."""

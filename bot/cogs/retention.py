@@ -83,9 +83,13 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         await self.bard.guild_settings.remove_channel(channel.guild.id, channel.id)
         threads = getattr(channel, "threads", ())
         for place in (channel, *threads):
-            await self.bard.scenes.delete_channel(place.id, gone=True)
+            await self._delete_channel(place.id)
 
     @listener
     async def on_raw_thread_delete(self, payload: discord.RawThreadDeleteEvent) -> None:
         """Delete the turns of a deleted thread."""
-        await self.bard.scenes.delete_channel(payload.thread_id, gone=True)
+        await self._delete_channel(payload.thread_id)
+
+    async def _delete_channel(self, channel_id: int) -> None:
+        await self.bard.runs.delete_channel(channel_id)
+        await self.bard.scenes.delete_channel(channel_id, gone=True)

@@ -257,6 +257,14 @@ class RunStore:
             (guild_id,),
         )
 
+    async def delete_channel(self, channel_id: int) -> int:
+        """Erase the place of the runs that were shown in a channel; return their number."""
+        return await self._write(
+            "UPDATE runs SET guild_id = NULL, channel_id = NULL, message_id = NULL"
+            " WHERE channel_id = ?",
+            (channel_id,),
+        )
+
     async def delete_user(self, user_id: int) -> int:
         """Erase a person's id from runs and promotions; return the number of changed rows."""
         runs = await self._write("UPDATE runs SET user_id = 0 WHERE user_id = ?", (user_id,))

@@ -36,8 +36,10 @@ NETWORK_ERRORS = (aiohttp.ClientError, OSError)
 
 # https://discord.com/developers/docs/topics/opcodes-and-status-codes#json
 ALREADY_ACKNOWLEDGED = 40060
-GONE = frozenset({10008, 10015, 10062, 50027})
+EXPIRED = frozenset({10015, 10062, 50027})
 """Codes for an interaction that Discord no longer knows: acknowledged too late, or expired."""
+GONE = EXPIRED | {10008}
+"""The same, or its message was deleted."""
 
 _KEY = "noskgpt_bard"
 _NOBODY = discord.AllowedMentions.none()
@@ -189,7 +191,7 @@ async def delete_response(interaction: discord.Interaction[Any]) -> None:
     try:
         await interaction.delete_original_response()
     except discord.NotFound as error:
-        if error.code in GONE - {10008}:  # 10008: somebody else has deleted the message
+        if error.code in EXPIRED:  # otherwise somebody else has deleted the message
             raise
     if (acknowledgement := _acknowledgement(interaction)) is not None:
         acknowledgement.placeholder = False

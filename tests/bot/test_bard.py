@@ -42,6 +42,7 @@ async def test_open_and_close(settings: Settings, threads_before: set[threading.
 
     class Message:
         message_id: int | None = 5
+        token: str | None = None
 
         async def show(self, _turn: object, _dropped: str) -> Shown:
             return Shown(5, 0)

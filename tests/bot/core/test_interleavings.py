@@ -130,6 +130,7 @@ class FaultyMessage:
 
     def __init__(self, world: World, message: Message, fault: str, faults: ExitStack) -> None:
         self.message_id: int | None = message.id
+        self.token: str | None = None
         self._world = world
         self._message = message
         self._fault = fault

@@ -69,6 +69,7 @@ async def test_data_of_users_and_servers_can_be_deleted(runs: RunStore) -> None:
     await runs.withdraw(promotion, BEN)
     assert [await runs.delete_user(ANN) for _ in range(2)] == [2, 0]
     assert [await runs.delete_user(BEN) for _ in range(2)] == [1, 0]
+    assert await runs.delete_channel(99) == 0
     assert [await runs.delete_guild(1) for _ in range(2)] == [1, 0]
     await runs.set_message(run.id, 2, 4)  # the answer to an edit that began before
     kept = await runs.get(run.id)
