@@ -8,6 +8,8 @@ T = TypeVar("T")
 
 PATIENCE_SECONDS = 60.0
 """After this time a test that waits for what never happens fails, instead of hanging."""
+LONG_PATIENCE_SECONDS = 300.0
+"""The same where a process starts or trains."""
 
 
 class Changes:
@@ -26,14 +28,21 @@ class Changes:
         changed, self._next = self._next, asyncio.Event()
         changed.set()
 
-    async def until(self, condition: Callable[[], T | None], what: str) -> T:
+    async def until(
+        self, condition: Callable[[], T | None], what: str, patience: float = PATIENCE_SECONDS
+    ) -> T:
         """Wait until a condition returns something true, and return that.
+
+        Args:
+            condition: Looked at whenever something has changed.
+            what: What it means, for the failure.
+            patience: Seconds after which it fails.
 
         Raises:
             AssertionError: It never does.
         """
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(patience):
                 while not (result := condition()):
                     assert self.lost is None, f"{what}: {self.lost}"
                     await self._next.wait()

@@ -29,9 +29,12 @@ class Scene:
     async def ask(
         self, prompt: str, *, by: Person | None = None, at: Place | None = None
     ) -> Exchange:
-        """Let somebody, Ben if not given, ask for a short reply, in the garden if not given."""
+        """Let somebody, Ben if not given, ask for a reply, in the garden if not given.
+
+        It is long enough that no two are the same by chance.
+        """
         return await self.discord.slash(
-            "bard", by=by or self.ben, at=at or self.garden, prompt=prompt, max_chars=10
+            "bard", by=by or self.ben, at=at or self.garden, prompt=prompt, max_chars=60
         )
 
     async def press(self, message: Message, label: str, *, by: Person | None = None) -> Exchange:

@@ -9,7 +9,7 @@ from enum import IntFlag
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from tests.wire.changes import Changes
+from tests.wire.changes import LONG_PATIENCE_SECONDS, Changes
 from tests.wire.state import APPLICATION_ID, BOT, Json
 
 
@@ -160,20 +160,15 @@ class Gateway:
         assert transport is not None
         transport.abort()
 
-    async def ready(self) -> None:
-        """Wait until a client has a session and is connected."""
-        await self._changes.until(
-            lambda: self.session is not None and self.session.connection is not None,
-            "the bot identifies itself",
-        )
-
     async def has_resumed(self, count: int) -> None:
         """Wait until sessions were resumed so often."""
         await self._changes.until(lambda: self.resumed >= count, "the bot resumes its session")
 
     async def has_identified(self, count: int) -> None:
         """Wait until clients have identified themselves so often."""
-        await self._changes.until(lambda: self.identified >= count, "the bot identifies itself")
+        await self._changes.until(
+            lambda: self.identified >= count, "the bot identifies itself", LONG_PATIENCE_SECONDS
+        )
 
     async def has_closed(self, count: int) -> None:
         """Wait until so many connections have ended."""

@@ -6,7 +6,7 @@ button that is disabled. A test that tries fails at once.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from tests.wire.changes import Changes, T
+from tests.wire.changes import PATIENCE_SECONDS, Changes, T
 from tests.wire.gateway import Gateway, Intent
 from tests.wire.rules import select_bounds
 from tests.wire.state import (
@@ -68,11 +68,16 @@ class Exchange:
         """Wait for the first response; return its type."""
         return await self.until(lambda: self.interaction.callback, "a first response")
 
-    async def reply(self, shows: Callable[[Message], bool] = bool) -> Message:
+    async def reply(
+        self,
+        shows: Callable[[Message], bool] = bool,
+        patience: float = PATIENCE_SECONDS,
+    ) -> Message:
         """Wait for the message that responds, or the edit of the one with the button.
 
         Args:
             shows: Whether it is the one: the bot may first show that the request waits.
+            patience: Seconds after which it fails.
         """
 
         def found() -> Message | None:
@@ -83,7 +88,7 @@ class Exchange:
                 return None
             return message if shows(message) else None
 
-        return await self.until(found, "a reply")
+        return await self.until(found, "a reply", patience)
 
     async def says(self, text: str) -> Message:
         """Wait for a message with a text: the response, or a later one."""
@@ -126,11 +131,16 @@ class Exchange:
         """Deliver the same interaction once more, as Discord may."""
         await self._people.gateway.send("INTERACTION_CREATE", self._payload)
 
-    async def until(self, condition: Callable[[], T | None], what: str) -> T:
+    async def until(
+        self,
+        condition: Callable[[], T | None],
+        what: str,
+        patience: float = PATIENCE_SECONDS,
+    ) -> T:
         """Wait until a condition returns something true, and return that."""
         data = self.interaction.data
         name = data.get("name") or data.get("custom_id")
-        return await self._people.changes.until(condition, f"{what} to {name!r}")
+        return await self._people.changes.until(condition, f"{what} to {name!r}", patience)
 
 
 class People:

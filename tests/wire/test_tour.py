@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.wire.changes import LONG_PATIENCE_SECONDS
 from tests.wire.conftest import Scene, speech, speeches
 from tests.wire.state import MANAGER, Kind, Place
 
@@ -155,7 +156,7 @@ async def test_training(scene: Scene) -> None:
     await refused.private("only for the owner")
 
     started = await discord.slash("train start", at=old, minutes=1.0, preset="quick")
-    shown = await started.reply(lambda message: "finished" in message.text)
+    shown = await started.reply(lambda message: "finished" in message.text, LONG_PATIENCE_SECONDS)
     assert [file.name for file in shown.attachments] == ["losses.png"]
     promoted = await discord.press(shown, "Promote", by=owner)
     assert "Promoted" in (await promoted.reply()).text
