@@ -1,1 +1,2 @@
 -- 0006: placeholder, replaced when the branches are merged.
+-- Why: migrations are numbered without a gap.
