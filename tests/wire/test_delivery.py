@@ -107,6 +107,7 @@ async def test_press_comes_twice_at_once(scene: Scene) -> None:
     continued = await speech(pressed)
     again = await speech(await scene.ask("JULIET:"))
     assert scene.seen(by=scene.ben) == [reply, continued, again]
+    assert await scene.read() == speeches(reply) + speeches(continued) + speeches(again)
     assert shown_turns(scene) == 3
 
 
