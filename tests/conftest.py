@@ -37,6 +37,7 @@ SLOW = {
     "test_killed_child_is_shown_and_stored_after_the_token_has_expired",
     "test_generates_real_words_only",
     "test_rebuild_gives_the_committed_bytes",
+    "test_refuses_a_file_that_claims_more_than_it_has_without_the_memory",
 }
 
 
