@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from noskgpt.files import open_regular
-from noskgpt.limits import MAX_DIRECTORY_BYTES, MAX_OPERATIONS
+from noskgpt.limits import MAX_DIRECTORY_BYTES, MAX_OPERATIONS, MAX_VALUES_BYTES
 
 _DATA = "data.pkl"
 _PUTS = frozenset(("BINPUT", "LONG_BINPUT"))
@@ -61,13 +61,10 @@ def read(path: Path, limit: int) -> object:
         opening = _Opening(file)
         archive = zipfile.ZipFile(opening)
         opening.done = True
-        _check_entries(archive, file.seek(0, io.SEEK_END))
-        (folder,) = (
-            name.removesuffix(_DATA) for name in archive.namelist() if name.endswith(f"/{_DATA}")
-        )
-        data = archive.read(folder + _DATA)
+        values = _check_entries(archive, file.seek(0, io.SEEK_END))
+        data = archive.read(values)
         _check_operations(data)
-        return _Unpickler(data, archive, folder).load()
+        return _Unpickler(data, archive, values.removesuffix(_DATA)).load()
 
 
 class _Opening(io.BufferedIOBase):
@@ -92,8 +89,12 @@ class _Opening(io.BufferedIOBase):
         return self._file.read(-1 if size is None else size)
 
 
-def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
-    """Raise `ValueError` unless the entries of an archive of a size fit into it as they are."""
+def _check_entries(archive: zipfile.ZipFile, size: int) -> str:
+    """Return the name of the entry with the values.
+
+    Raises:
+        ValueError: There is none, or the entries do not fit into `size` bytes as they are.
+    """
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         msg = "its entries are compressed"
@@ -104,6 +105,14 @@ def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
     if len({entry.filename for entry in entries}) < len(entries):
         msg = "it has two entries of one name"
         raise ValueError(msg)
+    values = [entry for entry in entries if entry.filename.endswith(f"/{_DATA}")]
+    if len(values) != 1:
+        msg = "it is an archive of something else"
+        raise ValueError(msg)
+    if values[0].file_size > MAX_VALUES_BYTES:
+        msg = f"its values take more than {MAX_VALUES_BYTES // 1_000_000} MB"
+        raise ValueError(msg)
+    return values[0].filename
 
 
 def _check_operations(data: bytes) -> None:

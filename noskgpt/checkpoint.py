@@ -385,6 +385,10 @@ def import_reference(old: Path, new: Path) -> Checkpoint:
 
 def _convert_reference(source: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """Rename the weights of the reference and concatenate its per-head matrices."""
+    # Many tensors of a file can share the same elements, and each is copied.
+    if any(tensor.numel() > 4 * config.n_embd**2 for tensor in source.values()):
+        msg = "a tensor is too large"
+        raise ValueError(msg)
     weights = {
         "token_embedding.weight": source["token_embedding_table.weight"],
         "position_embedding.weight": source["position_embedding_table.weight"],

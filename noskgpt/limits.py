@@ -20,6 +20,8 @@ MAX_STATE_BYTES = 1_600_000_000
 """Size of the state of a run: its weights, and up to two moments of each."""
 MAX_DIRECTORY_BYTES = 4_000_000
 """Size of the list of tensors in such a file; the reference's takes 5,000 bytes."""
+MAX_VALUES_BYTES = 64_000_000
+"""Size of the values in such a file that are no tensors: the words of a text, and the losses."""
 MAX_OPERATIONS = 1_000_000
 """Instructions that build the values of such a file; those of the bundled weights are 8,500."""
 

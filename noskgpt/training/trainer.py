@@ -308,7 +308,7 @@ class Trainer:
         Raises:
             TrainingError: A weight is not finite, so the run could not be resumed.
         """
-        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+        if not self._is_finite():
             raise TrainingError(self._not_finite_message())
         return copy.deepcopy(
             {
@@ -370,6 +370,9 @@ class Trainer:
         self.curve = [tuple(point) for point in state["curve"]]
         self._seconds_before_resume = state["seconds"]
         self.model.load_state_dict(state["weights"])
+        if not self._is_finite():
+            msg = "a weight is not finite"
+            raise ValueError(msg)
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             _check_moments(optimizer, saved["state"])
             # The settings are those of the configuration.
@@ -377,6 +380,10 @@ class Trainer:
             optimizer.load_state_dict(
                 {"state": copy.deepcopy(saved["state"]), "param_groups": settings}
             )
+
+    def _is_finite(self) -> bool:
+        """Return whether all weights are finite."""
+        return all(bool(p.isfinite().all()) for p in self.model.parameters())
 
     def _gradient_threads(self) -> int:
         """Return the number of threads among which the rows of a batch are divided."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from noskgpt import archive
 from noskgpt import checkpoint as checkpoints
 from noskgpt.errors import CheckpointError
-from noskgpt.limits import MAX_OPERATIONS, MAX_WEIGHTS_BYTES
+from noskgpt.limits import MAX_OPERATIONS, MAX_VALUES_BYTES, MAX_WEIGHTS_BYTES
 
 MEGABYTE = 2**20
 ALLOWED_GROWTH = 100 * MEGABYTE
@@ -199,6 +199,9 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
         *(pickle.GLOBAL, b"builtins\nbytearray\n", pickle.BININT, (2**30).to_bytes(4, "little")),
         *(pickle.TUPLE1, pickle.REDUCE),
     ),
+    "long values": lambda path: write_values(
+        path, pickle.BINUNICODE, MAX_VALUES_BYTES.to_bytes(4, "little"), b"a" * MAX_VALUES_BYTES
+    ),
     "many values": lambda path: write_values(
         path, pickle.EMPTY_LIST, pickle.MARK, pickle.EMPTY_DICT * MAX_OPERATIONS, pickle.APPENDS
     ),
@@ -208,6 +211,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
         *(pickle.NONE, pickle.SETITEM),
     ),
     "no values": write_values,
+    "other archive": lambda path: zipfile.ZipFile(path, "w").close(),
     "nested": lambda path: write_values(
         path, pickle.EMPTY_LIST * 100_000, pickle.APPEND * (100_000 - 1)
     ),
@@ -269,6 +273,8 @@ def test_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         "pipe": "Not a regular file",
         "endless": "Not a regular file",
         "class": "bytearray",
+        "long values": "more than 64 MB",
+        "other archive": "something else",
         "many values": "more than 1,000,000 instructions",
         "key of exponential size": "one value in two places",
     }
