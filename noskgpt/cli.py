@@ -22,6 +22,7 @@ from noskgpt.errors import NoskGPTError, TrainingError
 from noskgpt.evaluation import count_words
 from noskgpt.evaluation import evaluate as measure
 from noskgpt.inference import generator
+from noskgpt.limits import MAX_BATCH
 from noskgpt.resources import weights_path
 from noskgpt.tokenizer import Tokenizer
 from noskgpt.training import distributed, hardware, planning, plotting, reports, run_files
@@ -166,7 +167,7 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Number of training steps.")] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Windows of 256 characters per step.")
+        int | None, typer.Option(min=1, max=MAX_BATCH, help="Windows of 256 characters per step.")
     ] = None,
     dropout: Annotated[
         float | None, typer.Option(min=0, max=0.9, help="Dropout probability of activations.")
@@ -174,7 +175,9 @@ def train(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Random seed; the same seed gives the same weights on the same machine."
+            min=0,
+            max=generator.MAX_SEED,
+            help="Random seed; the same seed gives the same weights on the same machine.",
         ),
     ] = None,
     precision: Annotated[
