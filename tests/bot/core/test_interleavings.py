@@ -214,7 +214,7 @@ async def press(world: World, kind: str, index: int, fault: str, faults: ExitSta
             lock(world.path, faults)
 
         async def delete_message() -> None:
-            del world.messages[message.id]
+            world.messages.pop(message.id, None)  # it may be deleted twice
 
         await world.scenes.delete(ref, delete_message)
 

@@ -454,7 +454,6 @@ async def test_look_that_takes_long_does_not_undo_a_later_choice(
     assert [turn.number for turn in await tail(turns)] == [1]
 
 
-
 @contextmanager
 def unrecorded(turns: TurnStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the database be busy when the outcome of a turn is recorded."""
@@ -473,9 +472,7 @@ async def test_owed_outcome_may_be_dropped_while_others_are_recorded(
     channel = FakeChannel()
     with unrecorded(turns, monkeypatch):
         first = await play(scenes, channel)
-        second = await play(
-            scenes, channel, replace(REQUEST, place=replace(GARDEN, channel_id=4))
-        )
+        second = await play(scenes, channel, replace(REQUEST, place=replace(GARDEN, channel_id=4)))
     recording = asyncio.create_task(scenes.record_owed())
     await asyncio.sleep(0)
     await scenes.delete(channel.ref(second), channel.delete)
