@@ -16,7 +16,14 @@ from ..ui.attachments import FILE_LIMIT, Attachments
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.components import Button, moderates, view_of
 from ..ui.embeds import SOMEONE, scene_page
-from ..ui.interactions import acknowledge, acknowledge_press, edit_response, place_of, respond
+from ..ui.interactions import (
+    NETWORK_ERRORS,
+    acknowledge,
+    acknowledge_press,
+    edit_response,
+    place_of,
+    respond,
+)
 from ..ui.replies import reply_to
 from .base import BardCog, listener
 
@@ -227,10 +234,10 @@ async def _name(interaction: discord.Interaction[Any], user_id: int) -> str:
     if user_id == interaction.user.id:
         return interaction.user.display_name
     # Each request may fail: the person has left, the bot is no member, the account is deleted.
-    with suppress(discord.HTTPException):
+    with suppress(discord.HTTPException, *NETWORK_ERRORS):
         if interaction.guild is not None:
             return (await interaction.guild.fetch_member(user_id)).display_name
-    with suppress(discord.HTTPException):
+    with suppress(discord.HTTPException, *NETWORK_ERRORS):
         user: discord.User = await interaction.client.fetch_user(user_id)
         return user.display_name
     return SOMEONE

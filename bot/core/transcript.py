@@ -75,12 +75,13 @@ def compose(turns: Iterable[tuple[str | None, str]]) -> str:
 
 def shows_same(one: str, other: str) -> bool:
     """Return whether two replies are the same once formatted, which may change white space."""
-    return _words(one) == _words(other)
+    return _letters(one) == _letters(other)
 
 
-def _words(text: str) -> list[str]:
-    # A code block cannot contain backticks; see `bot.ui.embeds`.
-    return text.replace("`", "\N{MODIFIER LETTER GRAVE ACCENT}").split()
+def _letters(text: str) -> str:
+    # A code block cannot contain backticks; see `bot.ui.embeds`. White space may be lost, too:
+    # Discord strips the page of a long reply.
+    return "".join(text.replace("`", "\N{MODIFIER LETTER GRAVE ACCENT}").split())
 
 
 def finish(text: str) -> str:

@@ -36,10 +36,9 @@ NETWORK_ERRORS = (aiohttp.ClientError, OSError)
 
 # https://discord.com/developers/docs/topics/opcodes-and-status-codes#json
 ALREADY_ACKNOWLEDGED = 40060
-EXPIRED = frozenset({10015, 10062, 50027})
+UNKNOWN_MESSAGE = 10008
+GONE = frozenset({10015, 10062, 50027})
 """Codes for an interaction that Discord no longer knows: acknowledged too late, or expired."""
-GONE = EXPIRED | {10008}
-"""The same, or its message was deleted."""
 
 _KEY = "noskgpt_bard"
 _NOBODY = discord.AllowedMentions.none()
@@ -138,10 +137,15 @@ async def acknowledge(
     """
     acknowledgement = Acknowledgement(private=private, placeholder=True)
     response = await _defer(interaction, ephemeral=private, thinking=True)
+    interaction.extras[_KEY] = acknowledgement
     if response is not None:
         acknowledgement.message_id = response.message_id
         acknowledgement.private = private or response.is_ephemeral()
-    interaction.extras[_KEY] = acknowledgement
+    else:
+        with suppress(discord.DiscordException, *NETWORK_ERRORS):
+            message = await interaction.original_response()
+            acknowledgement.message_id = message.id
+            acknowledgement.private = private or message.flags.ephemeral
     return acknowledgement
 
 
@@ -191,7 +195,7 @@ async def delete_response(interaction: discord.Interaction[Any]) -> None:
     try:
         await interaction.delete_original_response()
     except discord.NotFound as error:
-        if error.code in EXPIRED:  # otherwise somebody else has deleted the message
+        if error.code in GONE:  # not if somebody else has deleted the message
             raise
     if (acknowledgement := _acknowledgement(interaction)) is not None:
         acknowledgement.placeholder = False
@@ -204,26 +208,56 @@ async def respond(
     shown = view or discord.utils.MISSING
     acknowledgement = _acknowledgement(interaction)
     if acknowledgement is None and not interaction.response.is_done():
-        try:
-            await interaction.response.send_message(
-                text, view=shown, ephemeral=True, allowed_mentions=_NOBODY
-            )
-        except discord.HTTPException as error:
-            # An earlier attempt arrived, and its answer was lost.
-            if error.code != ALREADY_ACKNOWLEDGED:
-                raise
+        await _send_response(interaction, text, shown)
         interaction.extras[_KEY] = Acknowledgement(private=True)
         return
     if acknowledgement is not None and acknowledgement.placeholder:
         if acknowledgement.private:
             await edit_response(interaction, content=text, view=view)
             return
-        # The first follow-up would replace the placeholder, and be seen by all as that is.
-        # Whether it does so after a deletion is not documented, so the placeholder is edited first.
-        with suppress(discord.HTTPException):
-            await edit_response(interaction, content=_ELLIPSIS)
-        await delete_response(interaction)
+        await _remove_placeholder(interaction, acknowledgement)
     await interaction.followup.send(text, view=shown, ephemeral=True, allowed_mentions=_NOBODY)
+
+
+async def _send_response(
+    interaction: discord.Interaction[Any], text: str, view: discord.ui.View
+) -> None:
+    """Acknowledge an interaction with a message that only its sender sees."""
+    for last in (False, True):
+        try:
+            await interaction.response.send_message(
+                text, view=view, ephemeral=True, allowed_mentions=_NOBODY
+            )
+        except discord.HTTPException as error:
+            # An earlier attempt arrived, and its answer was lost.
+            if error.code != ALREADY_ACKNOWLEDGED:
+                raise
+        except NETWORK_ERRORS:
+            if last:
+                raise
+            continue
+        return
+
+
+async def _remove_placeholder(
+    interaction: discord.Interaction[Any], acknowledgement: Acknowledgement
+) -> None:
+    """Replace a placeholder that all see, then delete it.
+
+    The first follow-up would take its place, and be seen by all as that is. Whether it does so
+    after a deletion is not documented.
+    """
+    failure: Exception | None = None
+    try:
+        await edit_response(interaction, content=_ELLIPSIS)
+    except (discord.HTTPException, *NETWORK_ERRORS) as error:
+        failure = error
+    try:
+        await delete_response(interaction)
+    except (discord.HTTPException, *NETWORK_ERRORS) as error:
+        failure = error
+    if failure is not None and acknowledgement.placeholder:
+        raise failure
 
 
 async def respond_to_error(interaction: discord.Interaction[Any], error: Exception) -> None:
@@ -259,14 +293,21 @@ async def repeat(request: Callable[[], Awaitable[T]], wait: Wait) -> T:
         wait: See `bot.concurrency.Wait`.
 
     Raises:
-        UncertainError: The outcome is still not known after some attempts.
+        UncertainError: The outcome is still not known after some attempts, or an attempt after
+            one without an outcome was refused: the first may have had an effect.
     """
+    uncertain = False
     for pause in (*PAUSES, None):
         try:
             return await request()
         except (discord.DiscordServerError, *NETWORK_ERRORS) as error:
             if pause is None:
                 raise UncertainError from error
+            uncertain = True
+        except discord.HTTPException as error:
+            if uncertain and error.code != UNKNOWN_MESSAGE:
+                raise UncertainError from error
+            raise
         await wait(asyncio.sleep(pause))
     raise AssertionError
 

@@ -16,8 +16,8 @@ from ..storage.turns import Place, Turn, TurnRequest
 from .components import Button, may_change, view_of
 from .embeds import embeds, headline, reply_text
 from .interactions import (
-    EXPIRED,
     NETWORK_ERRORS,
+    UNKNOWN_MESSAGE,
     acknowledge,
     acknowledge_press,
     delete_response,
@@ -90,7 +90,10 @@ async def _play(
         target = ResponseTarget(interaction)
         async with QueueStatus(target, queued, bard.wait) as status:
             request = await make_request(place_of(interaction, private=acknowledgement.private))
-            display = _NewReply(interaction, bard, target, status, acknowledgement.message_id)
+            message_id = acknowledgement.message_id
+            if acknowledgement.private and not request.place.audience:
+                message_id = None  # a look at it through the channel would not find it
+            display = _NewReply(interaction, bard, target, status, message_id)
             turn = await bard.scenes.play(request, display, queued)
             if request.max_chars is not None and request.max_chars > turn.max_chars:
                 await respond(interaction, SHORTENED.format(limit=turn.max_chars))
@@ -161,16 +164,16 @@ def looks_of(client: commands.Bot) -> Look:
         for find in (_find_by_token, _find_in_channel):
             try:
                 message = await find(client, turn)
-            except discord.NotFound as error:
-                if error.code not in EXPIRED:
+            except discord.HTTPException as error:
+                # Another code says that the bot may not look, and nothing about the message.
+                if error.code == UNKNOWN_MESSAGE:
                     return Sighting(None)
-            except (discord.HTTPException, *NETWORK_ERRORS):
+            except NETWORK_ERRORS:
                 continue
             else:
                 if message is not None:
-                    # A placeholder has no components.
-                    shows_reply = bool(message.components)
-                    return Sighting(reply_text(message.embeds) if shows_reply else None)
+                    shown = _has_buttons_of(message, turn)
+                    return Sighting(reply_text(message.embeds) if shown else None)
         return None
 
     return look
@@ -194,6 +197,13 @@ async def _find_in_channel(client: commands.Bot, turn: Turn) -> discord.Message 
     place = turn.place
     channel = client.get_partial_messageable(place.channel_id, guild_id=place.guild_id)
     return await channel.fetch_message(turn.message_id)
+
+
+def _has_buttons_of(message: discord.Message, turn: Turn) -> bool:
+    """Return whether a message has a turn's buttons, and is no placeholder or status."""
+    rows = (row for row in message.components if isinstance(row, discord.ActionRow))
+    ids = {item.custom_id for row in rows for item in row.children}
+    return Continue.id_for(turn) in ids
 
 
 @contextmanager
@@ -220,7 +230,7 @@ def reply_view(turn: Turn) -> discord.ui.View:
     """Return the buttons below a turn."""
     style = discord.ButtonStyle
     buttons: list[Button] = [
-        Continue("Continue", f"bard:continue:{turn.id}", style.primary),
+        Continue("Continue", Continue.id_for(turn), style.primary),
         Reroll("Reroll", f"bard:reroll:{turn.id}"),
     ]
     if turn.takes > 1:
@@ -236,6 +246,11 @@ def reply_view(turn: Turn) -> discord.ui.View:
 
 class Continue(Button, template=r"bard:continue:(?P<turn>[0-9]+)"):
     """Continue the scene in a new message. For everyone, unless the server restricts it."""
+
+    @staticmethod
+    def id_for(turn: Turn) -> str:
+        """Return the custom id of the button below a turn."""
+        return f"bard:continue:{turn.id}"
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Play another turn with the length and temperature of this one."""

@@ -180,15 +180,8 @@ async def act(world: World, kind: str, target: int, fault: str) -> None:
                     place = Place(guild_id=5, channel_id=target)
                     await world.scenes.end(place)
                     world.ended[target, 0] = world.new_id()
-                case "forget channel":
-                    await world.scenes.delete_channel(target)
-                    for message in world.messages.values():
-                        message.forgotten |= message.place.channel_id == target
-                case "forget member":
-                    deletion = await world.turns.record_deletion("user", target)
-                    await world.turns.delete_all(deletion)
-                    for message in world.messages.values():
-                        message.forgotten |= message.requester == target
+                case "forget channel" | "forget member":
+                    await forget(world, kind, target)
                 case "look":
                     await world.scenes.settle()
                 case "restart":
@@ -196,6 +189,17 @@ async def act(world: World, kind: str, target: int, fault: str) -> None:
                     await world.start()
         except (RuntimeError, UncertainError, RejectedError, StoppedError):
             pass  # a member is told, or finds the reply there
+
+
+async def forget(world: World, kind: str, target: int) -> None:
+    """Delete all turns of a channel or of a person."""
+    if kind == "forget channel":
+        await world.scenes.delete_channel(target)
+    else:
+        await world.turns.delete_all(await world.turns.record_deletion("user", target))
+    for message in world.messages.values():
+        owner = message.place.channel_id if kind == "forget channel" else message.requester
+        message.forgotten |= owner == target
 
 
 async def press(world: World, kind: str, index: int, fault: str, faults: ExitStack) -> None:
@@ -215,7 +219,7 @@ async def press(world: World, kind: str, index: int, fault: str, faults: ExitSta
             lock(world.path, faults)
 
         async def delete_message() -> None:
-            del world.messages[message.id]
+            world.messages.pop(message.id, None)  # it may be deleted twice
 
         await world.scenes.delete(ref, delete_message)
 

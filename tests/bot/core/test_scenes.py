@@ -375,7 +375,7 @@ async def test_stopped_request_stores_nothing(scenes: Scenes, turns: TurnStore) 
 
 
 async def test_take_that_was_shown_before_stays_if_discord_refuses_to_show_it_again(
-    scenes: Scenes, turns: TurnStore
+    scenes: Scenes,
 ) -> None:
     channel = FakeChannel()
     turn = await play(scenes, channel)
@@ -447,8 +447,8 @@ async def test_look_that_takes_long_does_not_undo_a_later_choice(
     await looking.wait()
     choosing = asyncio.create_task(scenes.select_take(channel.ref(turn), 1, channel))
     lock = scenes._locks.get(("message", first.message_id))
-    while not choosing.done() and not (lock and lock._waiters):
-        await asyncio.sleep(0)
+    while await asyncio.sleep(0, not choosing.done() and not (lock and lock._waiters)):
+        pass
     gate.set()
     await asyncio.gather(settling, choosing)
     assert channel.shown[turn.id].number == 1

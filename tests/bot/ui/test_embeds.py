@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import discord
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bot.core import transcript
 from bot.core.scenes import PAGE_CHARS, PAGE_TURNS
 from bot.storage.turns import Page, Place, Take, Turn
 from bot.ui import embeds as rendering
@@ -90,6 +91,16 @@ def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -
         assert rendering.reply_text(embeds) == reply.replace("`", GRAVE)
     else:
         assert plain(shown) == rendering.reply_text(embeds) == reply
+
+
+@given(reply=REPLIES)
+@example(reply="Sweet lady, " * 500)
+def test_reply_is_recognised_although_discord_strips_the_text_of_embeds(reply: str) -> None:
+    embeds = rendering.embeds(turn(reply), author="ann asks the bard")
+    for embed in embeds:
+        embed.description = (embed.description or "").strip()
+    assert transcript.shows_same(rendering.reply_text(embeds), reply)
+    assert not transcript.shows_same(rendering.reply_text(embeds), reply + "Exit.")
 
 
 @given(replies=st.lists(REPLIES, min_size=2, max_size=PAGE_TURNS), prompt=st.text(max_size=1000))

@@ -28,7 +28,7 @@ from bot.ui.interactions import (
     respond,
     respond_to_error,
 )
-from bot.ui.responses import DISCORD_DOWN, REJECTIONS
+from bot.ui.responses import DISCORD_DOWN, MESSAGE_GONE, REJECTIONS
 from tests.bot.ui.test_responses import discord_error
 
 ALREADY = discord_error(400, 40060)
@@ -48,6 +48,9 @@ def an_interaction(bard: Bard | None = None) -> Any:
     interaction.response.send_message = AsyncMock()
     interaction.response.is_done = Mock(return_value=False)
     interaction.followup.send = AsyncMock()
+    interaction.original_response = AsyncMock(
+        return_value=SimpleNamespace(id=5, flags=discord.MessageFlags())
+    )
     interaction.edit_original_response = AsyncMock()
     interaction.delete_original_response = AsyncMock()
     interaction.client.get_cog = Mock(return_value=bard and SimpleNamespace(bard=bard))
@@ -75,6 +78,21 @@ async def test_acknowledgement_whose_answer_is_lost_counts(lost: list[Exception 
     acknowledgement = await acknowledge(interaction)
     assert acknowledgement.placeholder
     assert interaction.response.defer.await_count == len(lost)
+
+
+async def test_lost_answer_to_an_acknowledgement_is_asked_for_again() -> None:
+    interaction = an_interaction()
+    interaction.response.defer.side_effect = ALREADY
+    interaction.original_response.return_value = SimpleNamespace(
+        id=5, flags=discord.MessageFlags(ephemeral=True)
+    )
+    acknowledgement = await acknowledge(interaction)
+    assert (acknowledgement.message_id, acknowledgement.private) == (5, True)
+    for failure in (DROPPED, discord.ClientException("unknown channel"), SERVER_ERROR):
+        interaction.original_response.side_effect = failure
+        acknowledgement = await acknowledge(interaction)
+        assert acknowledgement.message_id is None
+        assert acknowledgement.placeholder
 
 
 async def test_acknowledgement_that_is_too_late_is_an_error() -> None:
@@ -105,6 +123,27 @@ async def test_response_after_a_public_acknowledgement_is_private() -> None:
     interaction.delete_original_response.assert_awaited_once()
 
 
+@pytest.mark.parametrize("change", ["edit_original_response", "delete_original_response"])
+@pytest.mark.parametrize("error", [DROPPED, SERVER_ERROR], ids=["dropped", "502"])
+async def test_placeholder_that_cannot_be_removed_hides_no_response(
+    change: str, error: Exception
+) -> None:
+    interaction = an_interaction()
+    await acknowledge(interaction)
+    getattr(interaction, change).side_effect = error
+    await respond(interaction, "Only for you")
+    assert interaction.followup.send.await_args.kwargs["ephemeral"]
+
+
+async def test_response_is_not_shown_to_all_in_the_place_of_a_placeholder() -> None:
+    interaction = an_interaction()
+    await acknowledge(interaction)
+    interaction.edit_original_response.side_effect = DROPPED
+    interaction.delete_original_response.side_effect = SERVER_ERROR
+    await respond_to_error(interaction, RejectedError(Reason.NO_SCENE))
+    interaction.followup.send.assert_not_awaited()
+
+
 async def test_reply_stays_when_a_further_response_is_private() -> None:
     interaction = an_interaction()
     await acknowledge(interaction)
@@ -128,6 +167,15 @@ async def test_response_whose_answer_is_lost_is_not_repeated() -> None:
     interaction.response.send_message.side_effect = ALREADY
     await respond(interaction, "Only for you")
     interaction.followup.send.assert_not_awaited()
+
+
+async def test_response_is_sent_again_after_a_dropped_connection() -> None:
+    for answer in (None, ALREADY):
+        interaction = an_interaction()
+        interaction.response.send_message.side_effect = [DROPPED, answer]
+        await respond(interaction, "Only for you")
+        assert interaction.response.send_message.await_count == 2
+        interaction.followup.send.assert_not_awaited()
 
 
 async def test_response_to_an_interaction_that_the_host_acknowledged() -> None:
@@ -170,11 +218,30 @@ async def test_outcome_may_stay_unknown() -> None:
         await repeat(failing(*[DROPPED] * 3), plain_wait)
 
 
+async def test_refusal_does_not_undo_an_earlier_attempt_without_an_answer() -> None:
+    for refusal in (discord_error(403, 50013), discord_error(401, 50027)):
+        with pytest.raises(UncertainError):
+            await repeat(failing(DROPPED, refusal), plain_wait)
+    with pytest.raises(discord.NotFound):  # the message is gone, whatever it has shown
+        await repeat(failing(DROPPED, discord_error(404, 10008)), plain_wait)
+
+
 async def test_refused_request_is_not_repeated() -> None:
     request = failing(discord_error(403, 50013))
     with pytest.raises(discord.Forbidden):
         await repeat(request, plain_wait)
     assert cast("AsyncMock", request).await_count == 1
+
+
+async def test_requester_is_told_that_the_message_is_gone() -> None:
+    interaction = an_interaction()
+    await acknowledge(interaction)
+    gone = discord_error(404, 10008)
+    interaction.edit_original_response.side_effect = gone
+    interaction.delete_original_response.side_effect = gone
+    await respond_to_error(interaction, gone)
+    (text,) = interaction.followup.send.await_args.args
+    assert text.startswith(MESSAGE_GONE)
 
 
 async def test_no_apology_beside_a_reply_that_may_stand(caplog: pytest.LogCaptureFixture) -> None:

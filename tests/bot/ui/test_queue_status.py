@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from bot.core.scenes import Sighting
 from bot.errors import Reason
 from bot.rehearsal import DeclaredWait
+from bot.storage.turns import Place, Take, Turn
 from bot.ui.queue_status import AT_WORK, NOT_YOURS, STOPPED
+from bot.ui.replies import looks_of
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, labels_of, message_of, reply_length, text_of
 
@@ -214,6 +217,33 @@ async def test_failure_after_the_reply_keeps_it(
     assert reply_length(result) <= 20
     assert "Error id" in content_of(result)
     assert not stage.env.errors
+
+
+async def test_status_is_not_taken_for_a_reply(stage: GatedStage) -> None:
+    result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.env.advance_time(2.1)
+    look, message_id = looks_of(stage.bot), message_of(result).id
+    place = Place(guild_id=stage.guild.id, channel_id=stage.garden.id)
+    turn = Turn(
+        id=1,
+        place=place,
+        user_id=stage.ann.id,
+        scene=1,
+        prompt="ROMEO:",
+        max_chars=20,
+        temperature=0.8,
+        message_id=message_id,
+        shown=None,
+        intent=1,
+        number=1,
+        take=Take(reply="O.", seed=1, weights="w", seconds=1.0),
+        takes=1,
+    )
+    assert labels_of(message_of(result)) == ["Stop"]
+    assert await look(turn) == Sighting(None)
+    await stage.finish()
+    (shown,) = await stage.turns(stage.garden.id, 1)
+    assert await look(turn) == Sighting(shown.reply)
 
 
 async def test_failed_status_edit_does_not_affect_the_reply(

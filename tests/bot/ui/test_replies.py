@@ -2,13 +2,20 @@
 
 import sqlite3
 from contextlib import closing
+from functools import partial
+from typing import Any
 
 import discord
 import pytest
 from simcord.results import InteractionResult, ResponseMessage
 
+from bot.core.scenes import Sighting
 from bot.errors import Reason
-from bot.storage.turns import Turn
+from bot.storage.turns import Place, Turn
+from bot.ui import replies
+from bot.ui.embeds import reply_text
+from bot.ui.interactions import acknowledge
+from bot.ui.replies import looks_of
 from bot.ui.responses import REJECTIONS, UNEXPECTED
 from tests.bot.conftest import Stage, message_of, reply_length, text_of
 
@@ -334,3 +341,43 @@ async def test_edited_replies_mention_nobody(stage: Stage) -> None:
     assert all(
         isinstance(edit, dict) and edit["allowed_mentions"] == {"parse": []} for edit in edits
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "found"),
+    [(404, 10008, Sighting(None)), (404, 10003, None), (403, 50001, None), (500, 0, None)],
+)
+async def test_only_a_missing_message_proves_that_its_turn_is_not_shown(
+    stage: Stage, status: int, code: int, found: Sighting | None
+) -> None:
+    reply = await request_reply(stage)
+    (turn,) = await stored_turns(stage)
+    look = looks_of(stage.bot)
+    assert await look(turn) == Sighting(reply_text(reply.embeds))
+    stage.env.inject_error("GET", "/channels/*/messages/*", status=status, code=code)
+    assert await look(turn) == found
+
+
+async def test_private_continuation_of_a_public_scene_is_not_looked_for_in_the_channel(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = await request_reply(stage)
+    (first,) = await stored_turns(stage)
+    monkeypatch.setattr(replies, "acknowledge", partial(acknowledge, private=True))
+    add, known = stage.bard.turns.add, []
+
+    async def recording(*args: Any, **values: Any) -> Turn:
+        known.append(values["message_id"])
+        return await add(*args, **values)
+
+    monkeypatch.setattr(stage.bard.turns, "add", recording)
+    result = await stage.ann.click(reply, label="Continue")
+    assert result.ephemeral
+    assert known == [None]
+    assert stage.contexts[-1] == f"ROMEO:\n{first.reply}"
+    assert await stored_turns(stage) == [first]
+    own = Place(guild_id=stage.guild.id, channel_id=stage.garden.id, audience=stage.ann.id)
+    (second,) = await stage.bard.turns.tail(own, 1, chars=1000)
+    assert second.message_id == message_of(result).id
+    again = await stage.ann.click(message_of(result), label="Continue")
+    assert known == [None, message_of(again).id]
