@@ -72,16 +72,21 @@ def write_with_manifest(folder: Path, **values: Any) -> Path:
     return path
 
 
+STARTS: tuple[object, ...] = (-1, 0, True, 1.5, float("nan"), "9", None, [])
+PLAYS: tuple[object, ...] = (3, "abc", [3], ["abc"], {"start": 0}, [{}], None)
+POSITIONS: tuple[object, ...] = (-1, "0", float("inf"), [0], None, True)
+
+
 @pytest.mark.parametrize(
     "values",
     [
-        *({"held_out_start": start} for start in (-1, 0, True, 1.5, float("nan"), "9", None, [])),
+        *({"held_out_start": start} for start in STARTS),
         {"held_out_start": MIN_PART - 1},
         {"held_out_start": len(TEXT) - MIN_PART + 1},
         {"held_out_start": len(TEXT)},
         {"held_out_start": 10**30},
-        *({"plays": plays} for plays in (3, "abc", [3], ["abc"], {"start": 0}, [{}], None)),
-        *({"plays": [{"start": start}]} for start in (-1, "0", float("inf"), [0], None, True)),
+        *({"plays": plays} for plays in PLAYS),
+        *({"plays": [{"start": start}]} for start in POSITIONS),
     ],
     ids=str,
 )
