@@ -268,6 +268,12 @@ class TrainingRunner:
             # Not through `self._wait`: a shutdown is not one of the bot's own tasks.
             await self._stop(active, "interrupted", plain_wait)
 
+    def kill(self) -> None:
+        """Kill the active run's child, for a shutdown that cannot wait for its checkpoint."""
+        if self.active is not None:
+            with suppress(ProcessLookupError):
+                self.active.process.kill()
+
     def _require_open(self) -> None:
         if self._closed:
             raise RejectedError(Reason.CLOSING)

@@ -1,5 +1,6 @@
 """Application commands that handle their own errors, so that a host's handlers never see them."""
 
+import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -8,6 +9,7 @@ from typing import Any
 import discord
 from discord import app_commands
 
+from ..errors import Reason, RejectedError
 from .components import bard_of
 from .responses import respond_to_error
 
@@ -32,6 +34,9 @@ def handled(callback: Callback) -> Callable[..., Any]:
         try:
             bard_of(interaction).track_current_task()
             await callback(*args, **kwargs)
+        except asyncio.CancelledError:  # by a shutdown that waits no longer
+            await _respond(interaction, RejectedError(Reason.CLOSING))
+            raise
         except Exception as error:  # noqa: BLE001 - the host's error handler would get it
             await _respond(interaction, error)
 

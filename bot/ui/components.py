@@ -1,5 +1,6 @@
 """Buttons that work after a restart, the permissions they check, and access to the services."""
 
+import asyncio
 from typing import Any, Protocol, Self, cast
 
 import discord
@@ -32,7 +33,10 @@ def bard_of(interaction: discord.Interaction[Any]) -> Bard:
         RejectedError: They shut down.
     """
     bard = find_bard(interaction.client)
-    if bard is None or bard.closing:
+    if bard is None:
+        raise RejectedError(Reason.CLOSING)
+    if bard.closing:
+        bard.track_current_task()  # the connection stays until the rejection is sent
         raise RejectedError(Reason.CLOSING)
     return bard
 
@@ -75,6 +79,9 @@ class Button(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"(?!)"):
             bard = bard_of(interaction)
             bard.track_current_task()
             await self.press(interaction, bard)
+        except asyncio.CancelledError:
+            await respond_to_error(interaction, RejectedError(Reason.CLOSING))
+            raise
         except Exception as error:  # noqa: BLE001 - the library would log it and respond nothing
             await respond_to_error(interaction, error)
 
