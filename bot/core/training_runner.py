@@ -328,6 +328,12 @@ class TrainingRunner:
                 self._require_open()
                 yield
 
+    def kill(self) -> None:
+        """Kill the active run's child, for a shutdown that cannot wait for its checkpoint."""
+        if self.active is not None:
+            with suppress(ProcessLookupError):
+                self.active.process.kill()
+
     def _require_open(self) -> None:
         if self._closed:
             raise RejectedError(Reason.CLOSING)

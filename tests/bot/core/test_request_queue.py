@@ -271,3 +271,64 @@ async def test_stop_guild_stops_all_requests_of_a_server(harness: Harness) -> No
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [StoppedError] * 4
     assert not harness.shown
+
+
+@pytest.mark.parametrize("channel", [1, 3], ids=["for its channel", "for a worker"])
+async def test_close_rejects_those_that_wait_and_newcomers(harness: Harness, channel: int) -> None:
+    running = [harness.submit("A", user=1, channel=1), harness.submit("B", user=2, channel=2)]
+    await until(lambda: len(harness.started) == 2)
+    waiting = [harness.submit(name, user=3, channel=channel) for name in "CD"]
+    await until(lambda: "D" in harness.requests)
+
+    harness.queue.close()
+    for task in (*waiting, harness.submit("E", user=5, channel=5)):
+        with rejected(Reason.CLOSING):
+            await task
+    harness.gate.set()
+    await asyncio.gather(*running)
+    assert sorted(harness.shown) == ["A", "B"]
+    assert sorted(harness.started) == ["A", "B"]
+
+
+async def test_close_lets_a_request_go_on_for_which_a_worker_is_free(harness: Harness) -> None:
+    first = harness.submit("A", user=1, channel=1)
+    await until(lambda: len(harness.started) == 1)
+    # Accepted, and not begun.
+    last = [harness.submit(name, user=2, channel=channel) for channel, name in enumerate("BC", 2)]
+    await until(lambda: "C" in harness.requests)
+    harness.queue.close()
+    with rejected(Reason.CLOSING):
+        await last[1]
+    harness.gate.set()
+    await asyncio.gather(first, last[0])
+    assert sorted(harness.shown) == ["A", "B"]
+
+
+async def test_cut_short_rejects_those_that_run_as_well(harness: Harness) -> None:
+    running, waiting = (harness.submit(name, user=1, channel=1) for name in "AB")
+    await until(lambda: harness.started == ["A"])
+    harness.queue.cut_short()
+    for task in (running, waiting):
+        with rejected(Reason.CLOSING):
+            await task
+    await until(lambda: harness.ended == ["A"])  # in its thread, too
+    assert not harness.shown
+
+
+async def test_cut_short_is_too_late_for_a_reply_that_is_being_shown(harness: Harness) -> None:
+    harness.during_show = harness.queue.cut_short
+    harness.gate.set()
+    await harness.submit("A", user=1, channel=1)
+    assert harness.shown == ["A"]
+
+
+async def test_the_first_end_of_a_request_counts(harness: Harness) -> None:
+    running, stopped = (harness.submit(name, user=1, channel=1) for name in "AB")
+    await until(lambda: harness.started == ["A"] and "B" in harness.requests)
+    assert harness.requests["B"].stop()
+    harness.queue.cut_short()
+    assert harness.requests["A"].stop()  # a press after the rejection
+    with pytest.raises(StoppedError):
+        await stopped
+    with rejected(Reason.CLOSING):
+        await running
