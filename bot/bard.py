@@ -74,6 +74,7 @@ class Bard:
         self.opened_at = datetime.now(UTC)
         self.closing = False
         self._tasks: Tasks = set()
+        self._before_drain: list[Callable[[], None]] = []
         self._resources = AsyncExitStack()
         self._hastened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._grace_end = math.inf
@@ -152,6 +153,10 @@ class Bard:
         assert task is not None  # noqa: S101 - called from a coroutine
         self.track(task)
 
+    def before_drain(self, callback: Callable[[], None]) -> None:
+        """Call a function when `drain` begins, so that its owner ends what would wait long."""
+        self._before_drain.append(callback)
+
     async def drain(self) -> None:
         """Reject new requests, and let those in progress end, while they can still be answered.
 
@@ -164,6 +169,8 @@ class Bard:
         when all has ended.
         """
         self.closing = True
+        for callback in self._before_drain:
+            callback()
         self.queue.close()
         if self._stopping is None:
             self._set_grace(0.0 if self._hastened.done() else GRACE_SECONDS)

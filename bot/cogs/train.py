@@ -47,6 +47,8 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
 
     async def cog_load(self) -> None:
         """Record the end of a run that the last shutdown interrupted; show it when connected."""
+        # A paused attempt to show an end would use up the time of a shutdown.
+        self.bard.before_drain(self._messages.close)
         await self.bard.training.recover()
         if self.client.is_ready():
             await self._messages.take_up()
