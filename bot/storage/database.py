@@ -88,8 +88,10 @@ class Database:
         erasure_owed: Whether deleted text is still in the write-ahead log.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
-        self.erasure_owed = False
+    def __init__(
+        self, connection: aiosqlite.Connection, path: Path, *, erasure_owed: bool = False
+    ) -> None:
+        self.erasure_owed = erasure_owed
         self._connection = connection
         self._statements = Statements(connection)
         self._path = path
@@ -186,7 +188,10 @@ class Database:
         if self._problem or now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
             if _identity(self._path) != self._identity:
-                self._report(f"it was deleted or replaced while the bot was running. {_WAY_OUT}")
+                self._report(
+                    "it, or its -wal file, was deleted or replaced while the bot was running. "
+                    f"{_WAY_OUT}"
+                )
                 raise RejectedError(Reason.MEMORY_LOST)
 
     def _report(self, problem: str) -> None:
@@ -202,13 +207,24 @@ _WAY_OUT = (
 )
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return the device and number of a file; None if there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - the same as Path.stat, and quicker
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+def _identity(path: Path) -> list[tuple[int, int]]:
+    """Return the device and number of a database and of its write-ahead log, if they exist."""
+    identities = []
+    for file in (path, f"{path}-wal"):
+        with suppress(OSError):
+            status = os.stat(file)  # noqa: PTH116 - the same as Path.stat, and quicker
+            identities.append((status.st_dev, status.st_ino))
+    return identities
+
+
+def _advice(error: Exception) -> str:
+    """Return what the owner of the bot can do about a database that cannot be opened."""
+    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if kind in _BUSY:
+        return "Another program holds it: end that program, and start the bot again"
+    if kind == sqlite3.SQLITE_FULL:
+        return "Free some space on its disk, and start the bot again"
+    return _WAY_OUT
 
 
 @asynccontextmanager
@@ -232,13 +248,14 @@ async def open_database(path: Path, migrations: Path | None = None) -> AsyncIter
         # Deleted content is overwritten; without this it stays readable in the file.
         await connection.execute_fetchall("PRAGMA secure_delete = ON")
         # The log may contain text that was deleted before the last process was killed.
-        await connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
-        database = Database(connection, path)
+        checkpoint = await connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        ((blocked, *_),) = checkpoint
+        database = Database(connection, path, erasure_owed=bool(blocked))
     except (sqlite3.Error, OSError) as error:
         if connection is not None:
             await connection.close()
         raise StartupError(
-            f"Cannot use the database {path}: {error}. {_WAY_OUT}, or set BARD_DATABASE to "
+            f"Cannot use the database {path}: {error}. {_advice(error)}, or set BARD_DATABASE to "
             "another path."
         ) from error
     finally:
@@ -255,7 +272,11 @@ def _prepare(path: Path, migrations: Path) -> None:
     created = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with closing(
+            sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
+        ) as connection:
+            # The pages that a migration leaves behind contain text, which may be deleted later.
+            connection.execute("PRAGMA secure_delete = ON")
             version = _check_owner(connection, path, newest=len(scripts))
             _check_pages(connection, path)
             _migrate(connection, scripts, version)
@@ -343,7 +364,7 @@ def _migrate(connection: sqlite3.Connection, scripts: dict[str, str], version: i
             raise
         (reached,) = connection.execute("PRAGMA user_version").fetchone()
         connection.execute("ROLLBACK")
-        if error.sqlite_errorcode & 0xFF in _UNUSABLE | {sqlite3.SQLITE_FULL}:
+        if error.sqlite_errorcode & 0xFF in _UNUSABLE | _BUSY | {sqlite3.SQLITE_FULL}:
             raise
         name = list(scripts)[reached]
         raise StartupError(

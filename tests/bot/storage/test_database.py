@@ -176,6 +176,79 @@ def test_failed_migration_creates_no_file(path: Path, migrations: Path) -> None:
     assert not path.exists()
 
 
+def test_file_that_is_held_at_the_end_of_a_migration_is_named(
+    path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.0)
+    open_and_close(path, migrations)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")  # a reader keeps a writer from committing
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM turns").fetchall()
+        with pytest.raises(StartupError, match=r"locked\. Another program holds it"):
+            open_and_close(path)
+        assert pragma(path, "user_version") == 1
+    open_and_close(path)
+
+
+def test_full_disk_at_the_start_is_named(
+    path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_and_close(path, migrations)
+    connect = sqlite3.connect
+
+    def full(file: Path, **options: Any) -> sqlite3.Connection:
+        connection = connect(file, **options)
+        connection.execute("PRAGMA max_page_count = 1")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", full)
+    with pytest.raises(StartupError, match=r"full\. Free some space"):
+        open_and_close(path)
+
+
+def test_migration_leaves_no_copy_of_a_text_that_is_deleted_later(
+    path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_and_close(path, migrations)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO turns (channel_id, user_id, scene, reply, max_chars, temperature, seed,"
+            " weights, seconds, created_at, state) VALUES (1, 1, 1, ?, 1, 1, 1, 'w', 1, 1, 'shown')",
+            [("sekrit" * 300,)] * 9,
+        )
+    connect = sqlite3.connect
+
+    def unprotected(file: Path, **options: Any) -> sqlite3.Connection:
+        connection = connect(file, **options)
+        connection.execute("PRAGMA secure_delete = OFF")  # the default of most builds of SQLite
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", unprotected)
+
+    async def delete() -> None:
+        async with open_database(path) as database:
+            assert await database.run("DELETE FROM turns") == 9
+            await database.erase()
+
+    asyncio.run(delete())
+    assert b"sekritsekrit" not in path.read_bytes()
+
+
+async def test_text_that_a_reader_keeps_in_the_log_at_the_start_is_erased_later(path: Path) -> None:
+    path.parent.mkdir()
+    async with open_database(path) as first:
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM turns").fetchall()
+            await first.run("INSERT INTO guild_settings (guild_id) VALUES (1)")
+            async with open_database(path) as database:
+                assert database.erasure_owed
+                reader.execute("ROLLBACK")
+                await database.erase()
+                assert not database.erasure_owed
+
+
 def test_newer_database_is_rejected(path: Path) -> None:
     open_and_close(path)
     with closing(sqlite3.connect(path)) as connection:
@@ -362,6 +435,16 @@ def damage(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(size)
         file.write(b"\xff" * (path.stat().st_size - size))
+
+
+async def test_deleted_log_is_noticed(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
+    await database.run("INSERT INTO guild_settings (guild_id) VALUES (1)")
+    path.with_name(f"{path.name}-wal").unlink()
+    with rejected(Reason.MEMORY_LOST):
+        await database.run("DELETE FROM guild_settings")
 
 
 async def test_damage_while_running_is_named(
