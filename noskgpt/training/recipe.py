@@ -84,7 +84,7 @@ class TrainingConfig:
 PRESETS: Mapping[str, TrainingConfig] = {
     "quick": TrainingConfig(steps=1200),
     "default": TrainingConfig(),
-    "best": TrainingConfig(steps=12_000, batch=16, evaluations=8),
+    "best": TrainingConfig(steps=20_000, batch=16, weight_decay=0.1, evaluations=10),
     "original": TrainingConfig(
         steps=10_000,
         batch=64,
