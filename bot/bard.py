@@ -25,14 +25,12 @@ from .storage.turns import TurnStore
 
 log = logging.getLogger(__name__)
 
-Tasks = set[asyncio.Task[Any]]
+_Tasks = set[asyncio.Task[Any]]
 
 GRACE_SECONDS = 7.0
 """Time that `Bard.drain` gives to requests in progress and to the checkpoint of a training run."""
 CUT_SECONDS = 1.0
 """Time for each later step of an end that does not come by itself."""
-CLOSE_SECONDS = GRACE_SECONDS + 3 * CUT_SECONDS
-"""The longest duration of `Bard.close`."""
 
 
 class Bard:
@@ -73,7 +71,7 @@ class Bard:
         self.wait = wait
         self.opened_at = datetime.now(UTC)
         self.closing = False
-        self._tasks: Tasks = set()
+        self._tasks: _Tasks = set()
         self._before_drain: list[Callable[[], None]] = []
         self._resources = AsyncExitStack()
         self._hastened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -198,8 +196,9 @@ class Bard:
     async def close(self) -> None:
         """Drain, then end all services and release the files.
 
-        It takes at most `CLOSE_SECONDS`; a service that takes longer ends in the background. An
-        error of one service, such as a full disk, is raised after the others have ended.
+        It takes at most `GRACE_SECONDS` and three times `CUT_SECONDS`; a service that takes longer
+        ends in the background. An error of one service, such as a full disk, is raised after the
+        others have ended.
         """
         await self.drain()
         if self._closed is None:
@@ -219,14 +218,14 @@ class Bard:
             if stopping is not None and stopping.done() and not stopping.cancelled():
                 stopping.result()
 
-    def _others(self) -> Tasks:
+    def _others(self) -> _Tasks:
         """Return the tracked tasks without the current one, which may close the bard."""
         return self._tasks - {asyncio.current_task()}
 
     def _set_grace(self, seconds: float) -> None:
         self._grace_end = min(self._grace_end, asyncio.get_running_loop().time() + seconds)
 
-    async def _settle(self, pending: Callable[[], Tasks], seconds: float = 0.0) -> None:
+    async def _settle(self, pending: Callable[[], _Tasks], seconds: float = 0.0) -> None:
         """Wait until no task is pending, or until some time after the grace."""
         loop = asyncio.get_running_loop()
         while tasks := pending():

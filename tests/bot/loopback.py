@@ -240,7 +240,7 @@ class LoopbackDiscord:
         assert self._socket is not None
         await self._socket.send_json({"op": 0, "t": event, "s": next(self._sequence), "d": data})
 
-    async def _gateway(self, request: web.Request) -> web.WebSocketResponse:
+    async def _gateway(self, request: web.Request) -> web.StreamResponse:
         self._socket = web.WebSocketResponse()
         await self._socket.prepare(request)
         await self._socket.send_json({"op": 10, "d": {"heartbeat_interval": 40_000}})

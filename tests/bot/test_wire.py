@@ -65,6 +65,24 @@ async def test_event_that_cannot_be_read_is_logged_and_the_bot_connects_again(
     assert record.exc_info is not None
 
 
+async def test_gateway_that_is_away_at_the_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library can repeat a connection only after a first one."""
+    monkeypatch.setattr(ExponentialBackoff, "delay", lambda _: 0.0)
+    refusals = iter(range(2))
+
+    class Away(LoopbackDiscord):
+        async def _gateway(self, request: web.Request) -> web.StreamResponse:
+            if next(refusals, None) is not None:
+                return web.Response(status=503)
+            return await super()._gateway(request)
+
+    bot = create_bot(settings)
+    async with Away().running() as server, online(bot, server, monkeypatch):
+        assert next(refusals, None) is None
+
+
 async def test_command_of_a_kind_that_the_library_lacks_is_kept(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
