@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.wire.changes import LONG_PATIENCE_SECONDS
 from tests.wire.server import Discord
 
 
@@ -71,6 +72,7 @@ class LoopbackDiscord:
                 (body for body in [self.edits.get(token)] if body and _contains(body, text)), None
             ),
             f"an edit with {text!r}",
+            LONG_PATIENCE_SECONDS,
         )
 
     async def acknowledged(self, count: int) -> None:
@@ -80,6 +82,7 @@ class LoopbackDiscord:
                 sum(request.status != 0 for request in self.discord.sent("POST callback")) >= count
             ),
             f"{count} initial responses",
+            LONG_PATIENCE_SECONDS,
         )
 
 
