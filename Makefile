@@ -32,7 +32,7 @@ PIN := $(BIN)/python -c 'import tomllib; \
 	--custom-compile-command "make pins" --constraint $(TORCH) --no-emit-package torch \
 	pyproject.toml -
 
-.PHONY: run test test-fast lint format pictures pins
+.PHONY: run test test-fast lint format pictures pins soak
 
 run: $(RUN)
 	@$(BIN)/python -m bot --or-rehearse
@@ -43,6 +43,10 @@ test: lint
 # All but training, browser, wheel and notebook: see tests/conftest.py.
 test-fast: $(DEV)
 	$(PYTEST) -m "not slow"
+
+# Kills, faults, load and a million turns, for half an hour: see benchmarks/soak.py.
+soak: $(DEV)
+	$(BIN)/python -m benchmarks.soak
 
 lint: $(DEV)
 	$(BIN)/ruff check .

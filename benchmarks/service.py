@@ -45,6 +45,7 @@ class Load:
 
         class Message:
             message_id: int | None = None
+            token: str | None = None
 
             async def show(self, turn: Turn, _dropped: str) -> Shown:
                 load.replies += 1

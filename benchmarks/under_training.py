@@ -18,13 +18,24 @@ from pathlib import Path
 from benchmarks.event_loop import tick_delays
 from benchmarks.service import opened
 from bot.bard import Bard
-from bot.config import DEFAULT_REPLY_CHARS, DEFAULT_TEMPERATURE
+from bot.core.scenes import Shown
 from bot.core.training_runner import TrainingRequest
-from bot.storage.turns import Turn, TurnRequest
+from bot.storage.turns import Place, Turn, TurnRequest
 
 PEOPLE = 2
 SECONDS = 20.0
 BOUND = 2.0
+
+
+class ShownAtOnce:
+    """A message that shows a turn without Discord."""
+
+    message_id: int | None = None
+    token: str | None = None
+
+    async def show(self, turn: Turn, _dropped: str) -> Shown:
+        """Return at once."""
+        return Shown(turn.id, 0)
 
 
 class Load:
@@ -36,23 +47,14 @@ class Load:
 
     async def request_replies(self, user: int, seconds: float) -> list[float]:
         """Request one reply after another; return the milliseconds that each took."""
-
-        async def show(turn: Turn, _dropped: str) -> int:
-            return turn.id
-
         turn_request = TurnRequest(
-            guild_id=None,
-            channel_id=user,
-            user_id=user,
-            prompt="ROMEO:",
-            max_chars=DEFAULT_REPLY_CHARS,
-            temperature=DEFAULT_TEMPERATURE,
+            place=Place(guild_id=None, channel_id=user), user_id=user, prompt="ROMEO:"
         )
         durations = []
         end = time.perf_counter() + seconds
         while (start := time.perf_counter()) < end:
             with self.bard.queue.admit(next(self.ids), user, None) as request:
-                await self.bard.scenes.play(turn_request, show, request)
+                await self.bard.scenes.play(turn_request, ShownAtOnce(), request)
             durations.append((time.perf_counter() - start) * 1000)
         return durations
 

@@ -43,7 +43,8 @@ async def setup(bot: commands.Bot) -> None:
 
     Raises:
         StartupError: The host has a command of one of the bard's names, a setting is not
-            allowed, or the database or the weights cannot be used. The host is unchanged then.
+            allowed, another bot uses the same files, or the database or the weights cannot be
+            used. The host is unchanged then.
     """
     for name, kind in COMMANDS:
         if bot.tree.get_command(name, type=kind) is not None:
@@ -68,10 +69,17 @@ async def setup(bot: commands.Bot) -> None:
 
 
 async def teardown(bot: commands.Bot) -> None:
-    """Remove the bard from a host, after the requests in progress. Called by `unload_extension`."""
+    """Remove the bard from a host, after the requests in progress. Called by `unload_extension`.
+
+    A cancellation hastens this, and is raised at the end.
+    """
+    bard = _bards.get(bot)
+    # `unload_extension` has removed the cogs before, the first of which does the same.
+    if bard is not None:
+        await bard.drain()
     for cog in COGS:
         await bot.remove_cog(cog.__cog_name__)
-    bard = _bards.pop(bot, None)
+    bot.remove_dynamic_items(*BUTTONS)
     try:
         if bard is not None:
             await bard.close()
@@ -79,7 +87,7 @@ async def teardown(bot: commands.Bot) -> None:
         # The library would drop it without a word.
         log.exception("Could not shut down in order")
     finally:
-        bot.remove_dynamic_items(*BUTTONS)
+        _bards.pop(bot, None)
 
 
 async def _add_cog(bot: commands.Bot, cog: BardCog) -> None:

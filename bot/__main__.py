@@ -3,19 +3,19 @@
 import asyncio
 import importlib.util
 import logging
-import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import aiohttp
 import discord
 import typer
-from discord.ext import commands
 
-from .client import EXTENSION, create_bot
+from .client import EXTENSION, BardClient, create_bot, one_line
 from .config import Settings, load_standalone_settings
 from .errors import StartupError
+from .signals import InterruptedStartError, Signals, exit_on_signals
 
 log = logging.getLogger(EXTENSION)
 
@@ -23,6 +23,8 @@ TOKENLESS = (
     "No DISCORD_TOKEN: put one into .env to join Discord, or run `python -m bot rehearse` "
     "to try the bot on a simulated Discord"
 )
+_SERVER_ERRORS = 500
+"""The HTTP statuses from here on are errors of the server."""
 
 cli = typer.Typer(
     add_completion=False,
@@ -47,7 +49,7 @@ def join(
         rehearse()
         return
     configure_logging(settings)
-    run(_join(settings))
+    run(lambda signals: _join(settings, signals))
 
 
 @cli.command()
@@ -72,36 +74,63 @@ def rehearse(
 
     settings = load_standalone_settings()
     configure_logging(settings)
-    run(rehearse(settings, port=port, channel=channel, say=typer.echo))
+    run(
+        lambda signals: rehearse(
+            settings, port=port, channel=channel, say=typer.echo, signals=signals
+        )
+    )
 
 
-async def _join(settings: Settings) -> None:
+async def _join(settings: Settings, signals: Signals) -> None:
     if not settings.token:
         raise StartupError(TOKENLESS, exit_code=2)
     async with create_bot(settings) as bot:
-        try:
-            # Before the login: a bot whose weights cannot be loaded need not join Discord.
-            await bot.load_extension(EXTENSION)
-        except commands.ExtensionFailed as error:
-            raise error.original from error
-        try:
-            await bot.login(settings.token.get_secret_value())
-        except discord.LoginFailure as error:
+        signals.hasten = bot.hasten
+        async with signals.interrupting():
+            await _log_in(bot, settings.token.get_secret_value())
+        connection = asyncio.create_task(bot.connect(), name="connection")
+        await asyncio.wait({connection, signals.received}, return_when=asyncio.FIRST_COMPLETED)
+        # The connection goes on until the requests in progress have ended: those that come
+        # meanwhile are rejected with an explanation.
+        await bot.close()
+        connection.cancel()
+        await asyncio.wait({connection})
+        if not connection.cancelled():
+            try:
+                connection.result()
+            except (discord.ConnectionClosed, discord.PrivilegedIntentsRequired) as error:
+                raise StartupError(f"Discord closed the connection for good: {error}") from error
+
+
+async def _log_in(bot: BardClient, token: str) -> None:
+    # Before the login: a bot whose weights cannot be loaded need not join Discord.
+    await bot.load_bard()
+    try:
+        await bot.login(token)
+    except discord.LoginFailure as error:
+        raise StartupError(
+            "Discord rejected the token in DISCORD_TOKEN: copy it again from "
+            "https://discord.com/developers/applications, Bot, Reset Token"
+        ) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise StartupError(
+            f"Cannot reach Discord ({one_line(error)}): check this machine's network"
+        ) from error
+    except discord.HTTPException as error:
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= _SERVER_ERRORS:
             raise StartupError(
-                "Discord rejected the token in DISCORD_TOKEN: copy it again from "
-                "https://discord.com/developers/applications, Bot, Reset Token"
+                f"Discord does not let the bot in at the moment ({one_line(error)}): "
+                "start it again in a few minutes"
             ) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise StartupError(
-                f"Cannot reach Discord ({error}): check this machine's network"
-            ) from error
-        except discord.HTTPException as error:
-            raise StartupError(f"Discord rejected the login or the commands: {error}") from error
-        try:
-            # After the first connection the library reconnects by itself.
-            await bot.connect()
-        except discord.ConnectionClosed as error:
-            raise StartupError(f"Discord closed the connection for good: {error}") from error
+        raise StartupError(
+            f"Discord rejected the login or the commands: {one_line(error)}"
+        ) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        log.debug("Could not read Discord's answer", exc_info=True)
+        raise StartupError(
+            "Cannot read Discord's answer to the login: is there a portal or a proxy between "
+            "this machine and Discord?"
+        ) from error
 
 
 def configure_logging(settings: Settings) -> None:
@@ -116,27 +145,22 @@ def configure_logging(settings: Settings) -> None:
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run until done, or until SIGTERM or Ctrl-C cancels it, which is a clean end."""
+def run(work: Callable[[Signals], Coroutine[Any, Any, None]]) -> None:
+    """Run until done or until a signal ends it, which is a clean end."""
 
     async def supervise() -> None:
-        task = asyncio.ensure_future(work)
-        loop = asyncio.get_running_loop()
-        # Where a loop has no signal handlers (Windows), Ctrl-C raises KeyboardInterrupt.
-        with suppress(NotImplementedError):
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, task.cancel)
-        with suppress(asyncio.CancelledError):
-            await task
-            return
-        log.info("Stopped")
+        signals = Signals()
+        with suppress(InterruptedStartError):
+            await work(signals)
+        if signals.received.done():
+            log.info("Stopped")
 
-    with suppress(KeyboardInterrupt):
-        asyncio.run(supervise())
+    asyncio.run(supervise())
 
 
 def main() -> None:
     """Run the command line; a startup error becomes one line and an exit code."""
+    exit_on_signals()
     try:
         cli(prog_name=f"python -m {EXTENSION}")
     except StartupError as error:

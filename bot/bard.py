@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -17,13 +19,20 @@ from .core.suggestions import Suggestions
 from .core.training_runner import TrainingRunner
 from .storage.database import open_database
 from .storage.guild_settings import GuildSettingsStore
+from .storage.lock import exclusive
 from .storage.runs import RunStore
 from .storage.turns import TurnStore
 
 log = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 10.0
-"""Time that `Bard.close` gives to requests in progress."""
+Tasks = set[asyncio.Task[Any]]
+
+GRACE_SECONDS = 7.0
+"""Time that `Bard.drain` gives to requests in progress and to the checkpoint of a training run."""
+CUT_SECONDS = 1.0
+"""Time for each later step of an end that does not come by itself."""
+CLOSE_SECONDS = GRACE_SECONDS + 3 * CUT_SECONDS
+"""The longest duration of `Bard.close`."""
 
 
 class Bard:
@@ -64,15 +73,22 @@ class Bard:
         self.wait = wait
         self.opened_at = datetime.now(UTC)
         self.closing = False
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: Tasks = set()
+        self._before_drain: list[Callable[[], None]] = []
         self._resources = AsyncExitStack()
+        self._hastened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._grace_end = math.inf
+        self._cancelled = False
+        self._stopping: asyncio.Task[None] | None = None
+        self._closed: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, settings: Settings, wait: Wait = plain_wait) -> "Bard":
-        """Open the database, load the weights, and return the services.
+        """Lock the files, open the database, load the weights, and return the services.
 
         Raises:
-            StartupError: The database or the weights cannot be used; nothing stays open.
+            StartupError: Another bot uses the files, or the database or the weights cannot be
+                used; nothing stays open.
         """
         bard = cls(settings, wait)
         async with AsyncExitStack() as stack:
@@ -83,6 +99,8 @@ class Bard:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings, wait = self.settings, self.wait
+        # First: without the locks, another bot may be at work on what is read and written below.
+        stack.enter_context(exclusive(settings.database_path, settings.runs_path))
         database = await stack.enter_async_context(open_database(settings.database_path))
         threads = Threads(1, "noskgpt_bard-files")
         stack.push_async_callback(threads.close)
@@ -135,26 +153,91 @@ class Bard:
         assert task is not None  # noqa: S101 - called from a coroutine
         self.track(task)
 
-    async def close(self) -> None:
-        """Reject new requests, finish those in progress, stop training, and end all services.
+    def before_drain(self, callback: Callable[[], None]) -> None:
+        """Call a function when `drain` begins, so that its owner ends what would wait long."""
+        self._before_drain.append(callback)
 
-        Tasks that take longer than `DRAIN_SECONDS` are cancelled. An error of one service, such
-        as a full disk, is raised after the others have ended.
+    async def drain(self) -> None:
+        """Reject new requests, and let those in progress end, while they can still be answered.
+
+        Requests that wait for a worker are rejected at once. Those that have one, the other
+        tracked tasks, and a training run, which saves a checkpoint, have `GRACE_SECONDS`. After
+        that, or when `hasten` is called, requests are rejected and the child that trains is
+        killed; at last, tasks that still run are cancelled.
+
+        A cancellation of the caller hastens this as well, and skips nothing: `close` raises it
+        when all has ended.
         """
         self.closing = True
-        async with self._resources:
-            try:
-                await self.training.close()
-            finally:
-                await self._drain()
-
-    async def _drain(self) -> None:
-        """Wait for the tracked tasks and for those that they start."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + DRAIN_SECONDS
-        while tasks := self._tasks - {asyncio.current_task()}:
-            _, late = await asyncio.wait(tasks, timeout=max(0.0, end - loop.time()))
+        for callback in self._before_drain:
+            callback()
+        self.queue.close()
+        if self._stopping is None:
+            self._set_grace(0.0 if self._hastened.done() else GRACE_SECONDS)
+            self._stopping = asyncio.create_task(self.training.close(), name="end of training")
+            self.track(self._stopping)
+        await self._settle(self._others)
+        if self._others():
+            self.queue.cut_short()
+            self.training.kill()
+            await self._settle(self._others, CUT_SECONDS)
+        if late := self._others():
+            log.warning("Cancelled what had not ended in time: %d tasks", len(late))
+            if self.training.active is not None:
+                self.training.active.ended.cancel()
             for task in late:
                 task.cancel()
-            if late:
-                await asyncio.wait(late)
+            await self._settle(self._others, 2 * CUT_SECONDS)
+
+    def hasten(self) -> None:
+        """End the grace of `drain`, now or when it begins."""
+        self._set_grace(0.0)
+        if not self._hastened.done():
+            self._hastened.set_result(None)
+
+    async def close(self) -> None:
+        """Drain, then end all services and release the files.
+
+        It takes at most `CLOSE_SECONDS`; a service that takes longer ends in the background. An
+        error of one service, such as a full disk, is raised after the others have ended.
+        """
+        await self.drain()
+        if self._closed is None:
+            self._closed = asyncio.create_task(self._end_services(), name="end of the services")
+        closed = self._closed
+        await self._settle(lambda: set() if closed.done() else {closed}, 3 * CUT_SECONDS)
+        if not closed.done():
+            log.warning("The services did not end in time")
+        elif not closed.cancelled():
+            closed.result()
+        if self._cancelled:
+            raise asyncio.CancelledError
+
+    async def _end_services(self) -> None:
+        async with self._resources:
+            stopping = self._stopping
+            if stopping is not None and stopping.done() and not stopping.cancelled():
+                stopping.result()
+
+    def _others(self) -> Tasks:
+        """Return the tracked tasks without the current one, which may close the bard."""
+        return self._tasks - {asyncio.current_task()}
+
+    def _set_grace(self, seconds: float) -> None:
+        self._grace_end = min(self._grace_end, asyncio.get_running_loop().time() + seconds)
+
+    async def _settle(self, pending: Callable[[], Tasks], seconds: float = 0.0) -> None:
+        """Wait until no task is pending, or until some time after the grace."""
+        loop = asyncio.get_running_loop()
+        while tasks := pending():
+            left = self._grace_end + seconds - loop.time()
+            if left <= 0:
+                return
+            hastened = () if self._hastened.done() else (self._hastened,)
+            try:
+                await asyncio.wait(
+                    {*tasks, *hastened}, timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
+            except asyncio.CancelledError:
+                self._cancelled = True
+                self.hasten()

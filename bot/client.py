@@ -1,11 +1,16 @@
 """The stand-alone bot: a client that loads the extension and registers its commands."""
 
+import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
+import aiohttp
 import discord
 from discord import app_commands
+from discord.backoff import ExponentialBackoff
 from discord.ext import commands
 
 from .bard import Bard
@@ -28,10 +33,24 @@ _DEFINITION = (
     "nsfw",
     "default_member_permissions",
 )
+_KEPT = (*_DEFINITION, "id", "type", "integration_types", "contexts", "handler")
+"""What Discord accepts of a command that is registered again as it is."""
+_KINDS = frozenset(kind.value for kind in discord.AppCommandType)
+"""The types of command that the library can define."""
+_LAST_ANSWERS_SECONDS = 1.0
+"""Time that the last answers have before the connection ends."""
 
 
 class BardTree(app_commands.CommandTree["BardClient"]):
-    """A command tree that responds to unknown commands, and syncs only what has changed."""
+    """A command tree that responds to unknown commands, and syncs only what has changed.
+
+    Attributes:
+        answering: The tasks that respond to an unknown command.
+    """
+
+    def __init__(self, client: "BardClient") -> None:
+        super().__init__(client)
+        self.answering: set[asyncio.Task[Any]] = set()
 
     async def on_error(
         self, interaction: discord.Interaction["BardClient"], error: app_commands.AppCommandError, /
@@ -39,31 +58,52 @@ class BardTree(app_commands.CommandTree["BardClient"]):
         """Respond to a command that the tree lacks: the bot shuts down, or Discord's is older."""
         if interaction.type is discord.InteractionType.autocomplete:
             return  # only suggestions can respond to it
+        if (task := asyncio.current_task()) is not None:
+            self.answering.add(task)
+            task.add_done_callback(self.answering.discard)
         closing = find_bard(self.client) is None
         await respond_to_error(interaction, RejectedError(Reason.CLOSING) if closing else error)
 
     async def sync_if_changed(self, guild: discord.abc.Snowflake | None = None) -> bool:
-        """Register the commands if they differ from Discord's; return whether they do.
+        """Register the commands if they differ from Discord's; return whether it was done.
+
+        Commands of a type that the library cannot define, such as the entry point of an Activity,
+        are kept. If Discord refuses, commands that were registered before stay in use.
 
         Args:
             guild: Register them in this server alone; None registers them everywhere.
+
+        Raises:
+            HTTPException: Discord refused, and none of the commands was registered before.
         """
         # The raw response: discord.py's model of it loses fields (nsfw, permissions) and, in
         # 2.7.1, misreads the contexts.
         http, application_id = self.client.http, self.client.application_id
         assert application_id is not None  # noqa: S101 - known since the login
-        registered: Sequence[Mapping[str, Any]]
+        registered: list[Any]
         if guild is None:
-            registered = await http.get_global_commands(application_id)
+            registered = [*await http.get_global_commands(application_id)]
         else:
             self.copy_global_to(guild=guild)
-            registered = await http.get_guild_commands(application_id, guild.id)
-        wanted = [command.to_dict(self) for command in self.get_commands(guild=guild)]
-        changed = _canonical(registered, guild) != _canonical(wanted, guild)
-        if changed:
-            await self.sync(guild=guild)
-        log.info("Commands %s", "registered" if changed else "unchanged")
-        return changed
+            registered = [*await http.get_guild_commands(application_id, guild.id)]
+        wanted: list[Any] = [command.to_dict(self) for command in self.get_commands(guild=guild)]
+        ours = _canonical((c for c in registered if c["type"] in _KINDS), guild)
+        if ours == (new := _canonical(wanted, guild)):
+            log.info("Commands unchanged")
+            return False
+        wanted += [_kept(command) for command in registered if command["type"] not in _KINDS]
+        try:
+            if guild is None:
+                await http.bulk_upsert_global_commands(application_id, wanted)
+            else:
+                await http.bulk_upsert_guild_commands(application_id, guild.id, wanted)
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            if ours.keys().isdisjoint(new):
+                raise
+            log.error("The commands stay as registered before: %s", one_line(error))  # noqa: TRY400 - no defect of the bot
+            return False
+        log.info("Commands registered")
+        return True
 
 
 class BardClient(commands.Bot):
@@ -91,7 +131,7 @@ class BardClient(commands.Bot):
     async def setup_hook(self) -> None:
         """Load the extension, unless it is loaded; register its commands if they changed."""
         if EXTENSION not in self.extensions:
-            await self.load_extension(EXTENSION)
+            await self.load_bard()
         tree = self.tree
         assert isinstance(tree, BardTree)  # noqa: S101 - given as tree_cls above
         guild_id = self.bard_settings.dev_guild_id
@@ -105,6 +145,63 @@ class BardClient(commands.Bot):
                 f"BARD_DEV_GUILD_ID is {guild_id}, a server that the bot may not add commands to: "
                 "invite it there with the scope applications.commands, or unset the variable."
             ) from error
+
+    async def load_bard(self) -> None:
+        """Load the extension.
+
+        Raises:
+            StartupError: See `setup`.
+        """
+        try:
+            await self.load_extension(EXTENSION)
+        except commands.ExtensionFailed as error:
+            raise error.original from error
+
+    async def connect(self, *, reconnect: bool = True) -> None:
+        """Stay connected until the bot is closed, also after an event that cannot be read.
+
+        Raises:
+            ConnectionClosed: Discord closed the connection for good.
+        """
+        backoff = ExponentialBackoff()
+        while not self.is_closed():
+            try:
+                await super().connect(reconnect=reconnect)
+            except (discord.ConnectionClosed, discord.PrivilegedIntentsRequired):
+                raise
+            except Exception:
+                # The library ends the connection for good at an event in which a key is missing.
+                if not reconnect:
+                    raise
+                seconds = backoff.delay()
+                log.exception("The connection broke off; trying again in %.1f s", seconds)
+                await self._drop_connection()
+                await asyncio.sleep(seconds)
+
+    async def _drop_connection(self) -> None:
+        """End the connection in which an event could not be read, and its heartbeat."""
+        socket: discord.gateway.DiscordWebSocket | None = self.ws
+        if socket is not None:
+            with suppress(aiohttp.ClientError, OSError):
+                await socket.close(1000)
+
+    def hasten(self) -> None:
+        """Let `close` wait no longer for requests in progress."""
+        bard = find_bard(self)
+        if bard is not None:
+            bard.hasten()
+
+    async def close(self) -> None:
+        """Unload the extension while Discord still delivers requests, then disconnect."""
+        try:
+            if EXTENSION in self.extensions:
+                await self.unload_extension(EXTENSION)
+            tree = self.tree
+            assert isinstance(tree, BardTree)  # noqa: S101 - given as tree_cls above
+            if tree.answering:
+                await asyncio.wait(tree.answering, timeout=_LAST_ANSWERS_SECONDS)
+        finally:
+            await super().close()
 
     @property
     def bard(self) -> Bard:
@@ -128,6 +225,21 @@ def create_bot(settings: Settings | None = None) -> BardClient:
         StartupError: A setting in the environment or `.env` is not allowed.
     """
     return BardClient(load_standalone_settings() if settings is None else settings)
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error of Discord or of the network says, without a page of HTML."""
+    if not isinstance(error, discord.HTTPException):
+        return str(error) or type(error).__name__
+    text = f"{error.status} {error.response.reason}"
+    # Discord's own errors have a code; a page comes from a proxy before it.
+    if error.code:
+        text += f", {error.code} {error.text}"
+    return textwrap.shorten(text, 300)
+
+
+def _kept(command: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: command[key] for key in _KEPT if command.get(key) not in (None, "", [], {})}
 
 
 def _canonical(

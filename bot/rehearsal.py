@@ -6,6 +6,7 @@ keeps the clock running.
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -23,6 +24,7 @@ from simcord.preview import Preview
 from .client import BardClient, create_bot
 from .config import Settings
 from .errors import StartupError
+from .signals import Signals
 from .storage.turns import Place
 from .ui.embeds import embeds, headline
 from .ui.replies import reply_view
@@ -49,24 +51,32 @@ class World:
 
 
 async def rehearse(
-    settings: Settings, *, port: int, channel: str | None, say: Callable[[str], None]
+    settings: Settings,
+    *,
+    port: int,
+    channel: str | None,
+    say: Callable[[str], None],
+    signals: Signals,
 ) -> None:
-    """Serve the page on 127.0.0.1 until it is closed or the task is cancelled.
+    """Serve the page on 127.0.0.1 until it is closed or a signal comes.
 
     Args:
         settings: The bot's; the token and the development server are not used.
         port: The page's port; 0 selects a free one.
         channel: The channel to show; None selects the first.
         say: Prints a text on the terminal.
+        signals: End the rehearsal.
 
     Raises:
         StartupError: There is no such channel, the port is taken, or the bot cannot start.
+        InterruptedStartError: A signal came before the page was served.
     """
     if channel is not None and channel not in CHANNELS:
         raise StartupError(
             f"No channel {channel!r} in the rehearsal; there are {' and '.join(CHANNELS)}",
             exit_code=2,
         )
+    _require_free(port)
     env = simcord.Env(create_bot(settings), check_errors=False)
     world = build_world(env)
     # Only the settings can make a simulated person the owner, and the id is not known earlier.
@@ -75,22 +85,39 @@ async def rehearse(
     bot = BardClient(settings, DeclaredWait(env))
     env.bot = bot
     env.backend.advance_clock(max(0.0, (datetime.now(UTC) - env.now()).total_seconds()))
+    signals.hasten = bot.hasten
     try:
-        await env.start()
+        async with signals.interrupting():
+            await env.start()
         with env.time_context():
-            await recall(bot, world, world.channels[channel or CHANNELS[0]])
-            await _serve(env, world, world.channels[channel or CHANNELS[0]], port, say)
+            shown = world.channels[channel or CHANNELS[0]]
+            await _serve(env, bot, world, shown, port=port, say=say, signals=signals)
     finally:
         await bot.close()
         await env.shutdown()
 
 
+def _require_free(port: int) -> None:
+    """Raise `StartupError` for a port that is taken, before the bot opens its files."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise _unserved(error.strerror or error) from error
+
+
+def _unserved(cause: object) -> StartupError:
+    return StartupError(f"Cannot serve the page: {cause}; try another --port")
+
+
 async def _serve(
     env: simcord.Env,
+    bot: BardClient,
     world: World,
     channel: ChannelHandle,
+    *,
     port: int,
     say: Callable[[str], None],
+    signals: Signals,
 ) -> None:
     viewers = [world.owner, world.guest]
     async with AsyncExitStack() as stack:
@@ -99,7 +126,10 @@ async def _serve(
                 env.preview(channel, viewers=viewers, layout="channel", port=port)
             )
         except SetupError as error:
-            raise StartupError(f"Cannot serve the page: {error}; try another --port") from error
+            raise _unserved(error) from error
+        # Not before the page is served: it clears the ids of the messages of the last rehearsal.
+        await recall(bot, world, channel)
+        await page.refresh()
         say(
             "This is a rehearsal: a simulated Discord on this machine, with the real bot and "
             f"model.\nOpen {page.url}\nand type /bard in #{channel.name}. You are "
@@ -110,9 +140,13 @@ async def _serve(
         clock = asyncio.create_task(_run_clock(env, page, _take_turns(page)))
         closed = asyncio.create_task(page.wait_closed())
         try:
-            done, _ = await asyncio.wait((clock, closed), return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait(
+                (clock, closed, signals.received), return_when=asyncio.FIRST_COMPLETED
+            )
+            if clock.done():
+                clock.result()
+            # While the page shows what becomes of the requests in progress.
+            await bot.bard.drain()
         finally:
             clock.cancel()
             closed.cancel()

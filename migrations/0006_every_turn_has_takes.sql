@@ -22,7 +22,8 @@ CREATE TABLE new_turns (
     created_at  REAL    NOT NULL,
     message_id  INTEGER,                    -- NULL until it is known
     take        INTEGER,                    -- number of the take that the message shows
-    intent      INTEGER                     -- number of the take that it is about to show
+    intent      INTEGER,                    -- number of the take that it is about to show
+    token       TEXT                        -- of the interaction that shows it, until it is known
 ) STRICT;
 
 CREATE TABLE new_takes (

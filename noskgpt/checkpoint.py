@@ -1,25 +1,27 @@
 """Save, load and check weights files, and import those of the original noskGPT.
 
-A checkpoint is a `torch.save` file of plain values and tensors, so that it loads with
-``weights_only=True``, which never runs code from the file.
+A checkpoint is a `torch.save` file of plain values and tensors, which `noskgpt.archive` reads
+without running code from it, and without spending more memory or time than the file is worth.
 """
 
 import errno
 import hashlib
+import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from noskgpt import lexicon, scene
-from noskgpt.errors import CheckpointError
+from noskgpt import archive, lexicon, scene
+from noskgpt.errors import CheckpointError, brief
 from noskgpt.lexicon import Lexicon
+from noskgpt.limits import MAX_LETTERS, MAX_WEIGHTS_BYTES
 from noskgpt.model import GPT, ModelConfig
 from noskgpt.scene import Casts
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
@@ -29,6 +31,8 @@ _LEXICON_ARRAYS = ("first", "edges", "ends")
 FORMAT = "noskgpt"
 FORMAT_VERSION = 1
 
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of the system's errors for a full disk and for a used-up quota."""
 REMEDY = (
     "Restore it with `git checkout weights.pth`, train new weights with `noskgpt train`, "
     "or choose another file."
@@ -165,8 +169,20 @@ def write_atomically(document: Mapping[str, Any], path: Path) -> None:
         # torch raises RuntimeError if it cannot write its archive.
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        msg = f"{path}: cannot be written ({error}). Free disk space or choose another folder."
+        msg = (
+            f"{path}: cannot be written ({_write_problem(error)}). "
+            "Free disk space or choose another folder."
+        )
         raise CheckpointError(msg) from error
+
+
+def _write_problem(error: Exception) -> str:
+    """Return why a file could not be written; torch hides the system's error behind its own."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    if not isinstance(cause, OSError):
+        return str(error)
+    problem = cause.strerror or str(cause)
+    return f"the disk is full: {problem}" if cause.errno in DISK_FULL else problem
 
 
 def _sync_directory(folder: Path) -> None:
@@ -196,26 +212,27 @@ def load(path: Path) -> Checkpoint:
     if document.get("format") != FORMAT:
         msg = f"{path}: not a noskGPT weights file. {REMEDY}"
         raise CheckpointError(msg)
-    if document.get("format_version") != FORMAT_VERSION:
+    version = document.get("format_version")
+    if not is_integer(version):
+        msg = f"{path}: damaged noskGPT weights file (it has no format version). {REMEDY}"
+        raise CheckpointError(msg)
+    if version != FORMAT_VERSION:
         msg = (
-            f"{path}: format version {document.get('format_version')!r}, but this version of "
-            f"noskgpt reads {FORMAT_VERSION}. Update noskgpt, or train new weights with "
-            "`noskgpt train`."
+            f"{path}: format version {version}, but this version of noskgpt reads "
+            f"{FORMAT_VERSION}. Update noskgpt, or train new weights with `noskgpt train`."
         )
         raise CheckpointError(msg)
     try:
         config = ModelConfig(**document["config"])
-        vocabulary = Tokenizer(str(document["vocabulary"])).vocabulary
-        names = {f.name for f in fields(TrainingRecord)}
-        record = {k: v for k, v in document["training"].items() if k in names}
-        training = TrainingRecord(**record)
+        vocabulary = check_vocabulary(document["vocabulary"])
+        training = _read_record(document["training"])
         weights = document["weights"]
         _check_weights(config, vocabulary, weights)
         words = _load_lexicon(vocabulary, document.get("lexicon"))
         casts = document.get("casts")
         casts = None if casts is None else scene.from_values(casts)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        msg = f"{path}: damaged noskGPT weights file ({error}). {REMEDY}"
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        msg = f"{path}: damaged noskGPT weights file ({brief(error)}). {REMEDY}"
         raise CheckpointError(msg) from error
     return Checkpoint(
         config=config,
@@ -227,27 +244,89 @@ def load(path: Path) -> Checkpoint:
     )
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """Load a `torch.save` file of plain values without running code from it.
+def read_document(
+    path: Path, *, limit: int = MAX_WEIGHTS_BYTES, remedy: str = REMEDY
+) -> dict[str, Any]:
+    """Load a `torch.save` file of plain values; see `noskgpt.archive`.
+
+    Args:
+        path: The file.
+        limit: Its maximum size in bytes.
+        remedy: What an error advises.
 
     Raises:
-        CheckpointError: The file is missing, unreadable or damaged, or is not a mapping.
+        CheckpointError: The file is missing, unreadable, too large or damaged, or is not a mapping.
     """
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        document = archive.read(path, limit)
     except FileNotFoundError as error:
-        msg = f"{path}: the file does not exist. {REMEDY}"
+        msg = f"{path}: the file does not exist. {remedy}"
         raise CheckpointError(msg) from error
     except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror or error}). {REMEDY}"
+        msg = f"{path}: cannot be read ({error.strerror or error}). {remedy}"
         raise CheckpointError(msg) from error
     except Exception as error:  # a damaged archive can raise almost any exception class
-        msg = f"{path}: damaged, truncated, or not a weights file. {REMEDY}"
+        msg = f"{path}: damaged, truncated, or not a weights file ({brief(error)}). {remedy}"
         raise CheckpointError(msg) from error
     if not isinstance(document, dict):
-        msg = f"{path}: not a noskGPT weights file. {REMEDY}"
+        msg = f"{path}: not a noskGPT weights file. {remedy}"
         raise CheckpointError(msg)
-    return document
+    return dict(document)
+
+
+def check_vocabulary(vocabulary: object) -> str:
+    """Return a vocabulary; raise `ValueError` unless it is one, and can be printed."""
+    if type(vocabulary) is not str or "\0" in vocabulary:
+        msg = "the vocabulary is not a text"
+        raise ValueError(msg)
+    vocabulary.encode()  # a surrogate cannot be
+    return Tokenizer(vocabulary).vocabulary
+
+
+def _read_record(values: Mapping[str, Any]) -> TrainingRecord:
+    """Return the record in a file; raise `ValueError` if a value has a wrong type.
+
+    Ignores values that only a later version knows.
+    """
+    known = {name: values[name] for name in _RECORD_TYPES if name in values}
+    for name, value in known.items():
+        if value is not None and not _IS_VALID[_RECORD_TYPES[name]](value):
+            msg = f"the record of the training has a wrong value of {name}"
+            raise ValueError(msg)
+    return TrainingRecord(**known, curve=read_curve(values.get("curve", ())))
+
+
+def read_curve(points: object) -> tuple[tuple[int, float, float | None], ...]:
+    """Return the curve of a record; raise `ValueError` unless it is one."""
+    if not isinstance(points, list | tuple) or not all(map(_is_point, points)):
+        msg = "the curve of the losses is damaged"
+        raise ValueError(msg)
+    return tuple(tuple(point) for point in points)
+
+
+def _is_point(point: object) -> bool:
+    if not isinstance(point, list | tuple) or len(point) != 3:  # noqa: PLR2004
+        return False
+    step, loss, held_out = point
+    return is_integer(step) and is_finite(loss) and (held_out is None or is_finite(held_out))
+
+
+def is_finite(value: object) -> bool:
+    """Return whether a value is a finite number; an integer has at most 63 bits."""
+    return is_integer(value) or (type(value) is float and math.isfinite(value))
+
+
+def is_integer(value: object) -> bool:
+    """Return whether a value is an integer of at most 63 bits, which other formats can store."""
+    return type(value) is int and value.bit_length() < 64  # noqa: PLR2004
+
+
+_RECORD_TYPES = {f.name: get_args(f.type)[0] for f in fields(TrainingRecord) if f.name != "curve"}
+_IS_VALID: Mapping[type, Callable[[object], bool]] = {
+    int: is_integer,
+    float: is_finite,
+    str: lambda value: type(value) is str,
+}
 
 
 def _check_weights(config: ModelConfig, vocabulary: str, weights: object) -> None:
@@ -280,7 +359,12 @@ def _load_lexicon(vocabulary: str, arrays: Mapping[str, Tensor] | None) -> Lexic
     """Return the lexicon of a file, if it has one; raise `ValueError` if it is inconsistent."""
     if arrays is None:
         return None
+    if any(arrays[name].numel() > MAX_LETTERS + 2 for name in _LEXICON_ARRAYS):
+        msg = "the lexicon is too large"
+        raise ValueError(msg)
     first, edges, ends = (np.ascontiguousarray(arrays[name].numpy()) for name in _LEXICON_ARRAYS)
+    if ends.dtype == np.bool_:
+        ends = ends.view(np.uint8) != 0  # compiled loops know no other truth than 1
     loaded = lexicon.build(vocabulary, ())._replace(first=first, edges=edges, ends=ends)
     lexicon.check(loaded)
     return loaded
@@ -297,9 +381,9 @@ def import_reference(old: Path, new: Path) -> Checkpoint:
     try:
         weights = _convert_reference(source, config)
         _check_weights(config, VOCABULARY, weights)
-    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         msg = (
-            f"{old}: not a state_dict of the original noskGPT ({error}). "
+            f"{old}: not a state_dict of the original noskGPT ({brief(error)}). "
             "Give the .pth file that its training script wrote."
         )
         raise CheckpointError(msg) from error
@@ -315,6 +399,10 @@ def import_reference(old: Path, new: Path) -> Checkpoint:
 
 def _convert_reference(source: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """Rename the weights of the reference and concatenate its per-head matrices."""
+    # Many tensors of a file can share the same elements, and each is copied.
+    if any(tensor.numel() > 4 * config.n_embd**2 for tensor in source.values()):
+        msg = "a tensor is too large"
+        raise ValueError(msg)
     weights = {
         "token_embedding.weight": source["token_embedding_table.weight"],
         "position_embedding.weight": source["position_embedding_table.weight"],

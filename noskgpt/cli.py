@@ -22,9 +22,10 @@ from noskgpt.errors import NoskGPTError, TrainingError
 from noskgpt.evaluation import count_words
 from noskgpt.evaluation import evaluate as measure
 from noskgpt.inference import generator
+from noskgpt.limits import MAX_BATCH
 from noskgpt.resources import weights_path
 from noskgpt.tokenizer import Tokenizer
-from noskgpt.training import distributed, planning, plotting, reports, run_files
+from noskgpt.training import distributed, hardware, planning, plotting, reports, run_files
 from noskgpt.training.recipe import PRESETS
 from noskgpt.training.trainer import Finished, Interrupted, Trainer
 
@@ -166,7 +167,7 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Number of training steps.")] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Windows of 256 characters per step.")
+        int | None, typer.Option(min=1, max=MAX_BATCH, help="Windows of 256 characters per step.")
     ] = None,
     dropout: Annotated[
         float | None, typer.Option(min=0, max=0.9, help="Dropout probability of activations.")
@@ -174,7 +175,9 @@ def train(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Random seed; the same seed gives the same weights on the same machine."
+            min=0,
+            max=generator.MAX_SEED,
+            help="Random seed; the same seed gives the same weights on the same machine.",
         ),
     ] = None,
     precision: Annotated[
@@ -213,10 +216,6 @@ def train(
     """
     began = planning.process_start()
     torch.set_num_threads(threads or torch.get_num_threads())
-    checkpoints.check_writable(out)
-    if plot is not None:
-        plotting.check_format(plot)
-        checkpoints.check_writable(plot)
     overrides: dict[str, Any] = {
         "preset": preset,
         "init_from": init_from,
@@ -230,7 +229,11 @@ def train(
     overrides = {name: value for name, value in overrides.items() if value is not None}
     console = Console()
     try:
-        with distributed.join() as group:
+        with hardware.named_failures(), distributed.join() as group:
+            checkpoints.check_writable(out)
+            if plot is not None:
+                plotting.check_format(plot)
+                checkpoints.check_writable(plot)
             if resume:
                 if overrides:
                     msg = (

@@ -1,5 +1,7 @@
 """Define the errors that the library raises for problems that a user can fix."""
 
+_BRIEF = 200
+
 
 class NoskGPTError(Exception):
     """Base class of the library's errors; the message states the problem and the remedy."""
@@ -15,3 +17,9 @@ class CorpusError(NoskGPTError):
 
 class TrainingError(NoskGPTError):
     """A training run cannot start or cannot continue."""
+
+
+def brief(error: BaseException) -> str:
+    """Return the message of an error in one line of at most 200 characters."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= _BRIEF else f"{line[: _BRIEF - 1]}…"

@@ -4,12 +4,20 @@ A word is a sequence of letters, with apostrophes between them (`king's`, `o'er`
 """
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
+from noskgpt.limits import MAX_LETTERS, MAX_WORD
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+_APOSTROPHE = 0
+"""Letter id of the apostrophe, which comes before all letters in code-point order."""
 
 
 class Lexicon(NamedTuple):
@@ -27,13 +35,24 @@ class Lexicon(NamedTuple):
 
 
 def words(text: str) -> set[str]:
-    """Return the words of a text, in lower case."""
-    return set(words_in_order(text))
+    """Return the words of a text, in lower case; without those longer than `MAX_WORD`."""
+    return set(map(lower_word, count_spellings(text)))
 
 
 def words_in_order(text: str) -> list[str]:
     """Return the words of a text in order, with repetitions, in lower case."""
-    return ["".join(map(_lower, word)) for word in _WORD.findall(text)]
+    return [lower_word(word) for word in _WORD.findall(text)]
+
+
+def count_spellings(text: str) -> Counter[str]:
+    """Count the words of a text as they are spelt; without those longer than `MAX_WORD`."""
+    spelt = Counter(match[0] for match in _WORD.finditer(text))
+    return Counter({word: count for word, count in spelt.items() if len(word) <= MAX_WORD})
+
+
+def lower_word(word: str) -> str:
+    """Return a word in lower case, with as many letters."""
+    return "".join(map(_lower, word))
 
 
 def _lower(symbol: str) -> str:
@@ -44,57 +63,104 @@ def _lower(symbol: str) -> str:
 
 def last_partial_word(text: str) -> str:
     """Return the word at the very end of a text, which may continue; empty if there is none."""
-    match = re.search(rf"{_WORD.pattern}'?\Z", text)
-    return match[0] if match else ""
+    # From the end: a search from the start would read the rest of each word at each of its letters.
+    match = re.match(rf"'?{_WORD.pattern}", text[::-1])
+    return match[0][::-1] if match else ""
 
 
 def build(vocabulary: str, words: Iterable[str]) -> Lexicon:
     """Build the trie of lower-case `words` for a vocabulary.
 
-    Words with a letter outside the vocabulary are left out.
+    Words with a letter outside the vocabulary or with more than `MAX_WORD` letters are left out,
+    and of more than `MAX_LETTERS` letters in all the longest words.
     """
-    alphabet = sorted({_lower(symbol) for symbol in vocabulary if symbol.isalpha()})
-    letter_ids = {letter: i for i, letter in enumerate(["'", *alphabet])}
-    letters = [letter_ids.get(_lower(symbol), -1) for symbol in vocabulary]
-    usable = {word for word in words if word and set(word) <= letter_ids.keys()}
-    first, edges, ends = [0], [], []
-    # The prefixes of one length in order, each with the words that start with it.
-    level: list[tuple[str, list[str]]] = [("", sorted(usable))]
-    while level:
-        next_level: list[tuple[str, list[str]]] = []
-        for prefix, members in level:
-            # A quotation mark may follow any word.
-            ends.append(prefix in usable or prefix.removesuffix("'") in usable)
-            children: dict[str, list[str]] = {}
-            for word in members:
-                if len(word) > len(prefix):
-                    children.setdefault(word[len(prefix)], []).append(word)
-            edges += [letter_ids[letter] for letter in children]
-            next_level += [(prefix + letter, group) for letter, group in children.items()]
-            first.append(len(edges))
-        level = next_level
+    alphabet = _alphabet(vocabulary)
+    letters = [alphabet.find(_lower(symbol)) for symbol in vocabulary]
+    usable = _select(words, alphabet)
+    spelt = _letter_ids("".join(usable), alphabet)
+    lengths = np.fromiter(map(len, usable), np.int64, len(usable))
+    starts = lengths.cumsum() - lengths
+    # From one length of prefixes to the next: the node of each word's prefix, in order.
+    nodes = np.zeros(len(usable), np.int64)
+    longer = np.arange(len(usable))
+    edges, parents, count = [spelt[:0]], [nodes[:0]], 1
+    for length in range(int(lengths.max(initial=0))):
+        longer = longer[lengths[longer] > length]
+        edge, parent = spelt[starts[longer] + length], nodes[longer]
+        differs = np.ones(len(longer), np.bool_)
+        differs[1:] = (edge[1:] != edge[:-1]) | (parent[1:] != parent[:-1])
+        nodes[longer] = count - 1 + differs.cumsum()
+        edges.append(edge[differs])
+        parents.append(parent[differs])
+        count += len(edges[-1])
+    all_edges, all_parents = np.concatenate(edges), np.concatenate(parents)
+    ends = np.zeros(count, np.bool_)
+    ends[nodes] = True
+    # A quotation mark may follow any word.
+    ends[1:] |= (all_edges == _APOSTROPHE) & ends[all_parents]
+    first = np.append(0, np.bincount(all_parents, minlength=count).cumsum())
     return Lexicon(
         letters=np.array(letters, np.int64),
-        first=np.array(first, np.int32),
-        edges=np.array(edges, np.int16),
-        ends=np.array(ends, np.bool_),
-        apostrophe=letter_ids["'"],
+        first=first.astype(np.int32),
+        edges=all_edges.astype(np.int16),
+        ends=ends,
+        apostrophe=_APOSTROPHE,
     )
 
 
-def spell(lexicon: Lexicon, vocabulary: str) -> frozenset[str]:
-    """Return the words of a lexicon that was built for a vocabulary.
+def _alphabet(vocabulary: str) -> str:
+    """Return the letters of a vocabulary in code-point order, which the apostrophe begins."""
+    return "'" + "".join(sorted({_lower(symbol) for symbol in vocabulary if symbol.isalpha()}))
 
-    A word before which another continues with an apostrophe comes a second time, with a quotation
-    mark at its end; `build` makes the same lexicon of the result.
-    """
-    alphabet = sorted({_lower(symbol) for symbol in vocabulary if symbol.isalpha()})
-    letters = ["'", *alphabet]
-    prefixes = [""] * len(lexicon.ends)
-    for node, prefix in enumerate(prefixes):  # breadth first: a node comes after its parent
-        for edge in range(lexicon.first[node], lexicon.first[node + 1]):
-            prefixes[edge + 1] = prefix + letters[lexicon.edges[edge]]
-    return frozenset(prefix for prefix, end in zip(prefixes, lexicon.ends, strict=True) if end)
+
+def _letter_ids(text: str, alphabet: str) -> NDArray[np.int64]:
+    """Return the index in an alphabet, in code-point order, of each letter of a text."""
+    codes, known = (np.frombuffer(part.encode("utf-32-le"), "<u4") for part in (text, alphabet))
+    return known.searchsorted(codes)
+
+
+def _select(words: Iterable[str], alphabet: str) -> list[str]:
+    """Return the words for a lexicon in order."""
+    letters = set(alphabet)
+    usable = {word for word in words if 0 < len(word) <= MAX_WORD and letters.issuperset(word)}
+    if sum(map(len, usable)) > MAX_LETTERS:
+        by_length = sorted(usable, key=lambda word: (len(word), word))
+        usable = set(by_length[: bisect_right([*accumulate(map(len, by_length))], MAX_LETTERS)])
+    return sorted(usable)
+
+
+def spell(lexicon: Lexicon, vocabulary: str) -> frozenset[str]:
+    """Return the words of a lexicon that was built for a vocabulary."""
+    first, edges = lexicon.first.astype(np.int64), lexicon.edges
+    codes = np.frombuffer(_alphabet(vocabulary).encode("utf-32-le"), "<u4")
+    parents = np.append(0, np.repeat(np.arange(len(lexicon.ends)), np.diff(first)))
+    is_word = _is_word(lexicon)
+    words: set[str] = set()
+    for length, (begin, end) in enumerate(_levels(first)):
+        nodes = begin + np.flatnonzero(is_word[begin:end])
+        if not len(nodes):
+            continue
+        spelt = np.empty((len(nodes), length), "<u4")
+        for at in range(length - 1, -1, -1):
+            spelt[:, at] = codes[edges[nodes - 1]]
+            nodes = parents[nodes]
+        words.update(spelt.view(f"<U{length}").ravel().tolist())
+    return frozenset(words)
+
+
+def _is_word(lexicon: Lexicon) -> NDArray[np.bool_]:
+    """Return whether a word ends at each node without a quotation mark."""
+    is_word: NDArray[np.bool_] = lexicon.ends.copy()
+    is_word[1:] &= lexicon.edges != lexicon.apostrophe
+    return is_word
+
+
+def _levels(first: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Yield the range of the nodes of each depth, from the root on."""
+    begin, end = 0, 1
+    while begin < end:
+        yield begin, end
+        begin, end = end, int(first[end]) + 1
 
 
 def contains(lexicon: Lexicon, symbols: Iterable[int]) -> bool:
@@ -128,4 +194,16 @@ def check(lexicon: Lexicon) -> None:
         raise ValueError(msg)
     if not ends[1:][first[1:-1] == first[2:]].all():
         msg = "the lexicon has a leaf where no word ends"
+        raise ValueError(msg)
+    if nodes > 1 and not 0 <= edges.min() <= edges.max() <= lexicon.letters.max(initial=0):
+        msg = "the lexicon has a letter that its vocabulary does not have"
+        raise ValueError(msg)
+    is_word, end, letters = _is_word(lexicon), 0, 0
+    for length, (begin, end) in enumerate(_levels(first)):
+        letters += length * int(is_word[begin:end].sum())
+        if length > MAX_WORD or letters > MAX_LETTERS:
+            msg = "the words of the lexicon are too long"
+            raise ValueError(msg)
+    if end != nodes:
+        msg = "the lexicon has nodes to which no letter leads"
         raise ValueError(msg)

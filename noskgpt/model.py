@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (the name PyTorch's own documentation uses)
 
+from noskgpt.limits import MAX_CONTEXT, MAX_LAYERS, MAX_PARAMETERS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
@@ -24,7 +26,7 @@ class ModelConfig:
     n_embd: int = 128
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for an invalid shape."""
+        """Raise `ValueError` for an invalid shape, or one beyond the bounds of `noskgpt.limits`."""
         for name in ("vocab_size", "context", "n_layer", "n_head", "n_embd"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -33,6 +35,22 @@ class ModelConfig:
         if self.n_embd % self.n_head:
             msg = f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})"
             raise ValueError(msg)
+        if self.context > MAX_CONTEXT or self.n_layer > MAX_LAYERS:
+            msg = f"context and n_layer must be at most {MAX_CONTEXT} and {MAX_LAYERS}"
+            raise ValueError(msg)
+        if self.parameters > MAX_PARAMETERS:
+            msg = f"a model of this shape has more than {MAX_PARAMETERS:,} parameters"
+            raise ValueError(msg)
+
+    @property
+    def parameters(self) -> int:
+        """The number of trainable parameters of a model of this shape."""
+        channels, symbols = self.n_embd, self.vocab_size
+        attention = channels * (4 * channels + 1)
+        feed_forward = channels * (8 * channels + 5)
+        embeddings = (symbols + self.context) * channels
+        block = 4 * channels + attention + feed_forward
+        return embeddings + self.n_layer * block + feed_forward + (channels + 1) * symbols
 
 
 class KVCache:

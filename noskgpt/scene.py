@@ -5,11 +5,12 @@ A speech is a speaker line (`ROMEO:`), the lines of the speech, and a blank line
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from noskgpt import lexicon
 from noskgpt.lexicon import words_in_order
 
 MAX_NAME = 48
@@ -31,6 +32,9 @@ _MIN_WORD, _MAX_WORD = 3, 30
 _TITLE_NAMES = 4
 """A word in this many names of several words is a title, as `King` or `First`: it calls nobody."""
 _MAX_VALUES = 100_000
+"""Speakers and words in casts; those of the bundled plays have 1,700."""
+_MAX_CELLS = 4_000_000
+"""Plays times speakers, the size of a table of the decoder."""
 
 
 Call = tuple[str, ...]
@@ -262,19 +266,33 @@ def build(plays: Iterable[str]) -> Casts:
     words: Counter[str] = Counter()
     for text in plays:
         # Without people who speak together: one of them may be the last speaker.
-        names = (name.rstrip() for name in _SPEAKER_LINE.findall(text))
+        names = (match[1].rstrip() for match in _SPEAKER_LINE.finditer(text))
         speakers = Counter(name for name in names if " and " not in name)
         if sum(count > 1 for count in speakers.values()) >= _MIN_SPEAKERS:
             casts.append(dict(speakers.most_common(MAX_SPEAKERS)))
-        speeches = _SPEAKER_LINE.sub("\n\n", text)
-        words.update(words_in_order(speeches))
-        lower.update(word for word in _WORD.findall(speeches) if word.islower())
+        spelt = lexicon.count_spellings(_SPEAKER_LINE.sub("\n\n", text))
+        for word, count in spelt.items():
+            words[lexicon.lower_word(word)] += count
+            if word.islower():
+                lower[word] += count
+    casts = casts[: _count_fitting(casts)]
     name_words = {word for cast in casts for name in cast for word in words_in_order(name)}
     return Casts(
         tuple(casts),
         frozenset(word for word, _ in words.most_common(COMMON_WORDS)),
         frozenset(word for word in name_words if 2 * lower[word] > words[word]),
     )
+
+
+def _count_fitting(plays: Sequence[Mapping[str, int]]) -> int:
+    """Return how many plays, from the first on, `from_values` accepts with the words of names."""
+    speakers, values = 0, COMMON_WORDS
+    for number, play in enumerate(plays):
+        speakers += len(play)
+        values += len(play) + sum(len(words_in_order(name)) for name in play)
+        if values > _MAX_VALUES or (number + 1) * speakers > _MAX_CELLS:
+            return number
+    return len(plays)
 
 
 def to_values(casts: Casts) -> dict[str, Any]:
@@ -295,12 +313,14 @@ def from_values(values: Mapping[str, Any]) -> Casts:
         msg = "the casts have a wrong type"
         raise ValueError(msg)
     speakers = [speaker for play in plays for speaker in play.items()]
-    if len(speakers) + len(common) + len(nouns) > _MAX_VALUES:
+    size = len(speakers) + len(common) + len(nouns)
+    if size > _MAX_VALUES or len(plays) * len(speakers) > _MAX_CELLS:
         msg = "the casts are too large"
         raise ValueError(msg)
     for name, count in speakers:
         named = type(name) is str and 0 < len(name) <= MAX_NAME
-        if not named or ":" in name or "\n" in name or type(count) is not int or count < 1:
+        counted = type(count) is int and 0 < count < 2**31
+        if not named or ":" in name or "\n" in name or not counted:
             msg = f"the casts have a wrong speaker, {name!r}"
             raise ValueError(msg)
     if not all(type(word) is str for word in (*common, *nouns)):

@@ -29,6 +29,8 @@ SLOW = {
     "test_trains_evaluates_and_generates_in_another_alphabet",
     "test_run_is_cancelled_resumed_and_interrupted_by_a_shutdown",
     "test_child_that_does_not_stop_is_killed",
+    "test_child_that_goes_on_is_killed_at_the_end_of_the_grace",
+    "test_lock_ends_with_a_killed_process_though_its_child_lives",
     "test_compiled_code_is_cached_in_the_first_writable_folder",
     "test_invalid_corpus_is_rejected_or_fails_the_run",
     "test_start_promote_and_roll_back",
@@ -37,6 +39,9 @@ SLOW = {
     "test_killed_child_is_shown_and_stored_after_the_token_has_expired",
     "test_generates_real_words_only",
     "test_rebuild_gives_the_committed_bytes",
+    "shared_bot",
+    "test_heartbeats_are_not_acknowledged",
+    "test_refuses_a_file_that_claims_more_than_it_has_without_the_memory",
 }
 
 

@@ -12,9 +12,11 @@ from .base import BardCog
 from .retention import RetentionCog
 from .scene import ConfirmForget, SceneCog, TurnPage
 from .settings import SettingsCog
+from .shutdown import ShutdownCog
 from .train import TrainCog
 
 COGS: tuple[type[BardCog], ...] = (
+    ShutdownCog,  # first: see there
     AskCog,
     SceneCog,
     SettingsCog,

@@ -73,7 +73,7 @@ async def _suggest_prompts(
 ) -> list[app_commands.Choice[str]]:
     try:
         bard = bard_of(interaction)
-        place = await bard.scenes.read_by(place_of(interaction), interaction.user.id)
+        place = await bard.scenes.read_by(place_of(interaction), interaction.user.id, look=False)
         found = await bard.suggestions.find(place, typed, _CHOICES)
     except RejectedError:
         return []  # the bard shuts down, or its database cannot be used

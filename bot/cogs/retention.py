@@ -135,9 +135,13 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         await self._do(
             lambda: self.bard.guild_settings.remove_channel(channel.guild.id, channel.id)
         )
-        await self._do(lambda: self.bard.scenes.delete_channel(channel.id, gone=True))
+        await self._do(lambda: self._delete_channel(channel.id))
 
     @listener
     async def on_raw_thread_delete(self, payload: discord.RawThreadDeleteEvent) -> None:
         """Delete the turns of a deleted thread."""
-        await self._do(lambda: self.bard.scenes.delete_channel(payload.thread_id, gone=True))
+        await self._do(lambda: self._delete_channel(payload.thread_id))
+
+    async def _delete_channel(self, channel_id: int) -> None:
+        await self.bard.runs.delete_channel(channel_id)
+        await self.bard.scenes.delete_channel(channel_id, gone=True)

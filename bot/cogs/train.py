@@ -1,10 +1,7 @@
 """`/train`: let the bot's owner train the model and choose the active weights."""
 
-import asyncio
-import logging
 from typing import Any, Literal
 
-import aiohttp
 import discord
 from discord import app_commands
 
@@ -14,17 +11,12 @@ from ..errors import Reason, RejectedError
 from ..storage.runs import Run
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.embeds import escape, one_line
+from ..ui.interactions import acknowledge, edit_response
+from ..ui.owners import require_owner
 from ..ui.responses import REJECTIONS
-from ..ui.training_status import (
-    PROMOTED,
-    TrainingStatus,
-    describe_end,
-    describe_progress,
-    require_owner,
-)
+from ..ui.training_messages import RunMessages
+from ..ui.training_status import PROMOTED, describe_end, describe_progress
 from .base import BardCog, listener
-
-log = logging.getLogger(__name__)
 
 CORPUS_BYTES = 8 * 2**20
 DEFAULT_MINUTES = 10.0
@@ -51,42 +43,29 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
 
     def __init__(self, client: Any, bard: Bard) -> None:  # noqa: ANN401 - see BardCog
         super().__init__(client, bard)
-        self._interrupted: Run | None = None
-        self._showing: asyncio.Task[None] | None = None
+        self._messages = RunMessages(client, bard)
 
     async def cog_load(self) -> None:
         """Record the end of a run that the last shutdown interrupted; show it when connected."""
-        self._interrupted = await self.bard.training.recover()
+        # A paused attempt to show an end would use up the time of a shutdown.
+        self.bard.before_drain(self._messages.close)
+        await self.bard.training.recover()
         if self.client.is_ready():
-            self._show_interrupted()
+            await self._messages.take_up()
 
     async def cog_unload(self) -> None:
-        """Stop showing an interrupted run."""
-        if self._showing is not None:
-            self._showing.cancel()
+        """Leave the ends that could not be shown to the next process."""
+        self._messages.close()
 
     @listener
     async def on_ready(self) -> None:
-        """Show an interrupted run, on the first connection."""
-        self._show_interrupted()
+        """Show the ends of runs that are not shown yet."""
+        await self._messages.take_up()
 
-    def _show_interrupted(self) -> None:
-        if self._interrupted is not None:
-            self._showing = asyncio.create_task(self._edit_message(self._interrupted))
-            self._interrupted = None
-
-    async def _edit_message(self, run: Run) -> None:
-        if run.channel_id is None or run.message_id is None:
-            return
-        channel = self.client.get_partial_messageable(run.channel_id, guild_id=run.guild_id)
-        try:
-            await channel.get_partial_message(run.message_id).edit(
-                content=describe_end(run),
-                view=None,
-                allowed_mentions=discord.AllowedMentions.none(),
-            )
-        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            log.warning("Could not show that run %d was interrupted: %s", run.id, error)
+    @listener
+    async def on_resumed(self) -> None:
+        """Show the ends that could not be shown while the connection was lost."""
+        await self._messages.take_up()
 
     @train.command(name="start", description="Start a training run, or resume the last one.")
     @app_commands.describe(
@@ -114,7 +93,8 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
             _require_none(minutes=minutes, preset=preset, corpus=corpus, start_from=start_from)
         if corpus is not None:
             _check_corpus(corpus)
-        await interaction.response.defer(thinking=True)
+        private = interaction.response.is_done()
+        await _acknowledge(interaction, private=False)
         channel_id = interaction.channel_id or 0
         if resume:
             active = await training.resume(
@@ -131,31 +111,35 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
                 start_from=start_from,
             )
             active = await training.start(request)
-        TrainingStatus(interaction, self.bard, active).start()
+        self._messages.follow(interaction, active, private=private)
 
     @train.command(name="status", description="Show the active training run, or the last one.")
     async def status(self, interaction: discord.Interaction[Any]) -> None:
         """Show it to the sender alone."""
         await require_owner(interaction, self.bard)
+        await _acknowledge(interaction)
         active = self.bard.training.active
         if active is not None:
             await _answer(interaction, describe_progress(active))
             return
         runs = await self.bard.runs.newest(1)
         none_active = REJECTIONS[Reason.NO_ACTIVE_RUN]
-        await _answer(interaction, f"{none_active}\n{describe_end(runs[0])}" if runs else NO_RUNS)
+        text = f"{none_active}\n{await self._describe_end(runs[0])}" if runs else NO_RUNS
+        await _answer(interaction, text)
 
     @train.command(name="cancel", description="Stop the active run; `resume` can continue it.")
     async def cancel(self, interaction: discord.Interaction[Any]) -> None:
         """Stop the run with a checkpoint, and show its last step."""
         await require_owner(interaction, self.bard)
-        await interaction.response.defer(ephemeral=True)
-        await _answer(interaction, describe_end(await self.bard.training.cancel()))
+        await _acknowledge(interaction)
+        run = await self.bard.training.cancel()
+        await _answer(interaction, await self._describe_end(run))
 
     @train.command(name="history", description="List the last runs; mark the active weights.")
     async def history(self, interaction: discord.Interaction[Any]) -> None:
         """List them for the sender alone."""
         await require_owner(interaction, self.bard)
+        await _acknowledge(interaction)
         runs = await self.bard.runs.newest(LISTED_RUNS)
         active = await self.bard.promotions.active()
         lines = [_line(run, active=run.id == active) for run in runs]
@@ -168,7 +152,7 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
     ) -> None:
         """Load the weights and use them from the next request on."""
         await require_owner(interaction, self.bard)
-        await interaction.response.defer(ephemeral=True)
+        await _acknowledge(interaction)
         promoted = await self.bard.promotions.promote(run, interaction.user.id)
         await _answer(interaction, PROMOTED.format(weights=promoted.weights))
 
@@ -176,11 +160,14 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
     async def rollback(self, interaction: discord.Interaction[Any]) -> None:
         """Activate the weights from before the last promotion."""
         await require_owner(interaction, self.bard)
-        await interaction.response.defer(ephemeral=True)
+        await _acknowledge(interaction)
         run = await self.bard.promotions.roll_back(interaction.user.id)
         source = f"run {run.id}" if run else "the settings"
         weights = self.bard.inference.model.name
         await _answer(interaction, ROLLED_BACK.format(source=source, weights=weights))
+
+    async def _describe_end(self, run: Run) -> str:
+        return describe_end(run, resumable=await self.bard.training.is_resumable(run))
 
 
 def _require_none(**options: object) -> None:
@@ -211,10 +198,12 @@ def _line(run: Run, *, active: bool) -> str:
     return ", ".join(parts)
 
 
+async def _acknowledge(interaction: discord.Interaction[Any], *, private: bool = True) -> None:
+    """Acknowledge a command, unless `require_owner` had to."""
+    if not interaction.response.is_done():
+        await acknowledge(interaction, private=private)
+
+
 async def _answer(interaction: discord.Interaction[Any], text: str) -> None:
-    """Respond to the sender alone, or edit the deferred response."""
-    nobody = discord.AllowedMentions.none()
-    if interaction.response.is_done():
-        await interaction.edit_original_response(content=text, allowed_mentions=nobody)
-    else:
-        await interaction.response.send_message(text, ephemeral=True, allowed_mentions=nobody)
+    """Replace the acknowledgement by a text."""
+    await edit_response(interaction, content=text)

@@ -25,13 +25,17 @@ class Promotions:
         runs: The stored runs.
         inference: Owns the active model.
         folder: The folder of all runs.
+
+    Attributes:
+        lock: Held by whoever decides about weights of runs and then loads or deletes their files,
+            so that nobody else decides in between.
     """
 
     def __init__(self, runs: RunStore, inference: Inference, folder: Path) -> None:
+        self.lock = asyncio.Lock()
         self._runs = runs
         self._inference = inference
         self._folder = folder
-        self._lock = asyncio.Lock()
 
     async def load(self) -> None:
         """Activate the weights that were promoted last; end promotions that cannot be loaded.
@@ -57,18 +61,16 @@ class Promotions:
         Raises:
             RejectedError: It has not finished, is active already, or its file was changed.
         """
-        async with self._lock:
+        async with self.lock:
             run = await self._runs.get(run_id)
-            if run.state != "finished":
-                raise RejectedError(
-                    Reason.RUN_NOT_FINISHED, run_id=run_id, state=run.state, action="promoted"
-                )
+            _require_finished(run)
             if run_id == await self.active():
                 raise RejectedError(Reason.RUN_PROMOTED_ALREADY, run_id=run_id)
             model = await self._read(run_id)
             if model is None or model.name != run.weights:
                 raise RejectedError(Reason.RUN_DAMAGED, run_id=run_id)
-            await self._runs.promote(run_id, user_id)
+            if not await self._runs.promote(run_id, user_id):  # it has looked at the state again
+                _require_finished(await self._runs.get(run_id))
             self._inference.activate(model)
             log.info("Run %d was promoted: weights %s are active", run_id, model.name)
             return run
@@ -84,7 +86,7 @@ class Promotions:
         Raises:
             RejectedError: No promotion is in force, or no earlier weights can be loaded.
         """
-        async with self._lock:
+        async with self.lock:
             promotions = await self._runs.promotions()
             if not promotions:
                 raise RejectedError(Reason.NOTHING_TO_ROLL_BACK)
@@ -94,8 +96,7 @@ class Promotions:
                     break
             else:
                 raise RejectedError(Reason.NO_EARLIER_WEIGHTS)
-            for promotion in promotions[:steps]:
-                await self._runs.withdraw(promotion, user_id)
+            await self._runs.withdraw(promotions[steps - 1], user_id)
             self._inference.activate(model)
             log.info("Rolled back: weights %s are active", model.name)
             return None if run_id is None else await self._runs.get(run_id)
@@ -108,3 +109,10 @@ class Promotions:
         except (noskgpt.NoskGPTError, OSError) as error:
             log.error("Cannot load the weights of run %s: %s", run_id, error)  # noqa: TRY400
             return None
+
+
+def _require_finished(run: Run) -> None:
+    if run.state != "finished":
+        raise RejectedError(
+            Reason.RUN_NOT_FINISHED, run_id=run.id, state=run.state, action="promoted"
+        )

@@ -1,6 +1,7 @@
 """Queue requests for the model: accept or reject at once, run in order of arrival, stop.
 
-An accepted request waits for a worker. It can be stopped until its reply is stored.
+An accepted request waits for a worker. It can be stopped until its reply is stored. A queue that
+is closed rejects new requests, and those that still wait.
 """
 
 import asyncio
@@ -23,7 +24,6 @@ class Request:
         user_id: The person.
         guild_id: The server; None outside servers.
         waiting: Whether it has not had a worker yet.
-        stopped: Whether somebody stopped it.
     """
 
     def __init__(
@@ -33,9 +33,9 @@ class Request:
         self.user_id = user_id
         self.guild_id = guild_id
         self.waiting = True
-        self.stopped = False
         self._queue = queue
         self._committed = False
+        self._ended: StoppedError | RejectedError | None = None
         self._scope: asyncio.Timeout | None = None
 
     @property
@@ -43,15 +43,20 @@ class Request:
         """The position among waiting requests, from 1; 0 once it has a worker."""
         return self._queue.position(self)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody stopped it."""
+        return isinstance(self._ended, StoppedError)
+
     @asynccontextmanager
     async def stoppable(self) -> AsyncIterator[None]:
-        """Run a block that `stop` can cancel, until the `commit` within it.
+        """Run a block that `stop` and `reject` can cancel, until the `commit` within it.
 
         Raises:
             StoppedError: `stop` was called.
+            RejectedError: `reject` was called.
         """
-        if self.stopped:
-            raise StoppedError
+        self._raise_if_ended()
         # The standard library's cancel scope: it ends this block and leaves alone a cancellation
         # from elsewhere, such as that of a bot that shuts down.
         scope = asyncio.timeout(None)
@@ -61,7 +66,7 @@ class Request:
                 yield
         except TimeoutError:
             if scope.expired():
-                raise StoppedError from None
+                self._raise_if_ended()
             raise
         finally:
             self._scope = None
@@ -78,19 +83,31 @@ class Request:
 
         Raises:
             StoppedError: `stop` was called before.
+            RejectedError: `reject` was called before.
         """
-        if self.stopped:
-            raise StoppedError
+        self._raise_if_ended()
         self._committed = True
 
     def stop(self) -> bool:
         """Cancel the request; return False if it is too late for that."""
+        return self._end(StoppedError())
+
+    def reject(self, reason: Reason) -> bool:
+        """Cancel the request for a reason to tell its sender; return False if it is too late."""
+        return self._end(RejectedError(reason))
+
+    def _end(self, error: StoppedError | RejectedError) -> bool:
         if self._committed:
             return False
-        if self._scope is not None and not self.stopped:
-            self._scope.reschedule(-math.inf)
-        self.stopped = True
+        if self._ended is None:
+            self._ended = error
+            if self._scope is not None:
+                self._scope.reschedule(-math.inf)
         return True
+
+    def _raise_if_ended(self) -> None:
+        if self._ended is not None:
+            raise self._ended from None
 
 
 class RequestQueue:
@@ -103,9 +120,11 @@ class RequestQueue:
     """
 
     def __init__(self, workers: int, waiting: int, wait: Wait = plain_wait) -> None:
+        self._count = workers
         self._capacity = workers + waiting
         self._workers = asyncio.Semaphore(workers)
         self._wait = wait
+        self._closed = False
         # In order of arrival.
         self._requests: dict[int, Request] = {}
 
@@ -114,8 +133,10 @@ class RequestQueue:
         """Hold a place for a request while the context lasts.
 
         Raises:
-            RejectedError: The person has too many requests, or the queue is full.
+            RejectedError: The person has too many requests, or the queue is full or closed.
         """
+        if self._closed:
+            raise RejectedError(Reason.CLOSING)
         active = sum(request.user_id == user_id for request in self._requests.values())
         if active >= PER_USER:
             raise RejectedError(Reason.TOO_MANY_REQUESTS)
@@ -153,3 +174,17 @@ class RequestQueue:
         for request in self._requests.values():
             if request.guild_id == guild_id:
                 request.stop()
+
+    def close(self) -> None:
+        """Reject new requests and those that wait for a busy worker; the others go on."""
+        self._closed = True
+        waiting = [request for request in self._requests.values() if request.waiting]
+        free = self._count - (len(self._requests) - len(waiting))
+        for request in waiting[free:]:
+            request.reject(Reason.CLOSING)
+
+    def cut_short(self) -> None:
+        """Reject all requests, those that have a worker included, unless it is too late."""
+        self._closed = True
+        for request in self._requests.values():
+            request.reject(Reason.CLOSING)

@@ -48,9 +48,11 @@ class Display(Protocol):
 
     Attributes:
         message_id: Its id; None if it is not known yet.
+        token: The token of the interaction through which it is sent or edited.
     """
 
     message_id: int | None
+    token: str | None
 
     async def show(self, turn: Turn, dropped: str) -> Shown:
         """Show a turn, and the characters of its prompt that were dropped.
@@ -169,6 +171,7 @@ class Scenes:
                 max_chars=reply.max_chars,
                 temperature=reply.temperature,
                 message_id=display.message_id,
+                token=display.token,
             )
             await self._show(turn, reply.dropped, display)
             return turn
@@ -424,7 +427,7 @@ class Scenes:
             reply = await self._complete(past, again, request)
             async with self._lock("message", ref.message_id):
                 before = (await self._stored(ref)).intent
-                taken = await self._turns.add_take(turn, reply.take)
+                taken = await self._turns.add_take(turn, reply.take, display.token)
                 if taken is None:
                     raise RejectedError(Reason.TURN_FORGOTTEN)
                 await self._show(taken, reply.dropped, display, before=before)
@@ -443,7 +446,7 @@ class Scenes:
         async with self._lock("message", ref.message_id):
             turn = await self._stored(ref)
             selected = await self._turns.take(turn, number)
-            if selected is None or not await self._turns.intend(selected):
+            if selected is None or not await self._turns.intend(selected, display.token):
                 raise RejectedError(Reason.TURN_FORGOTTEN)
             dropped = self._lead(turn.prompt)[1]
             await self._show(selected, dropped, display, before=turn.intent, keep_take=True)
@@ -467,13 +470,21 @@ class Scenes:
             if await self._turns.tail(place, scene, chars=1):
                 await self._turns.start_scene(place)
 
-    async def read_by(self, place: Place, user_id: int) -> Place:
+    async def read_by(self, place: Place, user_id: int, *, look: bool = True) -> Place:
         """Return the place of the newest turn that a person sees in a channel.
 
         Where Discord shows replies to one person alone, that is a place of their own.
+
+        Args:
+            place: The channel.
+            user_id: The person.
+            look: Whether to look at messages of unknown outcome first, which takes a moment.
         """
-        with suppress(RejectedError):
-            await self._record_owed_in(place.channel_id)
+        with suppress(RejectedError):  # what is stored can be read nevertheless
+            if look:
+                await self._settle_channel(place.channel_id)
+            else:
+                await self._record_owed_in(place.channel_id)
         own = replace(place, audience=user_id)
         newest = {}
         for seen in (place, own):

@@ -8,13 +8,16 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shutil
 import signal
+import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -38,6 +41,10 @@ NICENESS = 19
 """Niceness of the child process; see `man 7 sched`."""
 GRACE_SECONDS = 5.0
 """Time, beyond that of one step, after which a child that was told to stop is killed."""
+RECORD_SECONDS = 2.0
+"""Time that `TrainingRunner.close` gives to the record of a run whose child has ended."""
+_RETRY_SECONDS = (1.0, 60.0)
+"""First and longest pause between attempts to record the end of a run."""
 _LINE_LIMIT = 2**20
 """Longest event in bytes."""
 _JOIN_GROUP = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
@@ -48,6 +55,8 @@ _STOPPED = 128 + signal.SIGTERM
 
 StartFrom = Literal["active weights", "nothing"]
 
+_FOLDERS = re.compile(r"(?<![\w./:~-])(?:[A-Za-z]:)?[/\\](?=[^\s/\\])(?:[^\s/\\'\"]+[/\\])*")
+"""The folders of an absolute path."""
 _INTERNAL = "Internal error; the log has the details."
 _UNUSABLE = "The weights that the run wrote cannot be loaded."
 
@@ -163,9 +172,7 @@ class TrainingRunner:
             RejectedError: Another run is active, the text does not fit the active weights that were
                 asked for, the child could not be started, or the runner is closed.
         """
-        async with self._starting:
-            self._require_open()
-            await self.recover()
+        async with self._start_alone():
             start, missing = await self._choose_start(request)
             run = await self._runs.start(
                 user_id=request.user_id,
@@ -212,29 +219,42 @@ class TrainingRunner:
             RejectedError: There is none, another is active, the child could not be started, or the
                 runner is closed.
         """
-        async with self._starting:
-            self._require_open()
-            await self.recover()
-            for run in await self._runs.newest():
-                unfinished = run.state in ("interrupted", "cancelled", "failed")
-                if unfinished and await self._threads.run(self._state_path(run.id).exists):
-                    break
-            else:
+        async with self._start_alone():
+            run = await self._resumable()
+            if run is None:
                 raise RejectedError(Reason.NOTHING_TO_RESUME)
             run = await self._runs.resume(
                 run.id, user_id=user_id, guild_id=guild_id, channel_id=channel_id
             )
             return await self._launch(run, ("--resume",), None, None)
 
+    async def is_resumable(self, run: Run) -> bool:
+        """Return whether `resume` continues this run."""
+        resumable = await self._resumable()
+        return resumable is not None and resumable.id == run.id
+
+    async def _resumable(self) -> Run | None:
+        """Return the last unfinished run that has a checkpoint."""
+        for run in await self._runs.newest():
+            unfinished = run.state in ("interrupted", "cancelled", "failed")
+            if unfinished and await self._threads.run(self._state_path(run.id).exists):
+                return run
+        return None
+
     async def cancel(self) -> Run:
         """Stop the active run with a checkpoint, from which `resume` continues.
 
         Raises:
-            RejectedError: No run is active.
+            RejectedError: No run is active, or the runner was closed before the end was recorded.
         """
-        if self.active is None:
+        active = self.active
+        if active is None:
             raise RejectedError(Reason.NO_ACTIVE_RUN)
-        return await self._stop(self.active, "cancelled", self._wait)
+        await self._stop(active, "cancelled", GRACE_SECONDS + active.step_seconds, self._wait)
+        await self._wait(asyncio.wait({active.ended}))
+        if active.ended.cancelled():
+            raise RejectedError(Reason.CLOSING)
+        return active.ended.result()
 
     async def discard(self, run_id: int) -> None:
         """Delete the files of a finished run.
@@ -242,15 +262,15 @@ class TrainingRunner:
         Raises:
             RejectedError: It has not finished, or a promotion refers to it.
         """
-        run = await self._runs.get(run_id)
-        if run.state != "finished":
-            raise RejectedError(
-                Reason.RUN_NOT_FINISHED, run_id=run_id, state=run.state, action="discarded"
-            )
-        if run_id in [promotion.run_id for promotion in await self._runs.promotions()]:
-            raise RejectedError(Reason.RUN_IN_USE, run_id=run_id)
-        await self._runs.discard(run_id)
-        await self._threads.run(shutil.rmtree, self._run_folder(run_id), ignore_errors=True)
+        async with self._promotions.lock:
+            if not await self._runs.discard(run_id):
+                run = await self._runs.get(run_id)
+                if run.state == "finished":
+                    raise RejectedError(Reason.RUN_IN_USE, run_id=run_id)
+                raise RejectedError(
+                    Reason.RUN_NOT_FINISHED, run_id=run_id, state=run.state, action="discarded"
+                )
+            await self._threads.run(shutil.rmtree, self._run_folder(run_id), ignore_errors=True)
 
     async def chart(self, run_id: int) -> bytes | None:
         """Return the chart of a run's losses as a PNG; None if there is none."""
@@ -259,14 +279,60 @@ class TrainingRunner:
         except OSError:
             return None
 
-    async def close(self) -> None:
-        """Reject new runs; stop the active one with a checkpoint and record it as interrupted."""
+    async def close(self, seconds: float | None = None) -> None:
+        """Reject new runs; stop the active one with a checkpoint and record it as interrupted.
+
+        If this is cancelled, the child is killed at once. A run whose end could not be recorded in
+        time is recorded by the next `recover`.
+
+        Args:
+            seconds: The time after which the child is killed; `RECORD_SECONDS` later this returns.
+                None gives the child the time of a step, and its record as long as it takes.
+        """
         self._closed = True
-        async with self._starting:  # a run that starts at this moment is active after that
-            active = self.active
-        if active is not None:
+        began = asyncio.get_running_loop().time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._starting:
+                pass  # a run that was about to start is active now
+        active = self.active
+        if active is None:
+            return
+        if seconds is None:
+            left = GRACE_SECONDS + active.step_seconds
+        else:
+            left = max(0.0, began + seconds - asyncio.get_running_loop().time())
+        try:
             # Not through `self._wait`: a shutdown is not one of the bot's own tasks.
-            await self._stop(active, "interrupted", plain_wait)
+            await self._stop(active, "interrupted", left, plain_wait)
+            record_seconds = None if seconds is None else RECORD_SECONDS
+            await asyncio.wait({active.ended}, timeout=record_seconds)
+        finally:
+            if not active.ended.done():
+                _kill(active)
+                active.ended.cancel()
+        await asyncio.wait({active.ended})
+
+    @asynccontextmanager
+    async def _start_alone(self) -> AsyncIterator[None]:
+        """Let nobody else start a run, or decide about weights and files of runs, meanwhile.
+
+        Raises:
+            RejectedError: Another run is active, or the runner is closed.
+        """
+        async with self._starting:
+            self._require_open()
+            if self.active is not None:  # its end may be stored already, but not its files deleted
+                raise RejectedError(Reason.RUN_ACTIVE)
+            await self.recover()
+            async with self._promotions.lock:
+                self._require_open()
+                yield
+
+    def kill(self) -> None:
+        """Kill the active run's child, for a shutdown that cannot wait for its checkpoint."""
+        if self.active is not None:
+            with suppress(ProcessLookupError):
+                self.active.process.kill()
 
     def _require_open(self) -> None:
         if self._closed:
@@ -301,7 +367,8 @@ class TrainingRunner:
         except (OSError, noskgpt.CheckpointError) as error:
             # The text of an error of the operating system has the path of the file.
             problem = getattr(error, "strerror", None) or self._without_folders(run, str(error))
-            await self._runs.end(run.id, "failed", problem=problem)
+            # The rejection shows this end.
+            await self._runs.end(run.id, "failed", problem=problem, end_shown=True)
             raise RejectedError(Reason.RUN_NOT_STARTED, problem=problem) from error
         _lower_priority(process.pid)
         active = ActiveRun(run=run, process=process)
@@ -348,18 +415,39 @@ class TrainingRunner:
 
     async def _run_to_end(self, active: ActiveRun) -> Run:
         """Read the child's events until it ends; return the run as it ended."""
-        run_id, process = active.run.id, active.process
+        try:
+            run = await self._follow(active)
+            log.info("Run %d: %s at step %d", run.id, run.state, run.step)
+            await self._tidy_up(run)
+            return run
+        finally:
+            assert active.process.stdin is not None  # noqa: S101 - a pipe
+            active.process.stdin.close()
+            self.active = None
+
+    async def _follow(self, active: ActiveRun) -> Run:
         try:
             await self._read_events(active)
-            code = await self._wait(process.wait())
-            return await self._record_end(active, code)
+            code = await self._wait(active.process.wait())
+            return await self._insist(partial(self._record_end, active, code))
         except Exception:
-            log.exception("Run %d could not be followed", run_id)
-            return await self._runs.end(run_id, "failed", problem=_INTERNAL)
-        finally:
-            assert process.stdin is not None  # noqa: S101 - a pipe
-            process.stdin.close()
-            self.active = None
+            log.exception("Run %d could not be followed", active.run.id)
+            end = partial(self._runs.end, active.run.id, "failed", problem=_INTERNAL)
+            return await self._insist(end)
+
+    async def _insist(self, record: Callable[[], Awaitable[Run]]) -> Run:
+        """Record the end of a run, however long the database cannot be written."""
+        pause, longest = _RETRY_SECONDS
+        problem = None
+        while True:
+            try:
+                return await record()
+            except sqlite3.Error as error:
+                if str(error) != problem:
+                    problem = str(error)
+                    log.warning("The end of a run cannot be recorded yet: %s", problem)
+            await self._wait(asyncio.sleep(pause))
+            pause = min(2 * pause, longest)
 
     async def _read_events(self, active: ActiveRun) -> None:
         assert active.process.stdout is not None  # noqa: S101 - a pipe
@@ -387,10 +475,15 @@ class TrainingRunner:
             elif state is None:
                 state, problem = "failed", await self._threads.run(self._cause, active, code)
             run = await self._runs.end(run.id, state, problem=problem, **_steps(active))
-        log.info("Run %d: %s at step %d", run.id, run.state, run.step)
-        await self._threads.run(self._start_path(run.id).unlink, missing_ok=True)
-        await self._delete_old_files()
         return run
+
+    async def _tidy_up(self, run: Run) -> None:
+        """Delete files that nobody needs after the end of a run, as far as that succeeds."""
+        try:
+            await self._threads.run(self._start_path(run.id).unlink, missing_ok=True)
+            await self._delete_old_files()
+        except (OSError, sqlite3.Error):
+            log.exception("Could not delete the files of old runs")
 
     async def _finish(self, run: Run) -> tuple[Run, tuple[str, str] | None]:
         """Load a run's weights and record its results.
@@ -440,14 +533,14 @@ class TrainingRunner:
         return completion.text
 
     def _without_folders(self, run: Run, text: str) -> str:
-        """Return a text with the names of a run's files alone: the folders are the host's."""
+        """Return a text with the names of files alone: the folders are the host's."""
         folder = self._run_folder(run.id)
         names = {f"{folder / 'corpus.txt'}": run.corpus or "corpus.txt", f"{folder}{os.sep}": ""}
         if self._corpus is not None:
             names[f"{self._corpus.absolute()}"] = self._corpus.name
-        for path, name in names.items():
+        for path, name in names.items():  # these may have spaces
             text = text.replace(path, name)
-        return text
+        return _FOLDERS.sub("", text)
 
     def _cause(self, active: ActiveRun, code: int) -> str:
         """Return why a child ended, without paths of the host."""
@@ -461,8 +554,8 @@ class TrainingRunner:
             return f"The process was killed by signal {-code}, by somebody or for lack of memory."
         return f"The process ended with exit code {code}; the log has the details."
 
-    async def _stop(self, active: ActiveRun, state: State, wait: Wait) -> Run:
-        """Stop a child with a checkpoint, or kill it after a grace period; return the run."""
+    async def _stop(self, active: ActiveRun, state: State, seconds: float, wait: Wait) -> None:
+        """Stop a child with a checkpoint, or kill it if that takes longer."""
         if active.stopped_as is None:  # a second signal would kill it
             active.stopped_as = state
             assert active.process.stdin is not None  # noqa: S101 - a pipe
@@ -470,19 +563,16 @@ class TrainingRunner:
             if os.name == "posix":  # elsewhere the first would
                 with suppress(ProcessLookupError):
                     active.process.terminate()
-        timeout = GRACE_SECONDS + active.step_seconds
-        await wait(asyncio.wait({active.ended}, timeout=timeout))
-        if not active.ended.done():
+        await wait(asyncio.wait({active.ended}, timeout=seconds))
+        if not active.ended.done() and active.process.returncode is None:
             log.warning("Run %d did not stop and is killed", active.run.id)
-            with suppress(ProcessLookupError):
-                active.process.kill()
-            await wait(asyncio.wait({active.ended}))
-        return active.ended.result()
+            _kill(active)
 
     async def _delete_old_files(self) -> None:
         """Delete the files of all but the newest runs and the promoted ones."""
-        promoted = {promotion.run_id for promotion in await self._runs.promotions()}
-        await self._threads.run(self._delete_folders, promoted)
+        async with self._promotions.lock:
+            promoted = {promotion.run_id for promotion in await self._runs.promotions()}
+            await self._threads.run(self._delete_folders, promoted)
 
     def _delete_folders(self, promoted: set[int]) -> None:
         kept = 0
@@ -495,6 +585,11 @@ class TrainingRunner:
             kept += any(path.exists() for path in paths)
             if kept > self._keep or not any(path.exists() for path in paths):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill(active: ActiveRun) -> None:
+    with suppress(ProcessLookupError):
+        active.process.kill()
 
 
 def is_better(run: Run) -> bool:

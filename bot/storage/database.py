@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+Parameters = Sequence[object] | Mapping[str, object]
 
 APPLICATION_ID = 0x42415244
 """`PRAGMA application_id` of the bard's databases: "BARD" in ASCII."""
@@ -66,11 +67,11 @@ class Statements:
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
 
-    async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+    async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run a statement and return its rows."""
         return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
 
-    async def run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+    async def run(self, sql: str, parameters: Parameters = ()) -> int:
         """Run a statement and return the number of rows that it changed."""
         async with self._connection.execute(sql, parameters) as cursor:
             return cursor.rowcount
@@ -99,11 +100,11 @@ class Database:
         self._lock = asyncio.Lock()
         self._problem = ""
 
-    async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+    async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run a statement in a transaction of its own and return its rows."""
         return await self._attempt(lambda: self._statements.fetch(sql, parameters))
 
-    async def run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+    async def run(self, sql: str, parameters: Parameters = ()) -> int:
         """Run a statement in a transaction of its own; return the number of changed rows."""
         return await self._attempt(lambda: self._statements.run(sql, parameters))
 

@@ -16,6 +16,32 @@ _COLUMNS = (
     " corpus_sha256, weights, loss, old_weights, old_loss, problem, started_at, ended_at,"
     " start_weights, start_loss, evaluated_fraction"
 )
+_EXPORTS = (
+    """
+SELECT id, json_object(
+    'type', 'run', 'run', id, 'state', state, 'user_id', CAST(user_id AS TEXT),
+    'server_id', CAST(guild_id AS TEXT), 'channel_id', CAST(channel_id AS TEXT),
+    'message_id', CAST(message_id AS TEXT),
+    'started_at', strftime('%Y-%m-%dT%H:%M:%SZ', started_at, 'unixepoch'),
+    'ended_at', strftime('%Y-%m-%dT%H:%M:%SZ', ended_at, 'unixepoch'),
+    'preset', preset, 'minutes', minutes, 'corpus', corpus, 'corpus_sha256', corpus_sha256,
+    'step', step, 'steps', steps, 'weights', weights, 'loss', loss,
+    'old_weights', old_weights, 'old_loss', old_loss,
+    'start_weights', start_weights, 'start_loss', start_loss,
+    'evaluated_fraction', evaluated_fraction, 'problem', problem
+) FROM runs WHERE user_id = :user AND id > :after ORDER BY id LIMIT :limit""",
+    # Another person's part in a promotion is that person's data.
+    """
+SELECT id, json_object(
+    'type', 'promotion', 'run', run_id,
+    'promoted_by', iif(user_id = :user, CAST(user_id AS TEXT), NULL),
+    'promoted_at', strftime('%Y-%m-%dT%H:%M:%SZ', promoted_at, 'unixepoch'),
+    'withdrawn_by', iif(withdrawn_by = :user, CAST(withdrawn_by AS TEXT), NULL),
+    'withdrawn_at', strftime('%Y-%m-%dT%H:%M:%SZ', withdrawn_at, 'unixepoch')
+) FROM promotions WHERE :user IN (user_id, withdrawn_by) AND id > :after
+ORDER BY id LIMIT :limit""",
+)
+_ROWS_PER_READ = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +130,7 @@ class RunStore:
         """
         return await self._claim(
             "UPDATE runs SET state = 'running', user_id = ?, guild_id = ?, channel_id = ?,"
-            " message_id = NULL, problem = NULL, ended_at = NULL WHERE id = ?",
+            " message_id = NULL, problem = NULL, ended_at = NULL, end_shown = 0 WHERE id = ?",
             (user_id, guild_id, channel_id, run_id),
         )
 
@@ -117,9 +143,10 @@ class RunStore:
         return run
 
     async def set_message(self, run_id: int, channel_id: int, message_id: int) -> None:
-        """Record the message that shows a run's status."""
+        """Record the message that shows a run's status, unless its place was erased meanwhile."""
         await self._write(
-            "UPDATE runs SET channel_id = ?, message_id = ? WHERE id = ?",
+            "UPDATE runs SET channel_id = ?, message_id = ?"
+            " WHERE id = ? AND channel_id IS NOT NULL",
             (channel_id, message_id, run_id),
         )
 
@@ -136,9 +163,28 @@ class RunStore:
         )
         return await self.get(run_id)
 
-    async def discard(self, run_id: int) -> None:
-        """Record that a finished run was discarded."""
-        await self._write("UPDATE runs SET state = 'discarded' WHERE id = ?", (run_id,))
+    async def set_end_shown(self, run: Run) -> None:
+        """Record that the end of a run was shown, unless the run was resumed meanwhile."""
+        await self._write(
+            "UPDATE runs SET end_shown = 1 WHERE id = ? AND ended_at = ?", (run.id, run.ended_at)
+        )
+
+    async def unshown(self) -> list[Run]:
+        """Return the runs that have ended and whose end is still to be shown, oldest first."""
+        return await self._runs("WHERE state != 'running' AND end_shown = 0 ORDER BY id", ())
+
+    async def discard(self, run_id: int) -> bool:
+        """Record that a run was discarded, if it has finished and no promotion refers to it.
+
+        Returns:
+            Whether that is so.
+        """
+        discarded = await self._write(
+            "UPDATE runs SET state = 'discarded' WHERE id = ? AND state = 'finished' AND NOT EXISTS"
+            " (SELECT 1 FROM promotions WHERE run_id = runs.id AND withdrawn_at IS NULL)",
+            (run_id,),
+        )
+        return discarded > 0
 
     async def get(self, run_id: int) -> Run:
         """Return a run.
@@ -159,17 +205,24 @@ class RunStore:
         """Return the last runs, newest first; a limit of -1 returns all."""
         return await self._runs("ORDER BY id DESC LIMIT ?", (limit,))
 
-    async def promote(self, run_id: int, user_id: int) -> None:
-        """Record that a run's weights are used from now on."""
-        await self._write(
-            "INSERT INTO promotions (run_id, user_id, promoted_at) VALUES (?, ?, ?)",
-            (run_id, user_id, time.time()),
+    async def promote(self, run_id: int, user_id: int) -> bool:
+        """Record that a run's weights are used from now on, if the run has finished.
+
+        Returns:
+            Whether it has.
+        """
+        promoted = await self._write(
+            "INSERT INTO promotions (run_id, user_id, promoted_at)"
+            " SELECT id, ?, ? FROM runs WHERE id = ? AND state = 'finished'",
+            (user_id, time.time(), run_id),
         )
+        return promoted > 0
 
     async def withdraw(self, promotion: Promotion, user_id: int) -> None:
-        """Record that a promotion has ended; user 0 is the bot itself."""
+        """Record that a promotion and all later ones have ended; user 0 is the bot itself."""
         await self._write(
-            "UPDATE promotions SET withdrawn_by = ?, withdrawn_at = ? WHERE id = ?",
+            "UPDATE promotions SET withdrawn_by = ?, withdrawn_at = ?"
+            " WHERE id >= ? AND withdrawn_at IS NULL",
             (user_id, time.time(), promotion.id),
         )
 
@@ -180,31 +233,47 @@ class RunStore:
         )
         return [Promotion(id=row[0], run_id=row[1]) for row in rows]
 
-    async def delete_guild(self, guild_id: int) -> None:
-        """Erase server, channel and message of the runs that were started in a server."""
-        await self._write(
+    async def export(self, user_id: int) -> AsyncIterator[str]:
+        """Yield a person's runs, then their promotions and rollbacks, each as a JSON object.
+
+        Ids of Discord are strings: many JSON parsers round such large numbers.
+        """
+        for query in _EXPORTS:
+            rows: list[Any] = []
+            while True:
+                after = rows[-1][0] if rows else 0
+                values = {"user": user_id, "after": after, "limit": _ROWS_PER_READ}
+                rows = await self._database.fetch(query, values)
+                for row in rows:
+                    yield row[1]
+                if len(rows) < _ROWS_PER_READ:
+                    break
+
+    async def delete_guild(self, guild_id: int) -> int:
+        """Erase server, channel and message of the runs of a server; return their number."""
+        return await self._write(
             "UPDATE runs SET guild_id = NULL, channel_id = NULL, message_id = NULL"
             " WHERE guild_id = ?",
             (guild_id,),
         )
 
-    async def export(self, user_id: int) -> AsyncIterator[str]:
-        for _ in ():
-            yield ""
+    async def delete_channel(self, channel_id: int) -> int:
+        """Erase the place of the runs that were shown in a channel; return their number."""
+        return await self._write(
+            "UPDATE runs SET guild_id = NULL, channel_id = NULL, message_id = NULL"
+            " WHERE channel_id = ?",
+            (channel_id,),
+        )
 
     async def delete_user(self, user_id: int) -> int:
-        """Erase a person's id from the runs and promotions that they started or ended."""
-        count = 0
-        for table, column in (
-            ("runs", "user_id"),
-            ("promotions", "user_id"),
-            ("promotions", "withdrawn_by"),
-        ):
-            count += await self._database.run(
-                f"UPDATE {table} SET {column} = 0 WHERE {column} = ?",  # noqa: S608 - constants
-                (user_id,),
-            )
-        return count
+        """Erase a person's id from runs and promotions; return the number of changed rows."""
+        runs = await self._write("UPDATE runs SET user_id = 0 WHERE user_id = ?", (user_id,))
+        return runs + await self._write(
+            "UPDATE promotions SET user_id = iif(user_id = ?, 0, user_id),"
+            " withdrawn_by = iif(withdrawn_by = ?, 0, withdrawn_by)"
+            " WHERE ? IN (user_id, withdrawn_by)",
+            (user_id, user_id, user_id),
+        )
 
     async def _runs(self, condition: str, parameters: tuple[object, ...]) -> list[Run]:
         rows = await self._database.fetch(
@@ -213,8 +282,9 @@ class RunStore:
         )
         return [_run(row) for row in rows]
 
-    async def _write(self, sql: str, parameters: tuple[object, ...]) -> None:
-        await self._database.fetch(sql, parameters)
+    async def _write(self, sql: str, parameters: tuple[object, ...]) -> int:
+        """Execute a statement; return the number of rows that it changed."""
+        return await self._database.run(sql, parameters)
 
 
 def _run(row: Iterable[Any]) -> Run:

@@ -25,7 +25,7 @@ _ROWS_PER_READ = 50
 
 _TURN = (
     "id, guild_id, channel_id, audience, user_id, scene, prompt, max_chars, temperature,"
-    " message_id, turns.take, intent, number, reply, seed, weights, seconds,"
+    " message_id, turns.take, intent, token, number, reply, seed, weights, seconds,"
     " (SELECT count(*) FROM takes WHERE turn_id = id)"
 )
 _JOIN = f"SELECT {_TURN} FROM turns JOIN takes ON turn_id = id AND number"  # noqa: S608
@@ -112,6 +112,8 @@ class Turn:
     """Number of the take that the message shows; None if it is not known to show any."""
     intent: int | None
     """Number of the take that the message was about to show, if the outcome is not known."""
+    token: str | None
+    """The token of the interaction that was about to show it."""
     number: int
     """Number of this take, from 1."""
     take: Take
@@ -309,6 +311,7 @@ class TurnStore:
         max_chars: int,
         temperature: float,
         message_id: int | None,
+        token: str | None = None,
     ) -> Turn:
         """Store a turn whose message is about to show its first take, and return it.
 
@@ -319,13 +322,14 @@ class TurnStore:
             max_chars: The limit of the reply.
             temperature: The temperature of the reply.
             message_id: The message that will show it, if it is known already.
+            token: The token of the interaction, through which the message can be looked at.
         """
         place, now = request.place, time.time()
         async with self._database.transaction() as statements:
             ((turn_id,),) = await statements.fetch(
                 "INSERT INTO turns (guild_id, channel_id, audience, user_id, scene, prompt,"
-                " max_chars, temperature, created_at, message_id, intent)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1) RETURNING id",
+                " max_chars, temperature, created_at, message_id, token, intent)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1) RETURNING id",
                 (
                     place.guild_id,
                     place.channel_id,
@@ -337,6 +341,7 @@ class TurnStore:
                     temperature,
                     now,
                     message_id,
+                    token,
                 ),
             )
             await _insert_take(statements, turn_id, 1, take, now)
@@ -351,33 +356,37 @@ class TurnStore:
             message_id=message_id,
             shown=None,
             intent=1,
+            token=token,
             number=1,
             take=take,
             takes=1,
         )
 
-    async def add_take(self, turn: Turn, take: Take) -> Turn | None:
+    async def add_take(self, turn: Turn, take: Take, token: str | None = None) -> Turn | None:
         """Store another take, which the message is about to show; return the turn with it.
 
         Returns None if the turn was deleted meanwhile.
         """
         async with self._database.transaction() as statements:
             rows = await statements.fetch(
-                "UPDATE turns SET intent = (SELECT max(number) + 1 FROM takes WHERE turn_id = id)"
+                "UPDATE turns SET token = ?,"
+                " intent = (SELECT max(number) + 1 FROM takes WHERE turn_id = id)"
                 " WHERE id = ? AND take IS NOT NULL RETURNING intent, take",
-                (turn.id,),
+                (token, turn.id),
             )
             if not rows:
                 return None
             ((number, shown),) = rows
             await _insert_take(statements, turn.id, number, take, time.time())
-        return replace(turn, number=number, shown=shown, intent=number, take=take, takes=number)
+        return replace(
+            turn, number=number, shown=shown, intent=number, token=token, take=take, takes=number
+        )
 
-    async def intend(self, turn: Turn) -> bool:
+    async def intend(self, turn: Turn, token: str | None = None) -> bool:
         """Record that the message is about to show this take; return False if deleted."""
         return bool(
             await self._database.run(
-                "UPDATE turns SET intent = ? WHERE id = ?", (turn.number, turn.id)
+                "UPDATE turns SET intent = ?, token = ? WHERE id = ?", (turn.number, token, turn.id)
             )
         )
 
@@ -401,7 +410,8 @@ class TurnStore:
                     (audience, place.channel_id, audience, turn.id),
                 )
             await statements.run(
-                "UPDATE turns SET take = ?, intent = NULL, message_id = ? WHERE id = ?",
+                "UPDATE turns SET take = ?, intent = NULL, token = NULL, message_id = ?"
+                " WHERE id = ?",
                 (turn.number, message_id, turn.id),
             )
 
@@ -426,7 +436,9 @@ class TurnStore:
                     " AND EXISTS (SELECT 1 FROM turns WHERE id = ? AND intent = ? AND take != ?)",
                     (turn.id, turn.number, turn.id, turn.id, turn.number, turn.number),
                 )
-            await statements.run("UPDATE turns SET intent = ? WHERE id = ?", (before, turn.id))
+            await statements.run(
+                "UPDATE turns SET intent = ?, token = NULL WHERE id = ?", (before, turn.id)
+            )
 
     async def unsettled(self, channel_id: int | None = None) -> list[Turn]:
         """Return the turns with an intent, with the intended take, of one channel or of all."""
@@ -638,6 +650,7 @@ def _turn(
     message_id: int | None,
     shown: int | None,
     intent: int | None,
+    token: str | None,
     number: int,
     reply: str,
     seed: int,
@@ -656,6 +669,7 @@ def _turn(
         message_id=message_id,
         shown=shown,
         intent=intent,
+        token=token,
         number=number,
         take=Take(reply=reply, seed=seed, weights=weights, seconds=seconds),
         takes=takes,

@@ -77,7 +77,10 @@ def bard_of(interaction: discord.Interaction[Any]) -> Bard:
         RejectedError: They shut down.
     """
     bard = find_bard(interaction.client)
-    if bard is None or bard.closing:
+    if bard is None:
+        raise RejectedError(Reason.CLOSING)
+    if bard.closing:
+        bard.track_current_task()  # the connection stays until the rejection is sent
         raise RejectedError(Reason.CLOSING)
     return bard
 
@@ -109,6 +112,11 @@ async def handle(
         if bard.deliveries.is_first(interaction.id):
             bard.track_current_task()
             await work(bard)
+    except asyncio.CancelledError:  # by a shutdown that waits no longer
+        acknowledgement = _acknowledgement(interaction)
+        if acknowledgement is None or acknowledgement.placeholder:
+            await respond_to_error(interaction, RejectedError(Reason.CLOSING))
+        raise
     except Exception as error:  # noqa: BLE001 - the library or the host would get it
         await respond_to_error(interaction, error)
         return False

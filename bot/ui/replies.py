@@ -111,6 +111,7 @@ class _NewReply:
         message_id: int | None,
     ) -> None:
         self.message_id = message_id
+        self.token: str | None = interaction.token
         self._interaction = interaction
         self._bard = bard
         self._target = target
@@ -136,6 +137,7 @@ class _InPlace:
     def __init__(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         assert interaction.message is not None  # noqa: S101 - buttons are on messages
         self.message_id: int | None = interaction.message.id
+        self.token: str | None = interaction.token
         self._interaction = interaction
         self._bard = bard
         above = [embed.author.name for embed in interaction.message.embeds if embed.author.name]
@@ -156,24 +158,45 @@ def _shown(interaction: discord.Interaction[Any], message: discord.InteractionMe
 
 
 def looks_of(client: commands.Bot) -> Look:
-    """Return a function that looks at the message of a turn through its channel."""
+    """Return a function that looks at the message of a turn."""
 
     async def look(turn: Turn) -> Sighting | None:
-        if turn.message_id is None or turn.place.audience:
-            return None  # only its person can see it
-        place = turn.place
-        channel = client.get_partial_messageable(place.channel_id, guild_id=place.guild_id)
-        try:
-            message = await channel.fetch_message(turn.message_id)
-        except discord.HTTPException as error:
-            # Another code says that the bot may not look, and nothing about the message.
-            return Sighting(None) if error.code == UNKNOWN_MESSAGE else None
-        except NETWORK_ERRORS:
-            return None
-        shown = _has_buttons_of(message, turn)
-        return Sighting(reply_text(message.embeds) if shown else None)
+        for find in (_find_by_token, _find_in_channel):
+            try:
+                message = await find(client, turn)
+            except discord.HTTPException as error:
+                # Another code says that the bot may not look, and nothing about the message.
+                if error.code == UNKNOWN_MESSAGE:
+                    return Sighting(None)
+            except NETWORK_ERRORS:
+                continue
+            else:
+                if message is not None:
+                    shown = _has_buttons_of(message, turn)
+                    return Sighting(reply_text(message.embeds) if shown else None)
+        return None
 
     return look
+
+
+async def _find_by_token(client: commands.Bot, turn: Turn) -> discord.Message | None:
+    """Return a turn's message by the token of its interaction, which is valid for 15 minutes.
+
+    This works where the bot is no member, and for messages that only one person sees.
+    """
+    if turn.token is None or turn.message_id is None or client.application_id is None:
+        return None
+    webhook = discord.Webhook.partial(client.application_id, turn.token, client=client)
+    return await webhook.fetch_message(turn.message_id)
+
+
+async def _find_in_channel(client: commands.Bot, turn: Turn) -> discord.Message | None:
+    """Return a turn's message as the bot sees it in its channel."""
+    if turn.message_id is None or turn.place.audience:
+        return None
+    place = turn.place
+    channel = client.get_partial_messageable(place.channel_id, guild_id=place.guild_id)
+    return await channel.fetch_message(turn.message_id)
 
 
 def _has_buttons_of(message: discord.Message, turn: Turn) -> bool:

@@ -1,31 +1,20 @@
-"""Show a training run in a message: its progress, its end, and the decision about its weights."""
+"""Describe a training run: its progress, its end, and the decision about its weights."""
 
-import asyncio
-import io
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import aiohttp
 import discord
 
 from ..bard import Bard
 from ..core.training_runner import ActiveRun, is_better
-from ..errors import Reason, RejectedError
 from ..storage.runs import Run
 from .components import Button, view_of
 from .embeds import escape, one_line
+from .interactions import acknowledge_press
+from .owners import require_owner
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-log = logging.getLogger(__name__)
-
-EDIT_SECONDS = 5.0
-"""Time between edits of the message."""
 BAR_CHARS = 20
 """Length of the progress bar."""
 _SAMPLE_LINES = 8
-_CHART_ALT = "A chart of the training loss and the held-out loss over the steps of the run."
 
 _NOT_BETTER = "**Warning:** the new weights are not better on this text. Compare the samples."
 _NOT_COMPARED = (
@@ -36,113 +25,12 @@ PROMOTED = "Promoted: the weights {weights} are active from the next request on.
 DISCARDED = "Discarded: the weights of run {id} are deleted."
 
 
-async def require_owner(interaction: discord.Interaction[Any], bard: Bard) -> None:
-    """Raise `RejectedError` unless the person owns the bot.
-
-    Owners are the people in BARD_OWNER_IDS or, without it, the owners of the host.
-    """
-    owner_ids = bard.settings.owner_ids
-    if owner_ids:
-        owner = interaction.user.id in owner_ids
-    else:
-        owner = await interaction.client.is_owner(interaction.user)
-    if not owner:
-        raise RejectedError(Reason.NOT_OWNER)
-
-
-class TrainingStatus:
-    """Update the response of an acknowledged interaction with a run's status until its end.
-
-    After the interaction's token has expired, the message is edited through its channel, as far
-    as the bot may do that.
-    """
-
-    def __init__(
-        self, interaction: discord.Interaction[Any], bard: Bard, active: ActiveRun
-    ) -> None:
-        self._interaction = interaction
-        self._bard = bard
-        self._active = active
-        self._message: discord.Message | None = None
-        self._editable = True
-
-    def start(self) -> None:
-        """Update the message in a task of its own."""
-        task = asyncio.create_task(self._run(), name=f"message of run {self._active.run.id}")
-        self._bard.track(task)
-
-    async def _run(self) -> None:
-        try:
-            await self._update_until_end()
-            await self._show_end()
-        except Exception:
-            log.exception("Run %d cannot be shown any more", self._active.run.id)
-
-    async def _update_until_end(self) -> None:
-        shown = ""
-        while not self._active.ended.done():
-            text = describe_progress(self._active)
-            if text != shown and await self._edit(text):
-                shown = text
-            await self._bard.wait(asyncio.wait({self._active.ended}, timeout=EDIT_SECONDS))
-
-    async def _show_end(self) -> None:
-        run = self._active.ended.result()
-        chart = await self._bard.training.chart(run.id) if run.state == "finished" else None
-        promoted = await self._bard.promotions.active() == run.id
-        text = describe_end(
-            run, self._active.samples, promoted=promoted, missing=self._active.missing
-        )
-        view = None if promoted else decision_view(run)
-        if not await self._edit(text, chart, view) and chart is not None:
-            # The bot may lack only the permission to attach files.
-            self._editable = True
-            await self._edit(text, None, view)
-
-    async def _edit(
-        self, text: str, chart: bytes | None = None, view: discord.ui.View | None = None
-    ) -> bool:
-        """Edit the message; return whether that succeeded."""
-        if not self._editable:
-            return False
-        files = []
-        if chart is not None:
-            files = [discord.File(io.BytesIO(chart), "losses.png", description=_CHART_ALT)]
-        expired = self._interaction.is_expired()
-        edit: Callable[..., Awaitable[discord.Message]]
-        edit = self._interaction.edit_original_response
-        if expired and self._message is not None:
-            # Through the channel, because the message itself uses the interaction's token.
-            client = self._interaction.client
-            channel = client.get_partial_messageable(self._message.channel.id)
-            edit = channel.get_partial_message(self._message.id).edit
-        try:
-            message = await edit(
-                content=text,
-                attachments=files,
-                view=view,
-                allowed_mentions=discord.AllowedMentions.none(),
-            )
-        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            log.warning("Could not show run %d: %s", self._active.run.id, error)
-            # Retries are pointless, unless the token expired during this call.
-            final = isinstance(error, discord.Forbidden | discord.NotFound)
-            self._editable = not (final and expired == self._interaction.is_expired())
-            return False
-        if self._message is None:
-            self._message = message
-            run_id = self._active.run.id
-            await self._bard.runs.set_message(run_id, message.channel.id, message.id)
-        return True
-
-
 class Promote(Button, template=r"bard:promote:(?P<run>[0-9]+)"):
     """Activate the weights of a run. For the bot's owner."""
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Load the weights, and record the promotion in the message."""
-        await require_owner(interaction, bard)
-        await interaction.response.defer()
+        await _admit(interaction, bard)
         run = await bard.promotions.promote(int(self["run"]), interaction.user.id)
         await _close_decision(interaction, PROMOTED.format(weights=run.weights))
 
@@ -152,8 +40,7 @@ class Discard(Button, template=r"bard:discard:(?P<run>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Delete the files, and record that in the message."""
-        await require_owner(interaction, bard)
-        await interaction.response.defer()
+        await _admit(interaction, bard)
         await bard.training.discard(int(self["run"]))
         await _close_decision(interaction, DISCARDED.format(id=self["run"]))
 
@@ -170,6 +57,13 @@ def decision_view(run: Run) -> discord.ui.View | None:
         Promote("Promote", f"bard:promote:{run.id}", promote),
         Discard("Discard", f"bard:discard:{run.id}", discord.ButtonStyle.danger),
     )
+
+
+async def _admit(interaction: discord.Interaction[Any], bard: Bard) -> None:
+    """Reject a press by somebody who does not own the bot, and acknowledge any other."""
+    await require_owner(interaction, bard)
+    if not interaction.response.is_done():
+        await acknowledge_press(interaction)
 
 
 async def _close_decision(interaction: discord.Interaction[Any], text: str) -> None:
@@ -210,6 +104,7 @@ def describe_end(
     *,
     promoted: bool = False,
     missing: str | None = None,
+    resumable: bool = False,
 ) -> str:
     """Return the outcome of a run, within Discord's 2000 characters.
 
@@ -218,17 +113,18 @@ def describe_end(
         samples: A text of the weights active until then, and one of the new weights.
         promoted: Whether the new weights were promoted.
         missing: See `ActiveRun.missing`.
+        resumable: Whether `/train start` with `resume` continues this run.
     """
     lines = [f"**Run {run.id}: {run.state}.** {_plan(run, missing)}"]
     if run.steps is not None:
         lines.append(f"Step {run.step:,} of {run.steps:,}.")
     match run.state:
-        case "interrupted" | "cancelled":
-            lines.append("The last checkpoint is kept: `/train start` with `resume` continues it.")
         case "failed":
             lines.append(f"Cause: {escape(one_line(run.problem or '', 500))}")
         case "finished":
             lines.append(describe_losses(run))
+    if resumable:
+        lines.append("The last checkpoint is kept: `/train start` with `resume` continues it.")
     if samples is not None:
         old, new = samples
         lines += [

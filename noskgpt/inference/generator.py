@@ -23,6 +23,7 @@ from noskgpt.inference.decoder import Cancellation, Request, create_decoder
 from noskgpt.inference.sampling import Sampling
 from noskgpt.inference.staging import Stage
 from noskgpt.lexicon import Lexicon
+from noskgpt.limits import MAX_PROMPT
 from noskgpt.resources import weights_path
 from noskgpt.scene import Casts
 from noskgpt.tokenizer import Tokenizer
@@ -109,7 +110,8 @@ class Generator:
         the last word of the prompt is complete unless an apostrophe or a hyphen follows it.
 
         Args:
-            prompt: Any text. The model reads its last 256 characters; `cast` and `echo` read all.
+            prompt: Any text. The model reads its last 256 characters; the options
+                read its last 20,000.
             max_chars: 0 or more.
             temperature: 0, which always selects the most likely character, to 100.
             seed: 0 to `MAX_SEED`; None uses a random seed.
@@ -189,13 +191,13 @@ class Generator:
             raise ValueError(msg)
         context = self.model.config.context
         # A scene starts on a new line, so an empty prompt is replaced by a line break.
-        text = self.tokenizer.fold(prompt).text or self.tokenizer.fold("\n").text
+        text = self._read(prompt) or self._read("\n")
         ids = np.array(self.tokenizer.encode(text[-context:]) or [0], np.int64)
         sampling = self._sampling(
             text, float(temperature), top_k, float(top_p), real_words=real_words
         )
         if cast or echo:
-            words = None if echo_of is None else self.tokenizer.fold(echo_of).text
+            words = None if echo_of is None else self._read(echo_of)
             constraints = self._stage.constrain(
                 text,
                 sampling,
@@ -215,6 +217,10 @@ class Generator:
             cancellation=Cancellation() if cancellation is None else cancellation,
         )
         return self._stream(request, max_chars, np.random.default_rng(seed))
+
+    def _read(self, prompt: str) -> str:
+        """Return a text in the vocabulary; of a very long one, the end."""
+        return self.tokenizer.fold(prompt).text[-MAX_PROMPT:]
 
     def _stream(
         self, request: Request, max_chars: int, random: np.random.Generator

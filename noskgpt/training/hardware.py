@@ -1,17 +1,25 @@
-"""Detect the training device and measure its faster precision and peak matrix-multiply speed."""
+"""Detect the training device, measure its precision and speed, and name its failures."""
 
+import re
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
+from noskgpt.checkpoint import DISK_FULL
+from noskgpt.errors import TrainingError
 from noskgpt.model import GPT
 
 _SIDE = {"cpu": 1024, "cuda": 4096}
 _MIN_SPEEDUP = 1.2
 """How much faster bfloat16 products must be before full training passes are compared."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+# PyTorch has a class for the failures of its own allocator alone; the others are plain errors.
+_MEMORY = re.compile(r"out of memory|not enough memory|allocate memory|ALLOC_FAILED", re.IGNORECASE)
+_GPU = re.compile(r"CUDA|CUBLAS|CUDNN|HIP error|NVIDIA")
 
 
 def best_device() -> torch.device:
@@ -71,3 +79,37 @@ def _best_seconds(work: Callable[[], object], device: torch.device, rounds: int)
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - started)
     return best
+
+
+@contextmanager
+def named_failures() -> Iterator[None]:
+    """Raise `TrainingError` for a lack of memory or disk space and for a failure of the GPU.
+
+    PyTorch and the system report these by many errors, some of which look like damaged data.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError) as error:
+        problem = _describe_failure(error)
+        if problem is None:
+            raise
+        raise TrainingError(problem) from error
+
+
+def _describe_failure(error: Exception) -> str | None:
+    """Return the problem and the remedy in one line; None for any other error."""
+    text = str(error)
+    if isinstance(error, OSError):
+        full = error.errno in DISK_FULL
+        return f"The disk is full ({error.strerror}). Free space on it." if full else None
+    on_gpu = isinstance(error, torch.OutOfMemoryError) or _GPU.search(text) is not None
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _MEMORY.search(text):
+        place, other = ("The GPU", "the processor") if on_gpu else ("This machine", "another one")
+        return (
+            f"{place} has too little free memory for this run. Use fewer rows per step (a smaller "
+            "--batch, or the preset quick or default), end other programs that use the memory, "
+            f"or train on {other}."
+        )
+    if on_gpu:
+        return f"The GPU failed ({text.splitlines()[0]}). Train on the processor or another GPU."
+    return None

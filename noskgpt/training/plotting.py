@@ -47,5 +47,6 @@ def plot_losses(record: TrainingRecord, path: Path, *, title: str = "") -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
+        path.unlink(missing_ok=True)  # half of an image
         msg = f"{path}: the plot cannot be written ({error}). The weights have been written."
         raise CheckpointError(msg) from error

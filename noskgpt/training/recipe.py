@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from noskgpt.inference.generator import MAX_SEED
+from noskgpt.limits import MAX_BATCH
 from noskgpt.model import GPT
 from noskgpt.training.muon import Muon
 
@@ -49,8 +51,24 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for invalid settings."""
-        if min(self.steps, self.batch, self.report_every, self.evaluations) < 1:
+        counts = (self.steps, self.batch, self.report_every, self.evaluations)
+        if not all(type(count) is int and count >= 1 for count in counts):
             msg = "steps, batch, report_every and evaluations must be at least 1"
+            raise ValueError(msg)
+        if self.batch > MAX_BATCH:
+            msg = f"batch must be at most {MAX_BATCH}"
+            raise ValueError(msg)
+        if type(self.seed) is not int or not 0 <= self.seed <= MAX_SEED:
+            msg = f"seed must be from 0 to {MAX_SEED}, not {self.seed}"
+            raise ValueError(msg)
+        rates = (self.muon_lr, self.adam_lr, self.weight_decay, self.gradient_clip)
+        fractions = (self.warmup_fraction, self.decay_fraction)
+        probabilities = (self.dropout, self.attention_dropout)
+        if not all(value >= 0 for value in (*rates, *fractions)):  # rejects NaN, too
+            msg = "learning rates, weight decay, clipping and fractions must be 0 or more"
+            raise ValueError(msg)
+        if not all(0 <= value < 1 for value in probabilities):
+            msg = "dropout must be from 0 to 1, without 1"
             raise ValueError(msg)
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             msg = f"minutes must be positive and finite, not {self.minutes}"
@@ -66,7 +84,7 @@ class TrainingConfig:
 PRESETS: Mapping[str, TrainingConfig] = {
     "quick": TrainingConfig(steps=1200),
     "default": TrainingConfig(),
-    "best": TrainingConfig(steps=12_000, batch=16, evaluations=8),
+    "best": TrainingConfig(steps=20_000, batch=16, weight_decay=0.1, evaluations=10),
     "original": TrainingConfig(
         steps=10_000,
         batch=64,

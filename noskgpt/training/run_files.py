@@ -5,14 +5,17 @@ A run that will write `FILE` saves its state to `FILE.run` once a minute, and de
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt.checkpoint import Checkpoint
+from noskgpt.checkpoint import Checkpoint, is_finite, is_integer
 from noskgpt.corpus import load_corpus
-from noskgpt.errors import CheckpointError, TrainingError
+from noskgpt.errors import CheckpointError, TrainingError, brief
+from noskgpt.limits import MAX_STATE_BYTES
+from noskgpt.training import hardware
 from noskgpt.training.distributed import Group
 from noskgpt.training.recipe import TrainingConfig
 from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Trainer
@@ -20,6 +23,7 @@ from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Tra
 SAVE_SECONDS = 60.0
 FORMAT = "noskgpt-run"
 FORMAT_VERSION = 1
+_REMEDY = "Delete the file to start again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +101,48 @@ def resume(out: Path, *, corpus_path: Path | None, group: Group) -> tuple[Traine
     if not path.exists():
         msg = f"{path}: there is no unfinished run to resume. Start one without --resume."
         raise TrainingError(msg)
-    document = checkpoints.read_document(path)
+    document = checkpoints.read_document(path, limit=MAX_STATE_BYTES, remedy=_REMEDY)
     if (document.get("format"), document.get("format_version")) != (FORMAT, FORMAT_VERSION):
-        msg = (
-            f"{path}: not a run that this version of noskgpt can resume. "
-            "Delete the file to start again."
-        )
+        msg = f"{path}: not a run that this version of noskgpt can resume. {_REMEDY}"
         raise CheckpointError(msg)
-    stored = document["corpus"]
-    corpus_path = corpus_path or (Path(stored) if stored is not None else None)
     try:
-        return Trainer(load_corpus(corpus_path), group=group, state=document), corpus_path
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        msg = f"{path}: damaged run ({error}). Delete the file to start again."
+        _check_state(document)
+        stored = document["corpus"]
+        corpus_path = corpus_path or (Path(stored) if stored is not None else None)
+        with hardware.named_failures():  # which are no damage
+            return Trainer(load_corpus(corpus_path), group=group, state=document), corpus_path
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        msg = f"{path}: damaged run ({brief(error)}). {_REMEDY}"
         raise CheckpointError(msg) from error
+
+
+def _check_state(state: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless the plain values of a state are possible.
+
+    The trainer checks the rest. States of earlier versions lack some of the values.
+    """
+    step, steps, evaluated = state["step"], state["steps"], state["evaluated"]
+    evaluations = state.get("evaluations", state["config"]["evaluations"])
+    others = (state["processes"], state.get("evaluated_characters", 0))
+    if not all(map(is_integer, (step, steps, evaluated, evaluations, *others))):
+        msg = "a number of it is not an integer"
+        raise ValueError(msg)
+    if not (0 <= step < steps and 0 <= evaluated < evaluations):
+        msg = f"step {step} of {steps}, and {evaluated} of {evaluations} evaluations"
+        raise ValueError(msg)
+    numbers = (state["seconds"], state.get("evaluation_seconds", 0.0), state.get("lr_scale", 1.0))
+    if not all(is_finite(number) and number >= 0 for number in numbers):
+        msg = "a duration or the scale of the learning rates is not a number from 0 on"
+        raise ValueError(msg)
+    start_loss = state.get("start_loss")
+    losses = [*state["losses"], *([] if start_loss is None else [start_loss])]
+    if not all(map(is_finite, losses)):
+        msg = "a loss is not a finite number"
+        raise ValueError(msg)
+    checkpoints.read_curve(state["curve"])
+    if state["precision"] not in ("fp32", "bf16") or type(state["command"]) is not str:
+        msg = "the precision or the command is wrong"
+        raise ValueError(msg)
 
 
 def train_and_save(

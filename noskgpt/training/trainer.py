@@ -30,6 +30,7 @@ from noskgpt.training import hardware, planning, warm_start
 from noskgpt.training.batches import Batches
 from noskgpt.training.distributed import Group
 from noskgpt.training.gradients import Gradients
+from noskgpt.training.muon import Muon
 from noskgpt.training.planning import Costs, Plan
 from noskgpt.training.recipe import (
     TrainingConfig,
@@ -42,6 +43,8 @@ from noskgpt.training.warm_start import StartWeights
 SAMPLE_CHARS = 240
 _SPEED_STEPS = 30
 """Number of latest steps over which the reported speed is averaged."""
+_MAX_POINTS = 50_000
+"""Points of a curve: a file of more values than `limits.MAX_OPERATIONS` allows cannot be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +218,9 @@ class Trainer:
             corpus, (self._left_out, _) = warm_start.fold(corpus, self.start)
         elif set(self.vocabulary) <= set(VOCABULARY):
             self.vocabulary = VOCABULARY
+        # Before the plan of a run with a time limit, which then contains what a text takes.
         self._lexicon = lexicon.build(self.vocabulary, lexicon.words(corpus.train) | words)
+        self._casts = scene.build(self.corpus.plays)
         tokenizer, device = Tokenizer(self.vocabulary), self.group.device
         self._held_out = torch.tensor(tokenizer.encode(corpus.held_out)).to(device)
         return torch.tensor(tokenizer.encode(corpus.train)).to(device)
@@ -285,7 +290,8 @@ class Trainer:
             if last:
                 self._round_weights()
             due = self.step * self.evaluations >= (self._evaluations_done + 1) * self.steps
-            if due or self.step % self.config.report_every == 0 or self.step == 1:
+            interval = max(self.config.report_every, self.steps // _MAX_POINTS)
+            if due or self.step % interval == 0 or self.step == 1:
                 yield self._report(evaluate_now=due)
             if stopping and not last:
                 self._check_losses()
@@ -302,7 +308,7 @@ class Trainer:
         Raises:
             TrainingError: A weight is not finite, so the run could not be resumed.
         """
-        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+        if not self._is_finite():
             raise TrainingError(self._not_finite_message())
         return copy.deepcopy(
             {
@@ -354,6 +360,9 @@ class Trainer:
         # States of earlier versions do not have these.
         self.evaluations = state.get("evaluations", self.evaluations)
         self.evaluated_characters = state.get("evaluated_characters", self.evaluated_characters)
+        if not 1 < self.evaluated_characters <= len(self._held_out):
+            msg = "it evaluates more or less than the held-out text"
+            raise ValueError(msg)
         self._evaluation_seconds = state.get("evaluation_seconds", 0.0)
         self.start_loss = state.get("start_loss")
         self._lr_scale = state.get("lr_scale", 1.0)
@@ -361,8 +370,20 @@ class Trainer:
         self.curve = [tuple(point) for point in state["curve"]]
         self._seconds_before_resume = state["seconds"]
         self.model.load_state_dict(state["weights"])
+        if not self._is_finite():
+            msg = "a weight is not finite"
+            raise ValueError(msg)
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(copy.deepcopy(saved))
+            _check_moments(optimizer, saved["state"])
+            # The settings are those of the configuration.
+            settings = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict(
+                {"state": copy.deepcopy(saved["state"]), "param_groups": settings}
+            )
+
+    def _is_finite(self) -> bool:
+        """Return whether all weights are finite."""
+        return all(bool(p.isfinite().all()) for p in self.model.parameters())
 
     def _gradient_threads(self) -> int:
         """Return the number of threads among which the rows of a batch are divided."""
@@ -563,7 +584,7 @@ class Trainer:
             vocabulary=self.vocabulary,
             weights=self._cpu_weights(),
             lexicon=self._lexicon,
-            casts=scene.build(self.corpus.plays),
+            casts=self._casts,
             training=TrainingRecord(
                 steps=self.steps,
                 batch=self.config.batch,
@@ -587,6 +608,19 @@ class Trainer:
                 finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             ),
         )
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, state: Mapping[int, Any]) -> None:
+    """Raise `ValueError` unless a saved state has the moments of the optimizer's parameters."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    names = {"momentum"} if isinstance(optimizer, Muon) else {"step", "exp_avg", "exp_avg_sq"}
+    for index, moments in state.items():
+        shapes = {name: parameters[index].shape if name != "step" else () for name in names}
+        if {name: tuple(moment.shape) for name, moment in moments.items()} != shapes or not all(
+            bool(moment.isfinite().all()) for moment in moments.values()
+        ):
+            msg = "a moment of the optimizer is missing, not finite, or of a wrong shape"
+            raise ValueError(msg)
 
 
 _RENAMED_SETTINGS = {

@@ -1,11 +1,12 @@
 """Start a run from trained weights: check that their vocabulary fits the text, and convert it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from noskgpt import lexicon
-from noskgpt.checkpoint import Checkpoint
+from noskgpt.checkpoint import Checkpoint, check_vocabulary
 from noskgpt.corpus import Corpus
 from noskgpt.errors import TrainingError
 from noskgpt.model import ModelConfig
@@ -46,13 +47,23 @@ class StartWeights:
 
     def to_values(self) -> dict[str, Any]:
         """Return plain values, for the state of a run."""
-        return asdict(self) | {"words": sorted(self.words)}
+        # One value instead of many: the number of values in a file is bounded.
+        return asdict(self) | {"words": "\n".join(sorted(self.words))}
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "StartWeights":
-        """Return what `to_values` described."""
-        config, words = ModelConfig(**values["config"]), frozenset(values["words"])
-        return cls(**{**values, "config": config, "words": words})
+        """Return what `to_values` described; raise an error of any class if it is damaged."""
+        config, words, command = ModelConfig(**values["config"]), values["words"], values["command"]
+        if isinstance(words, str):  # a list in states of earlier versions
+            words = words.split("\n") if words else []
+        if not all(type(text) is str for text in (values["name"], command or "", *words)):
+            msg = "the description of the start weights is damaged"
+            raise ValueError(msg)
+        vocabulary = check_vocabulary(values["vocabulary"])
+        words = frozenset(words)
+        return cls(
+            name=values["name"], command=command, vocabulary=vocabulary, config=config, words=words
+        )
 
 
 class LeftOut(NamedTuple):
@@ -71,8 +82,9 @@ class LeftOut(NamedTuple):
 
 def left_out(text: str, vocabulary: str) -> LeftOut:
     """Return the characters of a text that a vocabulary cannot spell; see `Tokenizer.fold`."""
-    dropped = Tokenizer(vocabulary).fold("".join(sorted(set(text)))).dropped
-    return LeftOut(dropped, sum(map(text.count, dropped)) / max(1, len(text)))
+    counts = Counter(text)
+    dropped = Tokenizer(vocabulary).fold("".join(sorted(counts))).dropped
+    return LeftOut(dropped, sum(counts[symbol] for symbol in dropped) / max(1, len(text)))
 
 
 def fold(corpus: Corpus, start: StartWeights) -> tuple[Corpus, LeftOut]:

@@ -5,7 +5,7 @@ import re
 import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from simcord.actors import MemberActor
 from simcord.builders import ChannelHandle, GuildHandle
 from simcord.results import InteractionResult, ResponseMessage
 
+import bot.bard
 from bot import Bard, BardClient, Settings, create_bot
 from bot.concurrency import Threads, Wait, plain_wait
 from bot.errors import Reason, RejectedError
@@ -143,7 +144,11 @@ class Stage:
         """Replace the bot by a new one on the same files, as a restart of the process does."""
         old, new = self.bot, BardClient(self.bot.bard_settings, wait)
         with restored_modules():
-            await self.env.restart_bot(new)
+            # The simulation cancels the old bot's tasks, as a kill ends them, before it starts the
+            # new one. A kill releases the locks as well.
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(bot.bard, "exclusive", lambda *_: nullcontext())
+                await self.env.restart_bot(new)
             await old.close()
         self.bot = new
         self.record_contexts()

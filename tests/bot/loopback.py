@@ -27,7 +27,12 @@ class LoopbackDiscord:
         token: The only bot token that it accepts.
         port: Its port while it runs.
         ready: Set when a client has identified itself.
+        commands: The registered commands, as Discord returns them.
+        registrations: Bodies of the requests that registered commands, in order.
         callbacks: Bodies of initial responses, in order.
+        responses: Body of the initial response to each interaction, by its token.
+        deleted: Tokens of the interactions whose original response was deleted.
+        followups: Bodies of the follow-ups to each interaction, by its token.
         edits: Body of the last edit of each original response, by interaction token.
     """
 
@@ -35,10 +40,14 @@ class LoopbackDiscord:
         self.token = token
         self.port = 0
         self.ready = asyncio.Event()
+        self.commands: list[dict[str, Any]] = []
+        self.registrations: list[list[dict[str, Any]]] = []
         self.callbacks: list[dict[str, Any]] = []
+        self.responses: dict[str, dict[str, Any]] = {}
+        self.deleted: set[str] = set()
+        self.followups: dict[str, list[dict[str, Any]]] = {}
         self.edits: dict[str, dict[str, Any]] = {}
         self._changed = asyncio.Condition()
-        self._commands: list[dict[str, Any]] = []
         self._socket: web.WebSocketResponse | None = None
         self._sequence = itertools.count(1)
         # An id contains its time, from which the client computes the age of an interaction:
@@ -59,6 +68,8 @@ class LoopbackDiscord:
                 web.put(f"{api}/applications/{{id}}/commands", self._put_commands),
                 web.post(f"{api}/interactions/{{id}}/{{token}}/callback", self._callback),
                 web.patch(f"{api}/webhooks/{{id}}/{{token}}/messages/@original", self._edit),
+                web.delete(f"{api}/webhooks/{{id}}/{{token}}/messages/@original", self._delete),
+                web.post(f"{api}/webhooks/{{id}}/{{token}}", self._follow_up),
             ]
         )
         runner = web.AppRunner(application, shutdown_timeout=1)
@@ -73,8 +84,9 @@ class LoopbackDiscord:
                 await self._socket.close()
             await runner.cleanup()
 
-    async def slash(self, name: str, **options: str | float) -> str:
-        """Send a command as Ann in a direct message; return the interaction's token."""
+    async def slash(self, name: str, *, as_user: int = 2000, **options: str | float) -> str:
+        """Send a command in a direct message, as Ann if not given; return its token."""
+        user = USER | {"id": f"{as_user}"}
         number = next(self._ids)
         kinds = {str: 3, int: 4, bool: 5, float: 10}
         values: list[dict[str, Any]] = [
@@ -95,11 +107,11 @@ class LoopbackDiscord:
                 "version": 1,
                 "data": data,
                 "channel_id": CHANNEL_ID,
-                "channel": {"id": CHANNEL_ID, "type": 1, "recipients": [USER], "flags": 0},
-                "user": USER,
+                "channel": {"id": CHANNEL_ID, "type": 1, "recipients": [user], "flags": 0},
+                "user": user,
                 "locale": "en-US",
                 "entitlements": [],
-                "authorizing_integration_owners": {"1": USER["id"]},
+                "authorizing_integration_owners": {"1": user["id"]},
                 "context": 2,
                 "app_permissions": "0",
                 "attachment_size_limit": 0,
@@ -114,6 +126,18 @@ class LoopbackDiscord:
                 lambda: token in self.edits and text in (self.edits[token].get("content") or "")
             )
         return self.edits[token]
+
+    async def responded(self, token: str) -> dict[str, Any]:
+        """Wait for the initial response to an interaction; return its body."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: token in self.responses)
+        return self.responses[token]
+
+    async def followed_up(self, token: str) -> dict[str, Any]:
+        """Wait for the first follow-up to an interaction; return its body."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: token in self.followups)
+        return self.followups[token][0]
 
     async def acknowledged(self, count: int) -> None:
         """Wait until `count` interactions have had their initial response."""
@@ -149,10 +173,11 @@ class LoopbackDiscord:
         )
 
     async def _get_commands(self, _request: web.Request) -> web.Response:
-        return _json(self._commands)
+        return _json(self.commands)
 
     async def _put_commands(self, request: web.Request) -> web.Response:
-        self._commands = [
+        self.registrations.append(await request.json())
+        self.commands = [
             # Discord returns an empty description for context menus, which have none.
             {
                 "description": "",
@@ -161,14 +186,15 @@ class LoopbackDiscord:
                 "application_id": APPLICATION_ID,
                 "version": "1",
             }
-            for command in await request.json()
+            for command in self.registrations[-1]
         ]
-        return _json(self._commands)
+        return _json(self.commands)
 
     async def _callback(self, request: web.Request) -> web.Response:
         body = await request.json()
         async with self._changed:
             self.callbacks.append(body)
+            self.responses[request.match_info["token"]] = body
             self._changed.notify_all()
         return _json({"interaction": {"id": request.match_info["id"], "type": 2}})
 
@@ -177,6 +203,20 @@ class LoopbackDiscord:
         async with self._changed:
             self.edits[request.match_info["token"]] = body
             self._changed.notify_all()
+        return self._message(body)
+
+    async def _follow_up(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        async with self._changed:
+            self.followups.setdefault(request.match_info["token"], []).append(body)
+            self._changed.notify_all()
+        return self._message(body)
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        self.deleted.add(request.match_info["token"])
+        return web.Response(status=204)
+
+    def _message(self, body: dict[str, Any]) -> web.Response:
         return _json(
             {
                 "id": str(next(self._ids)),

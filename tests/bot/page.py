@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,16 +36,21 @@ async def rehearsal(
     """
     command = (*program, "rehearse", "--port", "0", *arguments)
     async with bot_process(*command, weights=weights, **environment) as process:
-        assert process.stdout is not None
-        output = ""
-        async with asyncio.timeout(120):
-            while not output.endswith("Ctrl-C ends this.\n"):
-                line = await process.stdout.readline()
-                assert line, f"the stage ended during startup, after the output {output!r}"
-                output += line.decode()
-        address = re.search(r"^Open (\S+)$", output, re.MULTILINE)
-        assert address is not None
-        yield address[1]
+        yield await address_of(process)
+
+
+async def address_of(process: Process) -> str:
+    """Wait until a rehearsal stage serves its page; return the page's address."""
+    assert process.stdout is not None
+    output = ""
+    async with asyncio.timeout(120):
+        while not output.endswith("Ctrl-C ends this.\n"):
+            line = await process.stdout.readline()
+            assert line, f"the stage ended during startup, after the output {output!r}"
+            output += line.decode()
+    address = re.search(r"^Open (\S+)$", output, re.MULTILINE)
+    assert address is not None
+    return address[1]
 
 
 @asynccontextmanager

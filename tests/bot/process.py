@@ -22,6 +22,22 @@ main()
 """
 """A program that is the bot, after `plan_steps`."""
 
+GATED = """
+import pathlib, time
+from noskgpt import Generator
+generate = Generator.generate
+def gated(self, prompt, *args, cancellation=(), **options):
+    pathlib.Path("generating").touch()
+    while {gated} and not pathlib.Path("gate").exists() and not ({cancellable} and cancellation):
+        time.sleep(0.01)
+    return generate(self, prompt, *args, cancellation=cancellation or None, **options)
+Generator.generate = gated
+"""
+"""A generation waits for the file "gate". The first one, at startup, has an empty prompt."""
+REPLIES_WAIT = GATED.format(gated="prompt", cancellable=True)
+REPLIES_HANG = GATED.format(gated="prompt", cancellable=False)
+LOADING_HANGS = GATED.format(gated="True", cancellable=False)
+
 
 def plan_steps(steps: int) -> Callable[..., Awaitable[Process]]:
     """Let training runs make a number of steps instead of those that fit into their minutes.
@@ -62,6 +78,7 @@ async def bot_process(
             "BARD_COOLDOWN": "0",
             **environment,
         },
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -71,3 +88,18 @@ async def bot_process(
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+async def clean_end(process: Process) -> str:
+    """Wait for a process that ends with exit code 0 and without a traceback; return its log."""
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert "Traceback" not in err.decode()
+    assert process.returncode == 0
+    return err.decode()
+
+
+async def created(path: Path) -> None:
+    """Wait until a file exists."""
+    async with asyncio.timeout(120):
+        while not path.exists():  # noqa: ASYNC110, ASYNC240 - another process creates it
+            await asyncio.sleep(0.01)

@@ -1,6 +1,8 @@
 """The services, opened and closed together without Discord."""
 
 import asyncio
+import math
+import signal
 import sqlite3
 import threading
 from contextlib import closing
@@ -11,7 +13,10 @@ import pytest
 import bot.bard
 from bot import Bard, Settings, StartupError
 from bot.core.scenes import Shown
+from bot.core.training_runner import TrainingRequest
+from bot.errors import Reason, RejectedError
 from bot.storage.turns import Place, TurnRequest
+from tests.bot.conftest import rejected
 
 PLACE = Place(guild_id=None, channel_id=2)
 REQUEST = TurnRequest(place=PLACE, user_id=3, prompt="ROMEO:", max_chars=20)
@@ -42,6 +47,7 @@ async def test_open_and_close(settings: Settings, threads_before: set[threading.
 
     class Message:
         message_id: int | None = 5
+        token: str | None = None
 
         async def show(self, _turn: object, _dropped: str) -> Shown:
             return Shown(5, 0)
@@ -98,7 +104,7 @@ async def test_close_waits_for_tracked_tasks(settings: Settings) -> None:
 async def test_close_cancels_late_tasks(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bot.bard, "DRAIN_SECONDS", 0.0)
+    monkeypatch.setattr(bot.bard, "GRACE_SECONDS", 0.0)
     bard = await Bard.open(settings)
     cleaned_up = []
 
@@ -115,6 +121,116 @@ async def test_close_cancels_late_tasks(
     await asyncio.wait_for(bard.close(), 30)
     assert task.cancelled()
     assert cleaned_up == [0]
+
+
+async def submit(bard: Bard) -> None:
+    """Make a request for which there is no worker."""
+    rules = bard.guild_settings.rules(None)
+    with bard.admission.accept(1, user_id=3, guild_id=None, channels={2}, rules=rules) as request:
+        async with request.stoppable(), request.worker():
+            await asyncio.Event().wait()
+
+
+async def test_hasten_ends_requests_with_a_reason_and_others_after_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bot.bard, "GRACE_SECONDS", math.inf)
+    bard = await Bard.open(settings)
+    other = asyncio.create_task(asyncio.Event().wait())
+    running = asyncio.create_task(submit(bard))
+    for task in (running, other):
+        bard.track(task)
+    closing = asyncio.create_task(bard.close())
+    await asyncio.sleep(0)
+    assert bard.closing
+    assert not closing.done()
+    bard.hasten()
+    with rejected(Reason.CLOSING):
+        await running
+    assert not other.done()
+    await closing
+    assert other.cancelled()
+    assert is_closed(settings.database_path)
+
+
+async def test_hasten_before_the_end(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bot.bard, "GRACE_SECONDS", math.inf)
+    bard = await Bard.open(settings)
+    running = asyncio.create_task(submit(bard))
+    bard.track(running)
+    await asyncio.sleep(0)
+    bard.hasten()
+    await asyncio.wait_for(bard.close(), 30)
+    assert isinstance(running.exception(), RejectedError)
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["the caller", "every task"])
+async def test_cancelled_close_hastens_and_skips_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, *, everything: bool
+) -> None:
+    monkeypatch.setattr(bot.bard, "GRACE_SECONDS", math.inf)
+    bard = await Bard.open(settings)
+    running = asyncio.create_task(submit(bard))
+    bard.track(running)
+    closing = asyncio.create_task(bard.close())
+    await asyncio.sleep(0)
+    # As `asyncio.run` does after a second Ctrl-C.
+    for task in asyncio.all_tasks() - {asyncio.current_task()} if everything else {closing}:
+        task.cancel()
+    await asyncio.wait({closing}, timeout=30)
+    assert closing.cancelled()
+    (end,) = await asyncio.gather(running, return_exceptions=True)
+    assert isinstance(end, asyncio.CancelledError if everything else RejectedError)
+    assert is_closed(settings.database_path)
+    await (await Bard.open(settings)).close()  # the locks are free
+
+
+async def test_service_that_hangs_does_not_keep_the_bard_open(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    bard = await Bard.open(settings)
+    started, gate = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        started.set()
+        gate.wait()
+
+    hanging = bard.inference._threads.run(hang)
+    await asyncio.to_thread(started.wait)
+    bard.hasten()
+    await asyncio.wait_for(bard.close(), 30)
+    assert "did not end in time" in caplog.text
+    # Its files are released when it ends.
+    with pytest.raises(StartupError, match="in use"):
+        await Bard.open(settings)
+    gate.set()
+    await hanging
+    assert bard._closed is not None
+    await bard._closed
+    await (await Bard.open(settings)).close()
+
+
+async def test_child_that_goes_on_is_killed_at_the_end_of_the_grace(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bot.bard, "GRACE_SECONDS", 0.0)
+    bard = await Bard.open(settings)
+    active = await bard.training.start(
+        TrainingRequest(user_id=3, guild_id=None, channel_id=2, preset="quick", minutes=1)
+    )
+    await asyncio.wait_for(bard.close(), 30)
+    assert active.process.returncode == -signal.SIGKILL
+    assert active.ended.result().state == "interrupted"
+
+
+async def test_second_bard_on_the_same_files_is_refused(settings: Settings) -> None:
+    bard = await Bard.open(settings)
+    for changed in ("database", "runs_dir"):
+        other = settings.model_copy(update={changed: settings.database_path.with_name("other")})
+        with pytest.raises(StartupError, match="in use by another bot"):
+            await Bard.open(other)
+    await bard.close()
+    await (await Bard.open(settings)).close()
 
 
 async def test_close_in_a_tracked_task_does_not_wait_for_itself(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from discord.ext import commands
 
 from bot import Settings
 from bot.bard import Bard
+from bot.cogs import COMMANDS
 from bot.storage.runs import RunStore
 from bot.ui.interactions import find_bard
 
@@ -99,6 +100,59 @@ async def test_unload_waits_for_tasks_that_others_start(host: Host) -> None:
     bard.track(asyncio.create_task(answer()))
     await host.unload_extension("bot")
     assert ended == ["shown"]
+
+
+async def test_commands_and_buttons_stay_while_requests_end(host: Host) -> None:
+    await host.load_extension("bot")
+    bard, gate = host.bard, asyncio.Event()
+    task = asyncio.create_task(gate.wait())
+    bard.track(task)
+    unloading = asyncio.create_task(host.unload_extension("bot"))
+    await asyncio.sleep(0)
+    assert host.bard.closing
+    assert len(host.tree.get_commands()) == len(COMMANDS)
+    assert views(host)
+    gate.set()
+    await unloading
+    assert task.result()
+    assert not host.tree.get_commands()
+    assert not views(host)
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["unloading", "every task"])
+async def test_cancelled_unload_ends_what_it_began(host: Host, *, everything: bool) -> None:
+    await host.load_extension("bot")
+    bard = host.bard
+    task = asyncio.create_task(asyncio.Event().wait())
+    bard.track(task)
+    unloading = asyncio.create_task(host.unload_extension("bot"))
+    await asyncio.sleep(0)
+    for cancelled in asyncio.all_tasks() - {asyncio.current_task()} if everything else {unloading}:
+        cancelled.cancel()
+    await asyncio.wait({unloading}, timeout=30)
+    assert unloading.cancelled()
+    assert task.cancelled()
+    assert not host.extensions
+    assert not host.cogs
+    assert not views(host)
+    assert not threads()
+    await host.load_extension("bot")
+
+
+async def test_second_unload_waits_for_the_first(host: Host) -> None:
+    """A host may close while a command unloads the extension."""
+    await host.load_extension("bot")
+    gate = asyncio.Event()
+    host.bard.track(asyncio.create_task(gate.wait()))
+    unloading = asyncio.create_task(host.unload_extension("bot"))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(host.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    gate.set()
+    await closing
+    assert not threads()
+    await unloading
 
 
 @pytest.mark.parametrize("places", [0, 1, 2, 3, 4])

@@ -3,12 +3,26 @@
 import asyncio
 import signal
 import socket
+import sqlite3
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from bot.errors import Reason
+from bot.ui.responses import REJECTIONS
 from tests.bot.loopback import LoopbackDiscord
-from tests.bot.process import bot_process
+from tests.bot.process import (
+    LOADING_HANGS,
+    REPLIES_HANG,
+    REPLIES_WAIT,
+    bot_process,
+    clean_end,
+    created,
+)
 
 RUN_AT_LOOPBACK = """
 import discord, yarl
@@ -17,6 +31,28 @@ discord.http.Route.BASE = "http://127.0.0.1:{port}/api/v10"
 discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL("ws://127.0.0.1:{port}")
 main()
 """
+WITHOUT_A_LIMIT = "import bot.signals; bot.signals.END_SECONDS = 1000"
+AT_ONCE = "import bot.signals; bot.signals.END_SECONDS = 0"
+CLOSING = REJECTIONS[Reason.CLOSING]
+
+
+@asynccontextmanager
+async def connected_bot(
+    server: LoopbackDiscord, weights: Path, program: str = "", **environment: str
+) -> AsyncIterator[Process]:
+    """Run the bot after a program, until the server has seen it connect."""
+    program += RUN_AT_LOOPBACK.format(port=server.port)
+    environment |= {"DISCORD_TOKEN": server.token}
+    server.ready.clear()
+    async with bot_process("-c", program, weights=weights, **environment) as process:
+        async with asyncio.timeout(120):
+            await server.ready.wait()
+        yield process
+
+
+def contents(database: Path) -> list[str]:
+    with closing(sqlite3.connect(database)) as connection:
+        return list(connection.iterdump())
 
 
 async def startup_error(*arguments: str, weights: Path, **environment: str) -> tuple[int, str]:
@@ -102,23 +138,188 @@ async def test_unreachable_discord(weights: Path) -> None:
     assert "Cannot reach Discord" in line
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_signal_shuts_down_after_the_reply_in_progress(
     weights: Path, number: signal.Signals
 ) -> None:
-    async with LoopbackDiscord().running() as server:
-        async with bot_process(
-            "-c", RUN_AT_LOOPBACK.format(port=server.port), weights=weights, DISCORD_TOKEN="right"
-        ) as process:
-            await asyncio.wait_for(server.ready.wait(), 60)
-            token = await server.slash("bard", prompt="ROMEO:", max_chars=400)
-            await asyncio.wait_for(server.acknowledged(1), 30)
-            process.send_signal(number)
-            _, err = await asyncio.wait_for(process.communicate(), 60)
-        assert process.returncode == 0
-        assert "Traceback" not in err.decode()
-        assert "right" not in err.decode()
+    async with (
+        LoopbackDiscord().running() as server,
+        connected_bot(server, weights) as process,
+    ):
+        token = await server.slash("bard", prompt="ROMEO:", max_chars=400)
+        await asyncio.wait_for(server.acknowledged(1), 30)
+        process.send_signal(number)
+        assert "right" not in await clean_end(process)
         assert token in server.edits
+
+
+async def test_signal_with_a_full_queue_tells_everybody(weights: Path, tmp_path: Path) -> None:
+    async with (
+        LoopbackDiscord().running() as server,
+        connected_bot(server, weights, REPLIES_WAIT, BARD_QUEUE="5") as process,
+    ):
+        running = await server.slash("bard", prompt="ROMEO:", max_chars=9)
+        await created(tmp_path / "generating")
+        waiting = [
+            await server.slash("bard", prompt="JULIET:", as_user=user) for user in range(1, 6)
+        ]
+        async with asyncio.timeout(60):
+            await server.acknowledged(6)
+            for token in waiting:
+                await server.edited(token, "in line")
+            process.send_signal(signal.SIGTERM)
+            for token in waiting:
+                assert (await server.followed_up(token))["content"] == CLOSING
+            assert set(waiting) <= server.deleted
+            # The gateway is still open.
+            late = await server.slash("bard", prompt="NURSE:", as_user=7)
+            data = (await server.responded(late))["data"]
+            assert (data["content"], data["flags"]) == (CLOSING, 64)
+            assert running not in server.followups
+        (tmp_path / "gate").touch()
+        await clean_end(process)
+        assert server.edits[running]["embeds"][0]["title"] == "ROMEO:"
+
+
+async def test_second_signal_ends_the_requests_in_progress(weights: Path, tmp_path: Path) -> None:
+    async with (
+        LoopbackDiscord().running() as server,
+        connected_bot(server, weights, REPLIES_WAIT + WITHOUT_A_LIMIT) as process,
+    ):
+        running = await server.slash("bard", prompt="ROMEO:")
+        await created(tmp_path / "generating")
+        waiting = await server.slash("bard", prompt="JULIET:")
+        await asyncio.wait_for(server.acknowledged(2), 60)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        await clean_end(process)
+        for token in (running, waiting):
+            assert server.followups[token][0]["content"] == CLOSING
+
+
+async def test_third_signal_ends_the_process_at_once(weights: Path, tmp_path: Path) -> None:
+    async with (
+        LoopbackDiscord().running() as server,
+        connected_bot(server, weights, REPLIES_HANG + WITHOUT_A_LIMIT) as process,
+    ):
+        await server.slash("bard", prompt="ROMEO:")
+        await created(tmp_path / "generating")
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            process.send_signal(number)
+        await clean_end(process)
+
+
+async def test_process_that_hangs_ends_at_the_limit(weights: Path, tmp_path: Path) -> None:
+    async with (
+        LoopbackDiscord().running() as server,
+        connected_bot(server, weights, REPLIES_HANG + AT_ONCE) as process,
+    ):
+        await server.slash("bard", prompt="ROMEO:")
+        await created(tmp_path / "generating")
+        process.send_signal(signal.SIGTERM)
+        await clean_end(process)
+
+
+async def test_signal_while_the_weights_load(weights: Path, tmp_path: Path) -> None:
+    async with LoopbackDiscord().running() as server:
+        program = LOADING_HANGS + RUN_AT_LOOPBACK.format(port=server.port)
+        async with bot_process("-c", program, weights=weights, DISCORD_TOKEN="right") as process:
+            await created(tmp_path / "generating")
+            process.send_signal(signal.SIGTERM)
+            (tmp_path / "gate").touch()
+            await clean_end(process)
+        assert not server.ready.is_set()
+
+
+async def test_signal_while_discord_does_not_answer_the_login(weights: Path) -> None:
+    asked = asyncio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(never_answer, "127.0.0.1", 0) as server:
+        program = RUN_AT_LOOPBACK.format(port=server.sockets[0].getsockname()[1])
+        async with bot_process("-c", program, weights=weights, DISCORD_TOKEN="x") as process:
+            await asyncio.wait_for(asked.wait(), 120)
+            process.send_signal(signal.SIGTERM)
+            await clean_end(process)
+
+
+async def test_signal_while_discord_is_away(weights: Path, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        online = await stack.enter_async_context(AsyncExitStack())
+        server = await online.enter_async_context(LoopbackDiscord().running())
+        process = await stack.enter_async_context(connected_bot(server, weights, REPLIES_WAIT))
+        assert process.stderr is not None
+        await server.slash("bard", prompt="ROMEO:", max_chars=9)
+        await created(tmp_path / "generating")
+        await online.aclose()
+        (tmp_path / "gate").touch()
+        log = b""
+        async with asyncio.timeout(60):
+            while b"Could not respond" not in log or b"Attempting a reconnect" not in log:
+                log += await process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        _, rest = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    assert b"never retrieved" not in log + rest
+
+
+async def test_second_bot_on_the_same_files_changes_nothing(weights: Path, tmp_path: Path) -> None:
+    database = tmp_path / "bard.sqlite3"
+    (tmp_path / "link.sqlite3").symlink_to(database)
+    async with (
+        LoopbackDiscord().running() as server,
+        connected_bot(server, weights, BARD_DATABASE=str(database)) as process,
+    ):
+        token = await server.slash("bard", prompt="ROMEO:", max_chars=9)
+        await asyncio.wait_for(server.edited(token), 60)
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute(
+                "INSERT INTO runs (user_id, channel_id, preset, minutes, started_at)"
+                " VALUES (1, 2, 'quick', 1, 0)"
+            )
+        before = contents(database)
+        for command, name in (
+            (["-c", RUN_AT_LOOPBACK.format(port=server.port)], "bard.sqlite3"),
+            (["-m", "bot", "rehearse", "--port", "0"], "link.sqlite3"),
+        ):
+            code, line = await startup_error(
+                *command, weights=weights, DISCORD_TOKEN="right", BARD_DATABASE=name
+            )
+            assert code == 1
+            assert f"{database} is in use by another bot" in line
+            assert "BARD_DATABASE" in line
+        assert contents(database) == before
+        process.kill()
+        await process.wait()
+        # The next one starts, and finds the run that the kill interrupted.
+        async with connected_bot(server, weights, BARD_DATABASE=str(database)) as after:
+            after.send_signal(signal.SIGTERM)
+            assert "interrupted" in await clean_end(after)
+
+
+PAGE = "<!DOCTYPE html><title>Discord</title>" + "<p>Sorry</p>\n" * 260
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(503, "503 Service Unavailable"), (429, "429 Too Many Requests"), (200, "portal or a proxy")],
+)
+async def test_page_of_html_is_one_short_line(weights: Path, status: int, said: str) -> None:
+    class Away(LoopbackDiscord):
+        async def _me(self, _request: web.Request) -> web.Response:
+            return web.Response(status=status, text=PAGE, content_type="text/html")
+
+    async with Away().running() as server:
+        program = RUN_AT_LOOPBACK.format(port=server.port)
+        code, line = await startup_error("-c", program, weights=weights, DISCORD_TOKEN="right")
+    assert code == 1
+    assert said in line
+    assert "<" not in line
+    assert len(line) < 200
 
 
 async def test_rehearsal_in_an_unknown_channel(weights: Path) -> None:
@@ -127,7 +328,7 @@ async def test_rehearsal_in_an_unknown_channel(weights: Path) -> None:
     assert "stage and tavern" in line
 
 
-async def test_rehearsal_on_a_port_in_use(weights: Path) -> None:
+async def test_rehearsal_on_a_port_in_use(weights: Path, tmp_path: Path) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -137,6 +338,7 @@ async def test_rehearsal_on_a_port_in_use(weights: Path) -> None:
         )
     assert code == 1
     assert "--port" in line
+    assert not [*tmp_path.iterdir()]  # noqa: ASYNC240 - the process has ended; no file was opened
 
 
 async def test_rehearsal_without_simcord(weights: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -14,7 +15,13 @@ from playwright.async_api import Page, expect
 import noskgpt
 from bot.core import transcript
 from tests.bot import page as stage
-from tests.bot.process import WITH_PLANNED_STEPS
+from tests.bot.process import (
+    REPLIES_WAIT,
+    WITH_PLANNED_STEPS,
+    bot_process,
+    clean_end,
+    created,
+)
 
 # In CI a missing browser fails the tests instead of skipping them.
 pytestmark = pytest.mark.skipif(
@@ -76,6 +83,24 @@ async def test_scene_continues_after_a_kill(weights: Path) -> None:
     assert third["reply"] == transcript.finish(completion)
     alone = model.generate("NURSE:\n", 1000, 0.8, seed, real_words=True)
     assert third["reply"] != transcript.finish(alone)
+
+
+async def test_signal_lets_the_reply_in_progress_end(weights: Path, tmp_path: Path) -> None:
+    program = f"{REPLIES_WAIT}\nfrom bot.__main__ import main\nmain()"
+    async with (
+        bot_process("-c", program, "rehearse", "--port", "0", weights=weights) as process,
+        stage.browser_page(await stage.address_of(process)) as page,
+    ):
+        await stage.slash(page, "bard", "ROMEO:")
+        await created(tmp_path / "generating")
+        process.send_signal(signal.SIGTERM)
+        # The page is still served.
+        await stage.slash(page, "bard", "JULIET:")
+        await expect(stage.messages(page).last).to_contain_text("called from the stage")
+        (tmp_path / "gate").touch()
+        await clean_end(process)
+    (turn,) = turns()
+    assert (turn["prompt"], turn["state"]) == ("ROMEO:", "shown")
 
 
 async def test_channels_have_separate_scenes(weights: Path) -> None:

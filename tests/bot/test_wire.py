@@ -2,14 +2,149 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import discord
 import pytest
 import yarl
+from aiohttp import web
+from discord.backoff import ExponentialBackoff
 
-from bot import Settings, create_bot
+from bot import BardClient, Settings, create_bot
+from bot.cogs import COMMANDS
+from bot.errors import Reason
+from bot.ui.responses import REJECTIONS
 from tests.bot.loopback import LoopbackDiscord
+
+
+@asynccontextmanager
+async def online(
+    bot: BardClient, server: LoopbackDiscord, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """Run a bot that is connected to a server."""
+    base = f"127.0.0.1:{server.port}"
+    monkeypatch.setattr(discord.http.Route, "BASE", f"http://{base}/api/v10")
+    monkeypatch.setattr(
+        discord.gateway.DiscordWebSocket, "DEFAULT_GATEWAY", yarl.URL(f"ws://{base}")
+    )
+    server.ready.clear()
+    running = asyncio.create_task(bot.start(server.token))
+    async with asyncio.timeout(60):
+        await server.ready.wait()
+        await bot.wait_until_ready()
+        yield
+    await bot.close()
+    await running
+
+
+@pytest.mark.parametrize(
+    ("event", "data"),
+    [("MESSAGE_DELETE", {}), ("INTERACTION_CREATE", {"type": 2}), ("READY", {})],
+)
+async def test_event_that_cannot_be_read_is_logged_and_the_bot_connects_again(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    event: str,
+    data: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(ExponentialBackoff, "delay", lambda _: 0.0)
+    bot = create_bot(settings)
+    async with LoopbackDiscord().running() as server, online(bot, server, monkeypatch):
+        first = bot.ws
+        server.ready.clear()
+        await server._dispatch(event, data)
+        await server.ready.wait()
+        assert not first.open  # Discord would send each event to both
+        token = await server.slash("bard", prompt="ROMEO:", max_chars=10)
+        await server.edited(token)
+    (record,) = (r for r in caplog.records if r.levelname == "ERROR")
+    assert record.name == "bot.client"
+    assert record.exc_info is not None
+
+
+async def test_command_of_a_kind_that_the_library_lacks_is_kept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Discord refuses to drop the entry point of an Activity."""
+    kept = {
+        "id": "77",
+        "type": 4,
+        "name": "launch",
+        "handler": 2,
+        "contexts": [0, 1, 2],
+        "integration_types": [0, 1],
+    }
+    entry_point = {**kept, "application_id": "1000", "version": "1", "description": ""}
+    async with LoopbackDiscord().running() as server:
+        server.commands.append(entry_point)
+        async with online(create_bot(settings), server, monkeypatch):
+            (commands,) = server.registrations
+        assert [command for command in commands if command["type"] == 4] == [kept]
+        assert len(commands) == len(COMMANDS) + 1
+        async with online(create_bot(settings), server, monkeypatch):
+            assert len(server.registrations) == 1  # no difference
+
+
+async def test_command_that_the_shutdown_cancels_is_answered(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bot, started = create_bot(settings), asyncio.Event()
+
+    async def hang(_channel_id: int) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with LoopbackDiscord().running() as server:
+        async with online(bot, server, monkeypatch):
+            monkeypatch.setattr(bot.bard.scenes, "page", hang)
+            token = await server.slash("scene show")
+            await started.wait()
+            bot.hasten()
+        assert server.followups[token][0]["content"] == REJECTIONS[Reason.CLOSING]
+
+
+@pytest.mark.parametrize("unloaded", [False, True])
+async def test_last_rejection_is_sent_before_the_connection_ends(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    unloaded: bool,
+) -> None:
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    class Slow(LoopbackDiscord):
+        async def _callback(self, request: web.Request) -> web.Response:
+            asked.set()
+            await gate.wait()
+            return await super()._callback(request)
+
+    bot = create_bot(settings)
+    async with Slow().running() as server:
+        async with online(bot, server, monkeypatch):
+            in_progress = asyncio.Event()
+            bot.bard.track(asyncio.create_task(in_progress.wait()))
+            closing = asyncio.create_task(bot.unload_extension("bot") if unloaded else bot.close())
+            await asyncio.sleep(0)
+            if unloaded:
+                in_progress.set()
+                await closing
+                token = await server.slash("bard", prompt="ROMEO:")
+                await asked.wait()
+                closing = asyncio.create_task(bot.close())
+            else:
+                token = await server.slash("bard", prompt="ROMEO:")
+                await asked.wait()
+                in_progress.set()
+            # Nothing but the response is in progress now.
+            await asyncio.wait({closing}, timeout=0.1)
+            gate.set()
+            await closing
+        assert server.responses[token]["data"]["content"] == REJECTIONS[Reason.CLOSING]
+    assert "Could not respond" not in caplog.text
 
 
 async def test_two_concurrent_requests_in_one_channel(
@@ -18,34 +153,23 @@ async def test_two_concurrent_requests_in_one_channel(
     bot = create_bot(settings)
     contexts: list[str] = []
     started, gate = threading.Event(), threading.Event()
-    async with LoopbackDiscord().running() as server:
-        base = f"127.0.0.1:{server.port}"
-        monkeypatch.setattr(discord.http.Route, "BASE", f"http://{base}/api/v10")
-        monkeypatch.setattr(
-            discord.gateway.DiscordWebSocket, "DEFAULT_GATEWAY", yarl.URL(f"ws://{base}")
-        )
-        running = asyncio.create_task(bot.start(server.token))
-        async with asyncio.timeout(30):
-            await server.ready.wait()
-            await bot.wait_until_ready()
-            generate = bot.bard.inference.model.generate
+    async with LoopbackDiscord().running() as server, online(bot, server, monkeypatch):
+        generate = bot.bard.inference.model.generate
 
-            def gated(prompt: str, *args: Any, **options: Any) -> str:
-                contexts.append(prompt)
-                started.set()
-                assert gate.wait(30)
-                return generate(prompt, *args, **options)
+        def gated(prompt: str, *args: Any, **options: Any) -> str:
+            contexts.append(prompt)
+            started.set()
+            assert gate.wait(30)
+            return generate(prompt, *args, **options)
 
-            bot.bard.inference.model.generate = gated  # type: ignore[method-assign]
-            first = await server.slash("bard", prompt="ROMEO:", max_chars=10)
-            assert await asyncio.to_thread(started.wait, 30)
-            second = await server.slash("bard", prompt="JULIET:", max_chars=10)
-            await server.acknowledged(2)  # while the first is generating
-            assert not server.edits
-            gate.set()
-            bodies = [await server.edited(token) for token in (first, second)]
-        await bot.close()
-        await running
+        bot.bard.inference.model.generate = gated  # type: ignore[method-assign]
+        first = await server.slash("bard", prompt="ROMEO:", max_chars=10)
+        assert await asyncio.to_thread(started.wait, 30)
+        second = await server.slash("bard", prompt="JULIET:", max_chars=10)
+        await server.acknowledged(2)  # while the first is generating
+        assert not server.edits
+        gate.set()
+        bodies = [await server.edited(token) for token in (first, second)]
 
     assert [callback["type"] for callback in server.callbacks] == [5, 5]
     assert [body["embeds"][0]["title"] for body in bodies] == ["ROMEO:", "JULIET:"]

@@ -1,5 +1,8 @@
 """Test weights files: saving, loading, and errors for damaged files."""
 
+import errno
+import io
+import os
 import resource
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +16,9 @@ import torch
 from noskgpt import checkpoint as checkpoints
 from noskgpt import lexicon, scene
 from noskgpt.errors import CheckpointError
+from noskgpt.limits import MAX_LETTERS
+from noskgpt.tokenizer import VOCABULARY
+from tests.noskgpt.reference import Reference
 
 
 def test_loads_what_was_saved(random_checkpoint: checkpoints.Checkpoint, tmp_path: Path) -> None:
@@ -35,56 +41,91 @@ def test_loads_what_was_saved(random_checkpoint: checkpoints.Checkpoint, tmp_pat
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["weights.pth"]
 
 
-def damage(document: dict[str, Any], kind: str) -> None:  # noqa: C901, PLR0912 - a case each
-    """Apply one kind of damage to the document of a weights file."""
-    name = "head.bias"
-    match kind:
-        case "foreign":
-            document["format"] = "other"
-        case "version":
-            document["format_version"] = 99
-        case "missing":
-            del document["weights"][name]
-        case "shape":
-            document["weights"][name] = torch.zeros(3)
-        case "dtype":
-            document["weights"][name] = document["weights"][name].half()
-        case "nan":
-            document["weights"][name] = torch.full((65,), float("nan"))
-        case "vocabulary":
-            document["vocabulary"] = "abc"
-        case "config":
-            document["config"]["n_head"] = 3
-        case "huge":
-            document["config"]["n_embd"] = 2**40
-        case "words":
-            document["vocabulary"] = [*document["vocabulary"][1:], "several"]
-        case "sparse":
-            document["weights"][name] = document["weights"][name].to_sparse()
-        case "lexicon":
-            document["lexicon"] = {"first": torch.zeros(3)}
-        case "casts":
-            document["casts"] = {"plays": [{"ROMEO": -1}], "common": [], "nouns": []}
-        case "empty":
-            document.clear()
+def in_record(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document["training"].update(values)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *("foreign", "version", "missing", "shape", "dtype", "nan", "vocabulary", "config"),
-        *("huge", "words", "sparse", "lexicon", "casts", "empty"),
-    ],
-)
+def in_config(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document["config"].update(values)
+
+
+def in_weights(change: Callable[[torch.Tensor], object]) -> Callable[[dict[str, Any]], None]:
+    def damage(document: dict[str, Any]) -> None:
+        document["weights"]["head.bias"] = change(document["weights"]["head.bias"])
+
+    return damage
+
+
+def as_lexicon(**arrays: torch.Tensor) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document.update(lexicon=arrays)
+
+
+DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "foreign": lambda document: document.update(format="other"),
+    "version": lambda document: document.update(format_version=99),
+    "no version": lambda document: document.update(format_version=[[]]),
+    "missing": lambda document: document["weights"].pop("head.bias"),
+    "no weights": lambda document: document.update(weights=None),
+    "shape": in_weights(lambda _: torch.zeros(3)),
+    "dtype": in_weights(torch.Tensor.half),
+    "nan": in_weights(lambda bias: bias * float("nan")),
+    "sparse": in_weights(torch.Tensor.to_sparse),
+    "number": in_weights(lambda _: 1),
+    "vocabulary": lambda document: document.update(vocabulary="abc"),
+    "words": lambda document: document.update(vocabulary=[*document["vocabulary"][1:], "several"]),
+    "null character": lambda document: document.update(vocabulary=VOCABULARY[:-1] + "\0"),
+    "surrogate": lambda document: document.update(vocabulary=VOCABULARY[:-1] + "\ud800"),
+    "config": in_config(n_head=3),
+    "negative": in_config(n_layer=-1),
+    "text as a size": in_config(context="256"),
+    "list as a size": in_config(context=[[256]]),
+    "unknown size": in_config(**{"size" * 100_000: 1}),
+    "wide": in_config(n_embd=2**40),
+    "long": in_config(context=10**9),
+    "deep": in_config(n_layer=10**9, n_embd=4),
+    "no config": lambda document: document.update(config=None),
+    "no record": lambda document: document.update(training=None),
+    "text as a loss": in_record(held_out_loss="1.4"),
+    "loss": in_record(held_out_loss=float("nan")),
+    "text as a number": in_record(steps="many"),
+    "large number": in_record(steps=2**63),
+    "list as a command": in_record(command=["noskgpt"]),
+    "curve": in_record(curve=3),
+    "points": in_record(curve=[(1, 2.0)]),
+    "loss of a point": in_record(curve=[(1, "2", None)]),
+    "lexicon": as_lexicon(first=torch.zeros(3)),
+    "large lexicon": as_lexicon(
+        first=torch.zeros(MAX_LETTERS + 3, dtype=torch.int32),
+        edges=torch.zeros(1, dtype=torch.int16),
+        ends=torch.zeros(1, dtype=torch.bool),
+    ),
+    "list as a lexicon": lambda document: document.update(lexicon=[1]),
+    "casts": lambda document: document.update(
+        casts={"plays": [{"ROMEO": -1}], "common": [], "nouns": []}
+    ),
+    "list as casts": lambda document: document.update(casts=[1]),
+    "empty": dict.clear,
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
 def test_names_the_file_and_the_remedy_if_the_contents_are_wrong(
     weights_file: Path, tmp_path: Path, kind: str
 ) -> None:
     document = torch.load(weights_file, weights_only=True)
-    damage(document, kind)
+    DAMAGE[kind](document)
     path = tmp_path / "broken.pth"
     torch.save(document, path)
-    with pytest.raises(CheckpointError, match=r"broken\.pth.*noskgpt"):
+    with pytest.raises(CheckpointError, match=r"^[^\n]*broken\.pth[^\n]*noskgpt[^\n]*$") as raised:
         checkpoints.load(path)
+    assert len(str(raised.value)) < 600
+
+
+def test_ignores_what_a_later_version_records(weights_file: Path, tmp_path: Path) -> None:
+    document = torch.load(weights_file, weights_only=True)
+    document["training"] |= {"steps": 7, "mood": "merry"}
+    torch.save(document, tmp_path / "later.pth")
+    assert checkpoints.load(tmp_path / "later.pth").training.steps == 7
 
 
 @pytest.mark.parametrize(
@@ -140,6 +181,29 @@ def test_a_failed_write_keeps_the_old_file(
     assert [p.name for p in tmp_path.iterdir()] == ["weights.pth"]
 
 
+@pytest.mark.parametrize("written", [0, 100_000])
+def test_a_full_disk_is_named(
+    random_checkpoint: checkpoints.Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    written: int,
+) -> None:
+    """Torch has an error of its own for the end of its archive."""
+    save = torch.save
+
+    class FullDisk(io.BytesIO):
+        def write(self, data: Any) -> int:
+            if self.tell() + len(data) > written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    monkeypatch.setattr(torch, "save", lambda document, _file: save(document, FullDisk()))
+    with pytest.raises(
+        CheckpointError, match=r"weights\.pth: cannot be written \(the disk is full"
+    ):
+        checkpoints.save(random_checkpoint, tmp_path / "weights.pth")
+
+
 def test_the_error_for_weights_of_the_original_names_the_import_command(tmp_path: Path) -> None:
     torch.save({"token_embedding_table.weight": torch.zeros(65, 128)}, tmp_path / "old.pth")
     with pytest.raises(CheckpointError, match="import-reference"):
@@ -147,3 +211,14 @@ def test_the_error_for_weights_of_the_original_names_the_import_command(tmp_path
     with pytest.raises(CheckpointError, match="not a state_dict of the original"):
         checkpoints.import_reference(tmp_path / "old.pth", tmp_path / "new.pth")
     assert not (tmp_path / "new.pth").exists()
+
+
+def test_weights_of_the_original_that_share_many_elements_are_not_copied(tmp_path: Path) -> None:
+    large = torch.zeros(70_000)
+    torch.save(dict.fromkeys(Reference().state_dict(), large), tmp_path / "old.pth")
+    with pytest.raises(CheckpointError, match="two places"):  # it is one tensor under many names
+        checkpoints.import_reference(tmp_path / "old.pth", tmp_path / "new.pth")
+    views = {name: large.view(-1) for name in Reference().state_dict()}
+    torch.save(views, tmp_path / "old.pth")
+    with pytest.raises(CheckpointError, match="a tensor is too large"):
+        checkpoints.import_reference(tmp_path / "old.pth", tmp_path / "new.pth")

@@ -125,10 +125,12 @@ def test_converts_weights_of_the_original(tmp_path: Path) -> None:
 
 
 def test_an_error_prints_one_line_and_sets_the_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "none.d").mkdir()
     for arguments in (
         ("--weights", "none.pth", "--prompt", "x"),
         ("evaluate", "--weights", "none.pth"),
         ("train", "--corpus", "none.txt"),
+        ("train", "--init-from", "none.d"),
     ):
         result = noskgpt(*arguments, cwd=tmp_path)
         assert result.returncode == 1

@@ -8,6 +8,7 @@ import pytest
 import noskgpt
 from noskgpt import lexicon
 from noskgpt.inference.sampling import child
+from noskgpt.limits import MAX_WORD
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 
 TEXT = "O'er the king's gate, love-sick; 'tis HE. 'Tis he!"
@@ -29,7 +30,10 @@ def test_words_are_letters_with_apostrophes_inside() -> None:
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("O gentle nig", "nig"), ("the king'", "king'"), ("the king's", "king's"), ("Ay, ", "")],
+    [
+        *(("O gentle nig", "nig"), ("the king'", "king'"), ("the king's", "king's"), ("Ay, ", "")),
+        *(("o'er", "o'er"), ("'tis", "tis"), ("king''", ""), ("'", ""), ("", "")),
+    ],
 )
 def test_finds_the_partial_word_at_the_end_of_a_text(text: str, word: str) -> None:
     assert lexicon.last_partial_word(text) == word
@@ -66,6 +70,49 @@ def test_rejects_indices_that_would_lead_outside_the_trie() -> None:
         lexicon.check(words._replace(first=first))
     with pytest.raises(ValueError, match="no word ends"):
         lexicon.check(words._replace(ends=np.zeros_like(words.ends)))
+
+
+def chain(length: int) -> lexicon.Lexicon:
+    """Return a trie whose only word has this length."""
+    first = np.append(np.arange(length + 1), length).astype(np.int32)
+    ends = np.arange(length + 1) == length
+    edges = np.ones(length, np.int16)
+    return lexicon.build("ab", ())._replace(first=first, edges=edges, ends=ends)
+
+
+def test_rejects_words_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    lexicon.check(chain(MAX_WORD))
+    with pytest.raises(ValueError, match="too long"):
+        lexicon.check(chain(MAX_WORD + 1))
+    monkeypatch.setattr(lexicon, "MAX_LETTERS", 10)
+    words = lexicon.build("ab", {"aaaa", "bbbb", "ab"})
+    lexicon.check(words)
+    monkeypatch.setattr(lexicon, "MAX_LETTERS", 9)
+    with pytest.raises(ValueError, match="too long"):
+        lexicon.check(words)
+
+
+def test_rejects_letters_of_another_vocabulary_and_nodes_that_lead_to_themselves() -> None:
+    words = chain(2)
+    for edge in (-1, 3, 2**15 - 1):
+        with pytest.raises(ValueError, match="letter that its vocabulary"):
+            lexicon.check(words._replace(edges=np.array([1, edge], np.int16)))
+    loop = np.array([0, 0, 1, 2], np.int32)  # the root has no letter, and each node leads to itself
+    with pytest.raises(ValueError, match="no letter leads"):
+        lexicon.check(words._replace(first=loop))
+
+
+def test_leaves_out_words_without_end_and_the_longest_of_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long = "a" * MAX_WORD
+    assert lexicon.words(f"{long}, {long}b") == {long}
+    trie = lexicon.build("ab", {long, f"{long}b", "b"})
+    assert lexicon.spell(trie, "ab") == {long, "b"}
+    monkeypatch.setattr(lexicon, "MAX_LETTERS", 6)
+    trie = lexicon.build("ab", {"ab", "aaa", "bbb", "a"})
+    assert lexicon.spell(trie, "ab") == {"a", "ab", "aaa"}
+    lexicon.check(trie)
 
 
 def test_ignores_case_of_letters_whose_lower_case_has_another_length() -> None:

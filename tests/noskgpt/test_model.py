@@ -62,6 +62,35 @@ def test_rejects_input_that_does_not_fit(random_checkpoint: checkpoints.Checkpoi
         model(torch.zeros((1, 2), dtype=torch.int64), cache)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        ModelConfig(),
+        ModelConfig(vocab_size=7, context=11, n_layer=3, n_head=2, n_embd=10),
+    ],
+)
+def test_a_shape_knows_the_number_of_its_parameters(config: ModelConfig) -> None:
+    assert config.parameters == GPT(config).parameter_count()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            {"n_embd": 10**6},
+            {"n_embd": 2**600},
+            {"vocab_size": 10**7},
+            {"n_head": 1, "n_embd": 1300},
+        ),
+        *({"context": 10**9, "n_embd": 4}, {"n_layer": 10**9, "n_embd": 4}),
+    ],
+    ids=str,
+)
+def test_rejects_shapes_beyond_a_hundred_times_the_reference(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"must be at most|more than 120,000,000 parameters"):
+        ModelConfig(**{"n_layer": 6} | change)
+
+
 @pytest.mark.parametrize("change", [{"n_head": 3}, {"n_layer": 0}, {"vocab_size": "65"}])
 def test_rejects_invalid_shapes(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):

@@ -157,6 +157,8 @@ def test_plain_values_give_the_same_casts(casts: Casts) -> None:
         {"common": [1]},
         {"nouns": "nurse"},
         {"common": ["a"] * 200_000},
+        {"plays": [{"ROMEO": 2**40}]},
+        {"plays": [{f"A{play} B{i}": 1 for i in range(20)} for play in range(1000)]},
     ],
 )
 def test_rejects_damaged_values(change: dict[str, Any]) -> None:
@@ -165,6 +167,25 @@ def test_rejects_damaged_values(change: dict[str, Any]) -> None:
         scene.from_values(values | change)
     with pytest.raises(KeyError):
         scene.from_values({"plays": []})
+
+
+def test_casts_of_many_plays_are_built_as_far_as_their_values_are_accepted() -> None:
+    def play(number: int) -> str:
+        return "".join(f"\n\nKING {number} OF {i} LANDS:\nAy." * 2 for i in range(1000))
+
+    full = scene.build(map(play, range(3)))
+    many = scene.build(map(play, range(40)))
+    assert many.plays[:3] == full.plays
+    assert 3 < len(many.plays) < 40
+    assert scene.from_values(scene.to_values(many)) == many
+    few = "".join(f"\n\nA {i}:\nAy." * 2 for i in range(5))
+    small = scene.build([few] * 2000)
+    assert 500 < len(small.plays) < 2000
+    assert scene.from_values(scene.to_values(small)) == small
+
+
+def test_words_without_end_are_not_common() -> None:
+    assert scene.build(["thou " + "x" * 2000]).common == {"thou"}
 
 
 def test_words_of_absurd_length_are_not_repeated() -> None:

@@ -87,6 +87,7 @@ async def test_row_of_a_turn(stage: Stage, settings: Settings) -> None:
         "message_id": result.response.id,
         "take": 1,
         "intent": None,
+        "token": None,
     }
 
 

@@ -7,7 +7,10 @@ import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import discord
 import pytest
@@ -15,52 +18,17 @@ from simcord.results import InteractionResult
 
 from bot import Settings
 from bot.cogs.train import CORPUS_BYTES
-from bot.concurrency import Wait
 from bot.core.training_runner import GRACE_SECONDS, TrainingRunner
 from bot.errors import Reason
-from bot.rehearsal import DeclaredWait
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, labels_of, message_of, text_of
 from tests.bot.loopback import LoopbackDiscord
 from tests.bot.process import bot_process, plan_steps
 from tests.bot.test_main import RUN_AT_LOOPBACK
+from tests.bot.training import TrainingStage
 
 QUICK = {"minutes": 1, "preset": "quick", "start_from": "active weights"}
 LONG = {"minutes": 30, "preset": "quick"}
-
-
-class TrainingStage(Stage):
-    """A stage whose bot Ann owns, with a clock that waits for child processes."""
-
-    def set_owner(self) -> None:
-        self.bot.owner_ids = {self.ann.id}
-
-    async def restart(self, wait: Wait | None = None) -> None:
-        await super().restart(wait or DeclaredWait(self.env))
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait in real time for a condition."""
-        async with asyncio.timeout(240):
-            while not condition():  # noqa: ASYNC110 - it is another process's doing
-                await asyncio.sleep(0.02)
-        await self.env.settle()
-
-    async def first_step(self) -> int:
-        """Wait for the first progress event; return the process id of the child."""
-        training = self.bard.training
-        await self.until(lambda: training.active is None or training.active.progress is not None)
-        assert training.active is not None
-        return training.active.process.pid
-
-    def message_tasks(self) -> list[str]:
-        """Return the names of the tasks that show a run."""
-        names = [task.get_name() for task in self.bard._tasks]
-        return [name for name in names if name.startswith("message of run")]
-
-    async def run_ended(self) -> None:
-        """Wait until the run has ended and its message shows that."""
-        await self.until(lambda: not self.message_tasks())
-        assert self.bard.training.active is None
 
 
 @pytest.fixture
@@ -142,7 +110,9 @@ async def test_run_is_cancelled_resumed_and_interrupted_by_a_shutdown(
     cancelled = await stage.ann.slash(stage.garden, "train cancel")
     await stage.run_ended()
     assert "Run 1: cancelled" in content_of(cancelled)
+    assert "The last checkpoint is kept" in content_of(cancelled)
     assert "Run 1: cancelled" in message_of(started).content
+    assert "The last checkpoint is kept" in message_of(started).content
     assert labels_of(message_of(started)) == []
     (run,) = await stage.bard.runs.newest()
     assert run.state == "cancelled"
@@ -172,42 +142,19 @@ async def test_killed_child_is_shown_and_stored_after_the_token_has_expired(
 ) -> None:
     started = await stage.ann.slash(stage.garden, "train start", **LONG)
     child = await stage.first_step()
-    await stage.env.advance_time(14 * 60)
-    by_channel = f"/channels/{stage.garden.id}/messages/"
-    assert not any(by_channel in request.path for request in stage.env.http_requests)
-    await stage.env.advance_time(2 * 60)
-    active = stage.bard.training.active
-    assert active is not None
-    before = active.progress
-    await stage.until(lambda: active.progress != before)
-    by_token = sum(request.path.endswith("/@original") for request in stage.env.http_requests)
-    await stage.env.advance_time(6)
-    assert any(by_channel in request.path for request in stage.env.http_requests)
-
+    await stage.env.advance_time(16 * 60)
     os.kill(child, signal.SIGKILL)
     await stage.run_ended()
     assert "Run 1: failed" in message_of(started).content
     assert "killed by signal 9" in message_of(started).content
-    after = sum(request.path.endswith("/@original") for request in stage.env.http_requests)
-    assert after == by_token
+    assert "checkpoint" not in message_of(started).content
     reply = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
     assert reply.response is not None
+    status = await stage.ann.slash(stage.garden, "train status")
+    assert "killed by signal 9" in content_of(status)
     rejected = await stage.ann.slash(stage.garden, "train start", resume=True)
     assert content_of(rejected) == REJECTIONS[Reason.NOTHING_TO_RESUME]
     assert not stage.env.errors
-
-
-async def test_status_shows_the_end_if_the_message_cannot_be_edited(stage: TrainingStage) -> None:
-    await stage.ann.slash(stage.garden, "train start", **LONG)
-    active = stage.bard.training.active
-    assert active is not None
-    os.kill(active.process.pid, signal.SIGSTOP)
-    await stage.env.advance_time(16 * 60)
-    stage.env.inject_error("PATCH", "/channels/*/messages/*", status=403, code=50001)
-    os.kill(active.process.pid, signal.SIGKILL)
-    await stage.run_ended()
-    status = await stage.ann.slash(stage.garden, "train status")
-    assert "killed by signal 9" in content_of(status)
 
 
 async def test_child_that_does_not_stop_is_killed(stage: TrainingStage) -> None:
@@ -268,6 +215,60 @@ async def test_others_are_rejected(
         assert content_of(rejected) == REJECTIONS[Reason.NOT_OWNER]
     assert await stage.bard.runs.newest() == []
     assert not stage.env.errors
+
+
+class Acknowledged:
+    """Records whether an interaction was acknowledged when the database was first asked."""
+
+    def __init__(self, stage: TrainingStage, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.first: bool | None = None
+        self._stage = stage
+        database = stage.bard.runs._database
+        recorder = Mock(wraps=database)
+        recorder.run = partial(self._record, database.run)
+        recorder.fetch = partial(self._record, database.fetch)
+        monkeypatch.setattr(stage.bard.runs, "_database", recorder)
+
+    def _record(self, method: Callable[..., Any], *args: Any) -> Any:
+        if self.first is None:
+            paths = [request.path for request in self._stage.env.http_requests]
+            self.first = paths[-1].endswith("/callback")
+        return method(*args)
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("start", {}),
+        ("start", {"resume": True}),
+        ("status", {}),
+        ("history", {}),
+        ("promote", {"run": 1}),
+        ("rollback", {}),
+    ],
+)
+async def test_command_is_acknowledged_before_the_database_is_asked(
+    stage: TrainingStage,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    options: dict[str, object],
+) -> None:
+    stage.start_runs_by_hand()
+    acknowledged = Acknowledged(stage, monkeypatch)
+    await stage.ann.slash(stage.garden, f"train {command}", **options)
+    assert acknowledged.first
+
+
+@pytest.mark.parametrize("label", ["Promote", "Discard"])
+async def test_button_is_acknowledged_before_the_database_is_asked(
+    stage: TrainingStage, monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    stage.start_runs_by_hand()
+    started = await stage.ann.slash(stage.garden, "train start", **LONG)
+    await stage.end_run("finished", weights="noskgpt-0badcafe", loss=1.5)
+    acknowledged = Acknowledged(stage, monkeypatch)
+    await stage.ann.click(message_of(started), label=label)
+    assert acknowledged.first
 
 
 async def test_command_is_hidden_from_others_by_default(stage: TrainingStage) -> None:

@@ -86,7 +86,7 @@ class World:
         database = await self._stack.enter_async_context(open_database(self.path))
         self.turns = TurnStore(database)
         inference = Inference(None, workers=1)
-        inference.generate = self.generate  # type: ignore[method-assign, assignment]
+        inference.generate = self.generate  # type: ignore[method-assign]
         inference.fold = lambda text: (text, "")  # type: ignore[method-assign]
         self.scenes = Scenes(self.turns, inference, lambda _guild: RULES)
         self.scenes.look = self.look
@@ -130,6 +130,7 @@ class FaultyMessage:
 
     def __init__(self, world: World, message: Message, fault: str, faults: ExitStack) -> None:
         self.message_id: int | None = message.id
+        self.token: str | None = None
         self._world = world
         self._message = message
         self._fault = fault

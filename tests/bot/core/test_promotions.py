@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import noskgpt
 from bot.core.promotions import weights_path
 from bot.errors import Reason, StartupError
 from noskgpt.checkpoint import save
@@ -108,3 +109,100 @@ async def test_rollback_skips_damaged_weights(services: TrainingServices) -> Non
     await truncate(weights_path(services.folder, 1))
     assert await services.promotions.roll_back(ANN) is None
     assert services.active_weights == configured
+
+
+class SlowRead:
+    """Replaces the loading of weights, and waits in it until `go` is set."""
+
+    def __init__(self, services: TrainingServices, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+        self._read = services.inference.read
+        monkeypatch.setattr(services.inference, "read", self)
+
+    async def __call__(self, path: Path | None = None) -> noskgpt.Generator:
+        model = await self._read(path)
+        self.begun.set()
+        await self.go.wait()
+        return model
+
+
+async def test_weights_are_not_deleted_while_they_are_promoted(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await services.finish_run(trained(2))
+    services.training._keep = 0
+    slow = SlowRead(services, monkeypatch)
+    promoting = asyncio.create_task(services.promotions.promote(run.id, ANN))
+    await slow.begun.wait()
+    discarding = asyncio.create_task(services.training.discard(run.id))
+    pruning = asyncio.create_task(services.training._delete_old_files())
+    done, _ = await asyncio.wait({discarding, pruning}, timeout=0.2)
+    assert not done
+    slow.go.set()
+    await promoting
+    with rejected(Reason.RUN_IN_USE, run_id=run.id):
+        await discarding
+    await pruning
+    assert services.active_weights == run.weights
+    services = await services.restart()
+    assert services.active_weights == run.weights
+    await services.inference.close()
+
+
+async def test_promotion_looks_at_the_run_again_after_loading(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, configured = await services.finish_run(trained(2)), services.active_weights
+    slow = SlowRead(services, monkeypatch)
+    promoting = asyncio.create_task(services.promotions.promote(run.id, ANN))
+    await slow.begun.wait()
+    assert await services.runs.discard(run.id)
+    slow.go.set()
+    with rejected(Reason.RUN_NOT_FINISHED, state="discarded"):
+        await promoting
+    assert services.active_weights == configured
+    assert await services.runs.promotions() == []
+
+
+async def test_discard_during_a_discard_is_rejected(services: TrainingServices) -> None:
+    run = await services.finish_run(trained(2))
+    results = await asyncio.gather(
+        *(services.training.discard(run.id) for _ in range(2)), return_exceptions=True
+    )
+    assert [getattr(result, "reason", None) for result in results] == [
+        None,
+        Reason.RUN_NOT_FINISHED,
+    ]
+    assert list(services.folder.iterdir()) == []
+
+
+async def test_decisions_at_once_leave_the_active_weights_as_recorded(
+    services: TrainingServices,
+) -> None:
+    for seed in (2, 3):
+        await services.finish_run(trained(seed))
+    await asyncio.gather(
+        services.promotions.promote(1, ANN),
+        services.promotions.promote(2, BEN),
+        services.promotions.roll_back(ANN),
+        services.promotions.promote(2, ANN),
+        return_exceptions=True,
+    )
+    active = services.active_weights
+    assert active == (await services.runs.get(await services.promotions.active() or 0)).weights
+    services = await services.restart()
+    assert services.active_weights == active
+    await services.inference.close()
+
+
+async def test_rollback_over_damaged_weights_withdraws_all_at_once(
+    services: TrainingServices,
+) -> None:
+    for seed in (2, 3, 4):
+        run = await services.finish_run(trained(seed))
+        await services.promotions.promote(run.id, ANN)
+    await truncate(weights_path(services.folder, 2))
+    restored = await services.promotions.roll_back(BEN)
+    assert restored is not None
+    assert restored.id == 1
+    assert [promotion.run_id for promotion in await services.runs.promotions()] == [1]

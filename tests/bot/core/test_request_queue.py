@@ -3,26 +3,44 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bot.concurrency import Threads
+from bot import Settings
 from bot.core.inference import Inference
 from bot.core.request_queue import Request, RequestQueue
-from bot.core.scenes import Scenes
-from bot.errors import Reason, RejectedError, StoppedError
+from bot.core.scenes import Scenes, Shown
+from bot.errors import Reason, StoppedError
 from bot.storage.database import open_database
-from bot.storage.turns import Turn, TurnRequest, TurnStore
+from bot.storage.guild_settings import GuildSettingsStore
+from bot.storage.turns import Place, Turn, TurnRequest, TurnStore
 from tests.bot.conftest import rejected
+
+PLACE = Place(guild_id=1, channel_id=1)
 
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.001)
+
+
+class Message:
+    """A message that shows a turn as soon as it is asked to."""
+
+    message_id: int | None = None
+    token: str | None = None
+
+    def __init__(self, harness: "Harness") -> None:
+        self._harness = harness
+
+    async def show(self, turn: Turn, _dropped: str) -> Shown:
+        self._harness.during_show()
+        self._harness.shown.append(turn.prompt or "")
+        return Shown(turn.id, 0)
 
 
 class Harness:
@@ -51,23 +69,17 @@ class Harness:
     def submit(self, prompt: str, *, user: int, channel: int) -> asyncio.Task[None]:
         """Submit a request in a task of its own."""
         turn_request = TurnRequest(
-            guild_id=1,
-            channel_id=channel,
+            place=Place(guild_id=1, channel_id=channel),
             user_id=user,
             prompt=prompt,
             max_chars=50,
             temperature=1.0,
         )
 
-        async def show(turn: Turn, _dropped: str) -> int:
-            self.during_show()
-            self.shown.append(turn.prompt or "")
-            return turn.id
-
         async def work() -> None:
             with self.queue.admit(next(self._ids), user, 1) as request:
                 self.requests[prompt] = request
-                await self.scenes.play(turn_request, show, request)
+                await self.scenes.play(turn_request, Message(self), request)
 
         return asyncio.create_task(work())
 
@@ -76,14 +88,16 @@ class Harness:
 
 
 @pytest.fixture
-async def harness(tmp_path: Path, weights: Path, threads: Threads) -> AsyncIterator[Harness]:
+async def harness(tmp_path: Path, weights: Path) -> AsyncIterator[Harness]:
     """Two workers, and places for three waiting requests."""
     stack = AsyncExitStack()
     database = await stack.enter_async_context(open_database(tmp_path / "bard.sqlite3"))
     inference = Inference(weights, workers=2)
     await inference.load()
     queue, turns = RequestQueue(2, 3), TurnStore(database)
-    harness = Harness(queue, Scenes(turns, inference, threads), turns)
+    harness = Harness(
+        queue, Scenes(turns, inference, GuildSettingsStore(database, Settings()).rules), turns
+    )
     generate = inference.model.generate
 
     def gated(prompt: str, *args: Any, **options: Any) -> str:
@@ -198,7 +212,7 @@ async def test_stop_while_running_ends_the_thread_and_stores_nothing(harness: Ha
     await harness.submit("B", user=1, channel=1)
     assert harness.started == ["A", "B"]
     assert harness.shown == ["B"]
-    assert [turn.prompt for turn in await harness.turns.tail(1, 1, chars=100)] == ["B"]
+    assert [turn.prompt for turn in await harness.turns.tail(PLACE, 1, chars=100)] == ["B"]
 
 
 async def test_stop_fails_after_the_commit(harness: Harness) -> None:
@@ -247,16 +261,11 @@ async def test_failed_requests_release_their_places(harness: Harness) -> None:
     for n in range(8):  # more than places, workers and channels
         with pytest.raises(ZeroDivisionError):
             await harness.submit("A", user=1, channel=n % 2)
-    without_scene = TurnRequest(
-        guild_id=1, channel_id=9, user_id=1, prompt=None, max_chars=5, temperature=1.0
-    )
+    elsewhere = Place(guild_id=1, channel_id=9)
+    without_scene = TurnRequest(place=elsewhere, user_id=1, prompt=None)
     for n in range(8):
-
-        async def show(_turn: Turn, _dropped: str) -> int:
-            raise AssertionError
-
-        with harness.queue.admit(500 + n, 1, 1) as request, suppress(RejectedError):
-            await harness.scenes.play(without_scene, show, request)
+        with harness.queue.admit(500 + n, 1, 1) as request, rejected(Reason.NO_SCENE):
+            await harness.scenes.play(without_scene, Message(harness), request)
     harness.during_show = lambda: None
     await asyncio.gather(*(harness.submit("B", user=n, channel=n) for n in range(5)))
     assert harness.shown == ["B"] * 5
@@ -271,3 +280,64 @@ async def test_stop_guild_stops_all_requests_of_a_server(harness: Harness) -> No
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [StoppedError] * 4
     assert not harness.shown
+
+
+@pytest.mark.parametrize("channel", [1, 3], ids=["for its channel", "for a worker"])
+async def test_close_rejects_those_that_wait_and_newcomers(harness: Harness, channel: int) -> None:
+    running = [harness.submit("A", user=1, channel=1), harness.submit("B", user=2, channel=2)]
+    await until(lambda: len(harness.started) == 2)
+    waiting = [harness.submit(name, user=3, channel=channel) for name in "CD"]
+    await until(lambda: "D" in harness.requests)
+
+    harness.queue.close()
+    for task in (*waiting, harness.submit("E", user=5, channel=5)):
+        with rejected(Reason.CLOSING):
+            await task
+    harness.gate.set()
+    await asyncio.gather(*running)
+    assert sorted(harness.shown) == ["A", "B"]
+    assert sorted(harness.started) == ["A", "B"]
+
+
+async def test_close_lets_a_request_go_on_for_which_a_worker_is_free(harness: Harness) -> None:
+    first = harness.submit("A", user=1, channel=1)
+    await until(lambda: len(harness.started) == 1)
+    # Accepted, and not begun.
+    last = [harness.submit(name, user=2, channel=channel) for channel, name in enumerate("BC", 2)]
+    await until(lambda: "C" in harness.requests)
+    harness.queue.close()
+    with rejected(Reason.CLOSING):
+        await last[1]
+    harness.gate.set()
+    await asyncio.gather(first, last[0])
+    assert sorted(harness.shown) == ["A", "B"]
+
+
+async def test_cut_short_rejects_those_that_run_as_well(harness: Harness) -> None:
+    running, waiting = (harness.submit(name, user=1, channel=1) for name in "AB")
+    await until(lambda: harness.started == ["A"])
+    harness.queue.cut_short()
+    for task in (running, waiting):
+        with rejected(Reason.CLOSING):
+            await task
+    await until(lambda: harness.ended == ["A"])  # in its thread, too
+    assert not harness.shown
+
+
+async def test_cut_short_is_too_late_for_a_reply_that_is_being_shown(harness: Harness) -> None:
+    harness.during_show = harness.queue.cut_short
+    harness.gate.set()
+    await harness.submit("A", user=1, channel=1)
+    assert harness.shown == ["A"]
+
+
+async def test_the_first_end_of_a_request_counts(harness: Harness) -> None:
+    running, stopped = (harness.submit(name, user=1, channel=1) for name in "AB")
+    await until(lambda: harness.started == ["A"] and "B" in harness.requests)
+    assert harness.requests["B"].stop()
+    harness.queue.cut_short()
+    assert harness.requests["A"].stop()  # a press after the rejection
+    with pytest.raises(StoppedError):
+        await stopped
+    with rejected(Reason.CLOSING):
+        await running

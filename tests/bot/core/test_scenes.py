@@ -63,6 +63,7 @@ class FakeChannel:
         self.arrives = False
         self.audience = 0
         self.message_id: int | None = None
+        self.token: str | None = None
 
     async def show(self, turn: Turn, _dropped: str) -> Shown:
         await asyncio.sleep(0)
@@ -197,7 +198,7 @@ async def test_outcome_that_is_not_known_is_looked_up_before_the_next_turn(
 
     async def look(turn: Turn) -> Sighting | None:
         shown = channel.shown.get(turn.id)
-        return Sighting(shown and shown.reply)
+        return Sighting(None if shown is None else shown.reply)
 
     scenes.look = look
     later = FakeChannel()

@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import os
+import signal
+import sqlite3
 import sys
 from asyncio.subprocess import Process
 from pathlib import Path
@@ -12,8 +14,9 @@ import pytest
 from discord import ButtonStyle
 from discord.ui import Button, DynamicItem
 
+from bot.core import training_runner
 from bot.core.promotions import weights_path
-from bot.core.training_runner import NICENESS, TrainingRequest, is_better
+from bot.core.training_runner import NICENESS, ActiveRun, TrainingRequest, is_better
 from bot.errors import Reason, RejectedError
 from bot.storage.runs import Run
 from bot.ui.training_status import decision_view, describe_losses
@@ -99,20 +102,25 @@ async def test_only_one_of_several_concurrent_starts_succeeds(services: Training
     assert active.ended.result().state == "interrupted"
 
 
+def be_child(services: TrainingServices, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Let runs start a Python program in place of `noskgpt train`."""
+    pipe = asyncio.subprocess.PIPE
+
+    async def spawn(*_: object) -> Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", "-c", program, stdin=pipe, stdout=pipe
+        )
+
+    monkeypatch.setattr(services.training, "_spawn", spawn)
+
+
 async def test_invalid_events_of_the_child_are_ignored(
     services: TrainingServices, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = ["gar{bage", "[1]", "7", '{"event": "progress"}', '{"event": "error"}']
     too_long = "print('x' * 2**21)"
     program = f"print({chr(10).join(lines)!r}); {too_long}; raise SystemExit(3)"
-    pipe = asyncio.subprocess.PIPE
-
-    async def spawn(*_: object) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program, stdin=pipe, stdout=pipe
-        )
-
-    monkeypatch.setattr(services.training, "_spawn", spawn)
+    be_child(services, monkeypatch, program)
     active = await services.training.start(REQUEST)
     run = await active.ended
     assert run.state == "failed"
@@ -262,3 +270,181 @@ async def test_cause_of_a_failure_has_no_folder_of_the_host(
     assert run.problem is not None
     assert "plays.txt" in run.problem
     assert str(tmp_path) not in run.problem
+
+
+STUBBORN = (
+    "import signal, time\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "print('{}', flush=True)\n"
+    "time.sleep(600)"
+)
+"""A child that does not stop."""
+
+
+async def start_stubborn(services: TrainingServices, monkeypatch: pytest.MonkeyPatch) -> ActiveRun:
+    """Start a run whose child does not stop; return it once the child ignores the signal."""
+    be_child(services, monkeypatch, STUBBORN)
+    deaf, apply = asyncio.Event(), training_runner._apply_event
+
+    def applied(active: ActiveRun, event: dict[str, Any]) -> None:
+        deaf.set()
+        apply(active, event)
+
+    monkeypatch.setattr(training_runner, "_apply_event", applied)
+    active = await services.training.start(REQUEST)
+    await deaf.wait()
+    return active
+
+
+@pytest.mark.parametrize("seconds", [0, 0.05])
+async def test_close_kills_a_child_that_does_not_stop_in_time(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    active = await start_stubborn(services, monkeypatch)
+    await services.training.close(seconds)
+    assert active.process.returncode == -signal.SIGKILL
+    run = await services.runs.get(1)
+    assert run.state == "interrupted"
+    assert await services.runs.unshown() == [run]
+
+
+async def test_cancelled_close_kills_the_child(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    active = await start_stubborn(services, monkeypatch)
+    closing = asyncio.create_task(services.training.close())
+    await asyncio.wait({closing}, timeout=0.05)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert await active.process.wait() == -signal.SIGKILL
+    run = await services.training.recover()
+    assert run is not None
+    assert run.state == "interrupted"
+
+
+async def test_close_does_not_wait_for_a_record_and_the_next_process_makes_it(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_runner, "RECORD_SECONDS", 0.05)
+    active = await start_stubborn(services, monkeypatch)
+    recording, end = asyncio.Event(), services.runs.end
+
+    async def never(*_: object, **__: object) -> Run:
+        recording.set()
+        return await asyncio.Event().wait()  # type: ignore[return-value]  # it never does
+
+    monkeypatch.setattr(services.runs, "end", never)
+    cancelling = asyncio.create_task(services.training.cancel())
+    closing = asyncio.create_task(services.training.close(0))
+    await recording.wait()
+    await closing
+    with rejected(Reason.CLOSING):
+        await cancelling
+    assert active.ended.cancelled()
+    monkeypatch.setattr(services.runs, "end", end)
+    run = await services.training.recover()
+    assert run is not None
+    assert run.state == "interrupted"
+
+
+async def test_end_is_recorded_when_the_database_can_be_written_again(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(training_runner, "_RETRY_SECONDS", (0.01, 0.02))
+    be_child(services, monkeypatch, 'print(\'{"event": "error", "problem": "lost"}\')')
+    end, failures = services.runs.end, iter(["locked"] * 3 + ["full"] * 2)
+
+    async def fail_first(*args: Any, **results: Any) -> Run:
+        for problem in failures:
+            raise sqlite3.OperationalError(problem)
+        return await end(*args, **results)
+
+    monkeypatch.setattr(services.runs, "end", fail_first)
+    active = await services.training.start(REQUEST)
+    run = await active.ended
+    assert (run.state, run.problem) == ("failed", "lost")
+    assert services.training.active is None
+    records = [r.message for r in caplog.records if "cannot be recorded" in r.message]
+    assert [message.rpartition(" ")[2] for message in records] == ["locked", "full"]
+
+
+async def test_run_cannot_start_while_the_files_of_the_last_are_tidied_up(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_child(services, monkeypatch, "")
+    tidying, go, tidy_up = asyncio.Event(), asyncio.Event(), services.training._tidy_up
+
+    async def slow_tidy_up(run: Run) -> None:
+        tidying.set()
+        await go.wait()
+        await tidy_up(run)
+
+    monkeypatch.setattr(services.training, "_tidy_up", slow_tidy_up)
+    active = await services.training.start(REQUEST)
+    await tidying.wait()
+    assert (await services.runs.get(1)).state == "failed"
+    with rejected(Reason.RUN_ACTIVE):
+        await services.training.start(REQUEST)
+    go.set()
+    await active.ended
+    again = await services.training.start(REQUEST)
+    assert (await again.ended).state == "failed"
+
+
+async def test_start_waits_for_a_decision_about_weights(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_child(services, monkeypatch, "")
+    async with services.promotions.lock:
+        starting = asyncio.create_task(services.training.start(REQUEST))
+        done, _ = await asyncio.wait({starting}, timeout=0.1)
+        assert not done
+        assert await services.runs.running() is None
+    active = await starting
+    await active.ended
+
+
+CAUSES = {
+    "/data/some where/runs/1/weights.pth.run: cannot be written (the disk is full)": (
+        "weights.pth.run: cannot be written (the disk is full)"
+    ),
+    "[Errno 13] Permission denied: '/home/ann/.cache/x.nbi'": (
+        "[Errno 13] Permission denied: 'x.nbi'"
+    ),
+    r"C:\Users\ann\text.txt: too short": "text.txt: too short",
+    "/srv/plays of ann/plays.txt: not a UTF-8 text": "plays.txt: not a UTF-8 text",
+    "3,700 characters/s, see https://example.org/a/b": (
+        "3,700 characters/s, see https://example.org/a/b"
+    ),
+}
+
+
+@pytest.mark.parametrize(("reported", "stored"), CAUSES.items())
+async def test_cause_that_the_child_reports_is_stored_without_folders(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch, reported: str, stored: str
+) -> None:
+    monkeypatch.setattr(services.training, "_corpus", Path("/srv/plays of ann/plays.txt"))
+    run = await services.start_run()
+    monkeypatch.setattr(services.training, "_folder", Path("/data/some where/runs"))
+    assert services.training._without_folders(run, reported) == stored
+
+
+async def test_run_is_resumable_if_it_has_the_last_checkpoint(services: TrainingServices) -> None:
+    runs = []
+    for _ in range(3):
+        run = await services.start_run()
+        runs.append(await services.runs.end(run.id, "interrupted"))
+    assert not any([await services.training.is_resumable(run) for run in runs])
+    for run in runs[:2]:
+        path = run_path(weights_path(services.folder, run.id))
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert [await services.training.is_resumable(run) for run in runs] == [False, True, False]
+
+
+async def test_rejection_of_a_start_is_its_end(services: TrainingServices) -> None:
+    services.folder.write_text("not a folder")
+    with rejected(Reason.RUN_NOT_STARTED):
+        await services.training.start(REQUEST)
+    assert await services.runs.unshown() == []

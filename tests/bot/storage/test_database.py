@@ -319,7 +319,8 @@ def test_read_only_file_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch)
     connect = sqlite3.connect
 
     def read_only(file: Path, **options: Any) -> sqlite3.Connection:  # as for anybody but root
-        return connect(f"{file.as_uri()}?mode=ro", uri=True, **options)
+        connection: sqlite3.Connection = connect(f"{file.as_uri()}?mode=ro", uri=True, **options)
+        return connection
 
     monkeypatch.setattr(sqlite3, "connect", read_only)
     with pytest.raises(StartupError, match=r"readonly.* backup"):

@@ -24,7 +24,8 @@ def fill(path: Path, count: int) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany(
             "INSERT INTO turns (id, guild_id, channel_id, scene, user_id, prompt, max_chars,"
-            " temperature, created_at, message_id, take) VALUES (?, 7, 3, 1, ?, 'P', 9, 1, ?, ?, 1)",
+            " temperature, created_at, message_id, take)"
+            " VALUES (?, 7, 3, 1, ?, 'P', 9, 1, ?, ?, 1)",
             ((n, ANN + n % 2, n, 10**6 + n) for n in range(1, count + 1)),
         )
         connection.execute(

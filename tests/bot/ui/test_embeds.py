@@ -46,6 +46,7 @@ def turn(reply: str, prompt: str | None = "ROMEO:") -> Turn:
         message_id=1,
         shown=1,
         intent=None,
+        token=None,
         number=1,
         take=Take(reply=reply, seed=1, weights="noskgpt-12345678", seconds=1.25),
         takes=1,

@@ -235,6 +235,7 @@ async def test_status_is_not_taken_for_a_reply(stage: GatedStage) -> None:
         message_id=message_id,
         shown=None,
         intent=1,
+        token=None,
         number=1,
         take=Take(reply="O.", seed=1, weights="w", seconds=1.0),
         takes=1,

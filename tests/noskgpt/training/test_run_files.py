@@ -16,10 +16,12 @@ import torch
 from noskgpt import checkpoint as checkpoints
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CheckpointError, TrainingError
+from noskgpt.limits import MAX_STATE_BYTES
 from noskgpt.training import run_files
+from noskgpt.training import trainer as trainers
 from noskgpt.training.distributed import Group
 from noskgpt.training.recipe import TrainingConfig
-from noskgpt.training.trainer import Trainer
+from noskgpt.training.trainer import Progress, Trainer
 from tests.noskgpt.test_cli import noskgpt
 
 STEPS = ("--steps", "20", "--batch", "4", "--dropout", "0.1", "--precision", "fp32")
@@ -210,3 +212,170 @@ def test_rejects_a_missing_damaged_or_foreign_state_file(
     torch.save(whole | state, path)
     with pytest.raises(CheckpointError, match="damaged run"):
         run_files.resume(out, corpus_path=small_corpus, group=CPU)
+
+
+def test_a_lack_of_memory_is_no_damage_to_the_run(
+    small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "new.pth"
+    trainer = Trainer(load_corpus(small_corpus), TrainingConfig(steps=2))
+    document = {"format": run_files.FORMAT, "format_version": run_files.FORMAT_VERSION}
+    torch.save(document | {"corpus": None} | trainer.state(), run_files.run_path(out))
+
+    def lack_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_restore", lack_memory)
+        with pytest.raises(TrainingError, match="The GPU has too little free memory"):
+            run_files.resume(out, corpus_path=small_corpus, group=CPU)
+    resumed, _ = run_files.resume(out, corpus_path=small_corpus, group=CPU)
+    assert resumed.step == 0
+
+
+WITHOUT = """
+import sys
+from noskgpt import cli
+from noskgpt.training.trainer import Trainer
+step = Trainer._train_step
+def fail(trainer, gradients):
+    if trainer.step == 2:
+        raise {error}
+    return step(trainer, gradients)
+Trainer._train_step = fail
+cli.main()
+"""
+"""A command line whose training runs lack something at the third step."""
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        ("MemoryError", "too little free memory"),
+        ("OSError(28, 'No space left on device')", "The disk is full"),
+    ],
+)
+def test_a_lack_is_the_last_event_and_the_run_can_be_resumed(
+    small_corpus: Path, tmp_path: Path, error: str, problem: str
+) -> None:
+    arguments = ("train", "--json", "--corpus", str(small_corpus), *STEPS, "--out", "new.pth")
+    done = subprocess.run(  # noqa: S603 - its own program
+        [sys.executable, "-c", WITHOUT.format(error=error), *arguments, "--save-seconds", "0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    event = json.loads(done.stdout.splitlines()[-1])
+    assert event["event"] == "error"
+    assert problem in event["problem"]
+    assert "Traceback" not in done.stderr
+    resumed, _ = run_files.resume(tmp_path / "new.pth", corpus_path=None, group=CPU)
+    assert resumed.step == 1
+
+
+def test_an_output_that_cannot_be_written_is_an_event(small_corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "new.pth"
+    done = noskgpt("train", "--json", "--corpus", small_corpus, "--out", out, cwd=tmp_path)
+    assert "cannot be written" in json.loads(done.stdout)["problem"]
+
+
+@pytest.fixture(scope="module")
+def state(small_corpus: Path, random_checkpoint: checkpoints.Checkpoint) -> dict[str, Any]:
+    """Return the state of a run from weights, after a step."""
+    config = TrainingConfig(steps=5, batch=1, precision="fp32")
+    trainer = Trainer(load_corpus(small_corpus), config, start=random_checkpoint)
+    for event in trainer.run():
+        if isinstance(event, Progress):
+            trainer.stop()
+    whole = {"format": run_files.FORMAT, "format_version": run_files.FORMAT_VERSION}
+    return whole | {"corpus": str(small_corpus)} | trainer.state()
+
+
+NAN = float("nan")
+IMPOSSIBLE: dict[str, tuple[Any, ...]] = {
+    "step": (-1, 5, 2**70, 1.5, NAN, "1", None),
+    "steps": (0, 1, -5, NAN, 2**70),
+    "evaluated": (-1, 2, NAN),
+    "evaluations": (0, NAN, 2**70),
+    "evaluated_characters": (0, -1, 10**9, 5000.5, NAN),
+    "evaluation_seconds": (-1, NAN, float("inf"), "1", 10**400),
+    "processes": ([], 2**70),
+    "seconds": (-1, NAN, None),
+    "losses": (None, [NAN], ["1"], [[]]),
+    "curve": (None, [1], [(1, 2)], [(1.5, 1.0, None)], [(1, NAN, None)], "abc"),
+    "start_loss": (NAN, "1"),
+    "lr_scale": (NAN, -1),
+    "precision": ("fp64", None, []),
+    "command": (3, None),
+    "corpus": (3, ["a"]),
+    "config": (
+        *(None, {}, {"batch": 0}, {"batch": 10**9}, {"batch": 1.5}, {"muon_lr": NAN}),
+        *({"muon_lr": "1"}, {"dropout": -1.0}, {"dropout": 1.0}, {"seed": -1}, {"seed": 2**60}),
+        *({"minutes": NAN}, {"optimizer": []}, {"report_every": NAN}),
+    ),
+    "start": (
+        *(3, {}, {"vocabulary": "aa"}, {"vocabulary": 3}, {"words": 3}, {"words": [3]}),
+        *({"name": 3}, {"command": 3}, {"config": None}, {"config": {"n_embd": 10**6}}),
+    ),
+    "weights": (None, {}, {"head.bias": torch.zeros(3)}, {"head.bias": torch.full((65,), NAN)}),
+    "optimizers": (
+        *([], [{}, {}], [{"state": {99: {}}}, {"state": {}}], [{"state": {0: {}}}, {"state": {}}]),
+        [{"state": {0: {"momentum": torch.zeros(3)}}}, {"state": {}}],
+        [{"state": {0: {"momentum": torch.full((128, 128), NAN)}}}, {"state": {}}],
+        [{"state": {0: {"momentum": None}}}, {"state": {}}],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in IMPOSSIBLE.items() for value in values]
+)
+def test_refuses_an_impossible_state(
+    state: dict[str, Any], tmp_path: Path, name: str, value: Any
+) -> None:
+    out = tmp_path / "new.pth"
+    partial = isinstance(value, dict) and value and isinstance(state[name], dict)
+    torch.save(state | {name: state[name] | value if partial else value}, run_files.run_path(out))
+    with pytest.raises(CheckpointError, match=r"^[^\n]*new\.pth\.run: damaged run \([^\n]*$"):
+        run_files.resume(out, corpus_path=None, group=CPU)
+
+
+def test_resumes_a_possible_state_also_of_an_earlier_version(
+    state: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "new.pth"
+    words = {"start": state["start"] | {"words": ["fool", "king"]}}
+    for change in ({}, words):
+        torch.save(state | change, run_files.run_path(out))
+        trainer, _ = run_files.resume(out, corpus_path=None, group=CPU)
+        assert trainer.step == state["step"] > 0
+    assert trainer.start is not None
+    assert trainer.start.words == {"fool", "king"}
+
+
+def test_refuses_a_state_file_that_is_too_large_or_no_file(tmp_path: Path) -> None:
+    out = tmp_path / "new.pth"
+    path = run_files.run_path(out)
+    with path.open("wb") as file:
+        file.truncate(MAX_STATE_BYTES + 1)
+    with pytest.raises(CheckpointError, match=r"Larger than 1600 MB.* Delete the file"):
+        run_files.resume(out, corpus_path=None, group=CPU)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(CheckpointError, match=r"Is a directory.* Delete the file"):
+        run_files.resume(out, corpus_path=None, group=CPU)
+
+
+def test_a_long_run_has_a_curve_that_fits_into_its_file(
+    small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainers, "_MAX_POINTS", 5)
+    config = TrainingConfig(steps=40, batch=1, report_every=1, evaluations=1, precision="fp32")
+    trainer = Trainer(load_corpus(small_corpus), config)
+    monkeypatch.setattr(trainer, "_train_step", lambda _: 1.0)
+    list(trainer.run())
+    assert [step for step, _, _ in trainer.curve] == [1, 8, 16, 24, 32, 40]
