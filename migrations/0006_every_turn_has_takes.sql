@@ -99,6 +99,7 @@ CREATE UNIQUE INDEX turn_of_message ON turns (channel_id, message_id) WHERE mess
 CREATE INDEX turns_of_guild ON turns (guild_id);
 CREATE INDEX turns_of_user ON turns (user_id);
 CREATE INDEX turns_by_time ON turns (created_at);
+CREATE INDEX places_of_person ON places (audience) WHERE audience != 0;
 CREATE INDEX unsettled_turns ON turns (channel_id) WHERE intent IS NOT NULL;
 
 -- A turn is counted when it is shown for the first time, a further take when it is stored.

@@ -2,11 +2,13 @@
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 import discord
-from discord.ext import tasks
+from discord.ext import commands, tasks
 
-from ..errors import RejectedError
+from ..bard import Bard
+from ..errors import Reason, RejectedError
 from ..ui.replies import looks_of
 from .base import BardCog, listener
 
@@ -16,15 +18,32 @@ DAY_SECONDS = 86_400
 OWED_SECONDS = 60.0
 """Time between attempts to complete what is owed."""
 
+Work = Callable[[], Awaitable[object]]
+
 
 class RetentionCog(BardCog, name="noskgpt_bard.retention"):
-    """Delete old turns, and the data of servers, channels and threads that are gone."""
+    """Delete old turns, and the data of messages, channels, threads and servers that are gone."""
+
+    def __init__(self, client: commands.Bot, bard: Bard) -> None:
+        super().__init__(client, bard)
+        # Discord tells only once what is gone.
+        self._postponed: list[Work] = []
 
     async def cog_load(self) -> None:
-        """Start the loops, and log what the host does not allow."""
+        """Start the loops, and log which deletions on Discord the host's intents hide."""
         self.bard.scenes.look = looks_of(self.client)
         self.sweep.start()
         self.tend.start()
+        missing = [
+            name
+            for name in ("guild_messages", "dm_messages")
+            if not getattr(self.client.intents, name)
+        ]
+        if missing:
+            log.warning(
+                "Intents missing: %s. Replies that members delete by hand stay in their scene",
+                ", ".join(missing),
+            )
         if not self.client.intents.guilds:
             log.warning(
                 "Intents missing: guilds. Data of servers, channels and threads that the bot "
@@ -38,11 +57,10 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
 
     @tasks.loop(hours=24)
     async def sweep(self) -> None:
-        """Complete interrupted deletions; delete turns past their retention or never shown."""
+        """Delete turns past their retention or never shown."""
         turns, days = self.bard.turns, self.bard.settings.retention_days
         now = time.time()
         try:
-            await turns.resume_deletions()
             unseen = await turns.forget_unseen(now - DAY_SECONDS)
             log.info("Deleted %d turns that were never shown", unseen)
             if days is not None:
@@ -50,19 +68,50 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
                 log.info("Deleted %d turns older than %d days", deleted, days)
         except RejectedError as error:
             log.warning("Could not delete old turns; the next day tries again: %s", error)
+        except Exception:  # an error would end the loop
+            log.exception("Could not delete old turns; the next day tries again")
 
     @tasks.loop(seconds=OWED_SECONDS)
     async def tend(self) -> None:
-        """Record what could not be recorded, and erase what could not be erased."""
+        """Record, delete and erase what could not be before."""
         try:
+            for _ in range(len(self._postponed)):
+                await self._do(self._postponed.pop(0))
+            await self.bard.turns.resume_deletions()
             await self.bard.complete()
         except RejectedError as error:
             log.warning("The database is not in order yet: %s", error)
+        except Exception:  # an error would end the loop
+            log.exception("Could not put the database in order")
+
+    async def _do(self, work: Work) -> None:
+        """Delete something now, or once the database is no longer busy or full."""
+        try:
+            await work()
+        except RejectedError as error:
+            # A file that was lost is not going to be the same again.
+            if error.reason is not Reason.MEMORY_LOST:
+                log.warning("A deletion is postponed: %s", error)
+                self._postponed.append(work)
 
     @listener
     async def on_ready(self) -> None:
         """Find out whether messages were shown whose outcome is not known."""
         await self.bard.scenes.settle()
+
+    @listener
+    async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
+        """Delete the turn of a deleted reply."""
+        await self._do(
+            lambda: self.bard.scenes.delete_messages(payload.channel_id, {payload.message_id})
+        )
+
+    @listener
+    async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
+        """Delete the turns of deleted replies."""
+        await self._do(
+            lambda: self.bard.scenes.delete_messages(payload.channel_id, payload.message_ids)
+        )
 
     @listener
     async def on_guild_remove(self, guild: discord.Guild) -> None:
@@ -71,24 +120,27 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         The library does not call this for an outage.
         """
         self.bard.queue.stop_guild(guild.id)
-        await self.bard.guild_settings.delete(guild.id)
-        await self.bard.runs.delete_guild(guild.id)
+        await self._do(lambda: self._delete_guild(guild.id))
+
+    async def _delete_guild(self, guild_id: int) -> None:
         turns = self.bard.turns
-        deleted = await turns.delete_all(await turns.record_deletion("guild", guild.id, gone=True))
-        log.info("Left server %d: deleted its settings and %d turns", guild.id, deleted)
+        await self.bard.guild_settings.delete(guild_id)
+        await self.bard.runs.delete_guild(guild_id)
+        deleted = await turns.delete_all(await turns.record_deletion("guild", guild_id, gone=True))
+        log.info("Left server %d: deleted its settings and %s turns", guild_id, deleted)
 
     @listener
     async def on_guild_channel_delete(self, channel: discord.abc.GuildChannel) -> None:
-        """Delete the turns of a deleted channel and of its threads."""
-        await self.bard.guild_settings.remove_channel(channel.guild.id, channel.id)
-        threads = getattr(channel, "threads", ())
-        for place in (channel, *threads):
-            await self._delete_channel(place.id)
+        """Delete the turns of a deleted channel; the library reports its threads by themselves."""
+        await self._do(
+            lambda: self.bard.guild_settings.remove_channel(channel.guild.id, channel.id)
+        )
+        await self._do(lambda: self._delete_channel(channel.id))
 
     @listener
     async def on_raw_thread_delete(self, payload: discord.RawThreadDeleteEvent) -> None:
         """Delete the turns of a deleted thread."""
-        await self._delete_channel(payload.thread_id)
+        await self._do(lambda: self._delete_channel(payload.thread_id))
 
     async def _delete_channel(self, channel_id: int) -> None:
         await self.bard.runs.delete_channel(channel_id)

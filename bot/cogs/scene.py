@@ -1,7 +1,6 @@
-"""`/scene`: continue, end, read, forget or export a scene; delete replies deleted by hand."""
+"""`/scene`: continue, end, read, forget or export a scene."""
 
 import io
-import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Any, Literal
@@ -25,9 +24,7 @@ from ..ui.interactions import (
     respond,
 )
 from ..ui.replies import reply_to
-from .base import BardCog, listener
-
-log = logging.getLogger(__name__)
+from .base import BardCog
 
 FRESH = "The curtain falls. Whoever asks me next, with `/bard`, begins a new scene here."
 FORGET_MINE = (
@@ -41,6 +38,10 @@ FORGET_CHANNEL = (
 FORGOT_NOTHING = "I had nothing there to forget."
 FORGOT_MARKS = (
     "Forgotten: that you trained me, or chose my weights. There were no speeches of yours."
+)
+FORGET_LATER = (
+    "I cannot write in my book at this moment. But it is noted there that I must forget all that, "
+    "and I shall, within minutes after I can write again. You need not ask once more."
 )
 KEPT = "Nothing is forgotten."
 _NAMED = 10
@@ -73,22 +74,34 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
         if self["what"] == "channel":
             _require_moderator(interaction)
         await acknowledge_press(interaction)
-        await edit_response(interaction, content=await self._carry_out(interaction, bard))
+        assert interaction.message is not None  # noqa: S101 - buttons are on messages
+        question = interaction.message.id
+        if not bard.deliveries.is_first(question):
+            return  # another press has the number of the deleted turns
+        try:
+            text = await self._carry_out(interaction, bard)
+        except BaseException:
+            bard.deliveries.expect_again(question)
+            raise
+        await edit_response(interaction, content=text)
 
     async def _carry_out(self, interaction: discord.Interaction[Any], bard: Bard) -> str:
         """Delete what was confirmed; return the text of the response."""
+        marks = 0
         match self["what"]:
             case "nothing":
                 return KEPT
             case "channel":
                 speeches = await bard.scenes.delete_channel(place_of(interaction).channel_id)
-                marks = 0
             case _:
                 user_id = interaction.user.id
+                # First, because from the record of the deletion on, it is completed anyway.
+                marks = await bard.runs.delete_user(user_id)
                 speeches = await bard.turns.delete_all(
                     await bard.turns.record_deletion("user", user_id)
                 )
-                marks = await bard.runs.delete_user(user_id)
+        if speeches is None:
+            return FORGET_LATER
         if not speeches:
             return FORGOT_MARKS if marks else FORGOT_NOTHING
         return f"Forgotten, word for word: {speeches:,} speech{'' if speeches == 1 else 'es'}."
@@ -103,19 +116,6 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
         allowed_contexts=EVERYWHERE,
         allowed_installs=FOR_ALL,
     )
-
-    async def cog_load(self) -> None:
-        """Log which deletions on Discord the host's intents hide."""
-        missing = [
-            name
-            for name in ("guild_messages", "dm_messages")
-            if not getattr(self.client.intents, name)
-        ]
-        if missing:
-            log.warning(
-                "Intents missing: %s. Replies that members delete by hand stay in their scene",
-                ", ".join(missing),
-            )
 
     @scene.command(name="continue", description="Let the scene go on by itself.")
     async def continue_scene(self, interaction: discord.Interaction[Any]) -> None:
@@ -188,16 +188,6 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
         channel = getattr(interaction.channel, "name", None)
         title = f"A scene in #{channel}" if channel else "A scene"
         yield f"\n\n\n{title}, asked for by {', '.join(names)}\n"
-
-    @listener
-    async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
-        """Delete the turn of a deleted reply."""
-        await self.bard.scenes.delete_messages(payload.channel_id, {payload.message_id})
-
-    @listener
-    async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
-        """Delete the turns of deleted replies."""
-        await self.bard.scenes.delete_messages(payload.channel_id, payload.message_ids)
 
 
 def _require_moderator(interaction: discord.Interaction[Any]) -> None:

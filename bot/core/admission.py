@@ -15,7 +15,10 @@ _DELIVERIES = 10_000
 
 
 class Deliveries:
-    """Remember interactions, because Discord may deliver one twice."""
+    """Remember interactions, because Discord may deliver one twice.
+
+    Likewise questions, by their message, because people press a button twice.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[int, None] = {}
@@ -28,6 +31,10 @@ class Deliveries:
         if len(self._seen) > _DELIVERIES:
             del self._seen[next(iter(self._seen))]
         return True
+
+    def expect_again(self, interaction_id: int) -> None:
+        """Forget an interaction, so that it counts as the first one again."""
+        self._seen.pop(interaction_id, None)
 
 
 class Admission:

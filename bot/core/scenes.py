@@ -542,7 +542,7 @@ class Scenes:
         if empty:
             raise RejectedError(Reason.NOTHING_TO_READ)
 
-    async def delete_channel(self, channel_id: int, *, gone: bool = False) -> int:
+    async def delete_channel(self, channel_id: int, *, gone: bool = False) -> int | None:
         """Delete every turn of a channel, a turn in progress included; return their number.
 
         Later requests begin a new scene and do not wait for the deletion.
@@ -550,6 +550,9 @@ class Scenes:
         Args:
             channel_id: The channel.
             gone: Whether the channel itself was deleted.
+
+        Returns:
+            None if the deletion is recorded and not complete; see `TurnStore.delete_all`.
         """
         async with self._lock("channel", channel_id):
             deletion = await self._turns.record_deletion("channel", channel_id, gone=gone)

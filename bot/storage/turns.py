@@ -4,13 +4,18 @@ A turn is stored before its message shows it, with the take that the message is 
 intent. The intent is settled once it is known whether the message shows it.
 """
 
+import logging
 import statistics
 import time
 from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ..errors import RejectedError
 from .database import Database, Statements
+
+log = logging.getLogger(__name__)
 
 TIMED_TURNS = 1000
 """Number of the newest turns from which the median time is computed."""
@@ -161,6 +166,10 @@ class TurnStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # Ids of the deletions that are being carried out.
+        self._deleting: set[int] = set()
+        # Whether others may be recorded: those of an earlier process, or after an error.
+        self._interrupted = True
 
     async def scene(self, place: Place) -> int:
         """Return the number of the place's current scene; 0 if it has none.
@@ -461,30 +470,38 @@ class TurnStore:
         )
 
     async def delete_messages(self, channel_id: int, message_ids: Collection[int]) -> int:
-        """Delete the turns of messages, and erase their text; return the number of turns."""
-        deleted = 0
+        """Delete the turns of messages, and erase their text; return the number of turns.
+
+        Most messages of a channel have no turn. Those do not need the database for themselves.
+        """
+        found = []
         for message_id in message_ids:
-            deleted += await self._database.run(
-                "DELETE FROM turns WHERE channel_id = ? AND message_id = ?",
+            found += await self._database.fetch(
+                "SELECT id FROM turns WHERE channel_id = ? AND message_id = ?",
                 (channel_id, message_id),
             )
-        return await self._erase(deleted)
+        if not found:
+            return 0
+        async with self._database.transaction() as statements:
+            for row in found:
+                await statements.run("DELETE FROM turns WHERE id = ?", row)
+        return await self._erase(len(found))
 
     async def record_deletion(self, scope: Scope, target: int, *, gone: bool = False) -> Deletion:
         """Record that all turns of a person, a channel or a server are to be deleted.
 
-        `delete_all` does it, and `resume_deletions` if the process ends before. Channels start
-        new scenes at once, so that nothing is continued that is about to be deleted.
+        `delete_all` does it, and `resume_deletions` if that is interrupted. New scenes start at
+        once, so that nothing is continued that is about to be deleted.
 
         Args:
             scope: What `target` is.
             target: The id of the person, channel or server.
             gone: Whether the channel or server was deleted itself.
         """
+        column = "audience" if scope == "user" else f"{scope}_id"
         async with self._database.transaction() as statements:
-            if scope != "user":
-                change = "DELETE FROM places" if gone else _NEXT_SCENE
-                await statements.run(f"{change} WHERE {scope}_id = ?", (target,))
+            change = "DELETE FROM places" if gone else _NEXT_SCENE
+            await statements.run(f"{change} WHERE {column} = ? AND {column} != 0", (target,))
             rows = await statements.fetch(
                 "INSERT INTO erasures (scope, target, newest)"
                 " SELECT ?, ?, coalesce(max(id), 0) FROM turns RETURNING id, scope, target, newest",
@@ -492,23 +509,42 @@ class TurnStore:
             )
         return Deletion(*rows[0])
 
-    async def delete_all(self, deletion: Deletion) -> int:
+    async def delete_all(self, deletion: Deletion) -> int | None:
         """Carry out a recorded deletion; return the number of turns.
 
         It is done in pieces, between which other statements run. Later turns stay.
+
+        Returns:
+            None if the database cannot be used for the time being: `resume_deletions` does the
+            rest.
         """
-        deleted = await self._delete_pieces(
-            f"{deletion.scope}_id = ? AND id <= ?", (deletion.target, deletion.newest)
-        )
-        await self._erase(deleted)
-        await self._database.run("DELETE FROM erasures WHERE id = ?", (deletion.id,))
-        return deleted
+        self._deleting.add(deletion.id)
+        try:
+            deleted = await self._delete_pieces(
+                f"{deletion.scope}_id = ? AND id <= ?", (deletion.target, deletion.newest)
+            )
+            async with self._database.transaction() as statements:
+                if deletion.scope == "user":
+                    await statements.run(_FORGET_PLACES, (deletion.target,))
+                await statements.run("DELETE FROM erasures WHERE id = ?", (deletion.id,))
+            return await self._erase(deleted)
+        except RejectedError as error:
+            log.warning("Deletion %d is not complete yet: %s", deletion.id, error)
+            self._interrupted = True
+            return None
+        finally:
+            self._deleting.discard(deletion.id)
 
     async def resume_deletions(self) -> None:
-        """Carry out the deletions that the end of a process has interrupted."""
+        """Carry out the deletions that an error or the end of a process has interrupted."""
+        if not self._interrupted:
+            return
         rows = await self._database.fetch("SELECT id, scope, target, newest FROM erasures")
+        self._interrupted = False
         for row in rows:
-            await self.delete_all(Deletion(*row))
+            deletion = Deletion(*row)
+            if deletion.id not in self._deleting:
+                await self.delete_all(deletion)
 
     async def delete_before(self, created_at: float) -> int:
         """Delete turns older than a time, in seconds since 1970 UTC; return their number."""
@@ -568,16 +604,23 @@ class TurnStore:
             values,
         ):
             deleted += count
+            self._database.erasure_owed = True
         return deleted
 
     async def _erase(self, deleted: int) -> int:
         """Erase deleted text from the write-ahead log too, also that of an earlier deletion."""
         if deleted or self._database.erasure_owed:
-            await self._database.erase()
+            with suppress(RejectedError):  # it stays owed
+                await self._database.erase()
         return deleted
 
 
 _NEXT_SCENE = "UPDATE places SET scene = scene + 1, counted = 0"
+_FORGET_PLACES = """
+DELETE FROM places WHERE audience = ? AND audience != 0 AND NOT EXISTS (
+    SELECT 1 FROM turns WHERE turns.channel_id = places.channel_id
+        AND turns.audience = places.audience
+)"""
 
 
 async def _insert_take(

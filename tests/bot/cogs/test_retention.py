@@ -2,17 +2,19 @@
 
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import discord
 import pytest
 
 from bot import Settings
+from bot.cogs.retention import OWED_SECONDS, RetentionCog
 from bot.storage import database
-from tests.bot.conftest import Stage, content_of, reply_length
+from tests.bot.conftest import Stage, content_of, message_of, reply_length
 
-DAY = 86_400
+DAY, HOUR = 86_400, 3600
 
 
 def rows(settings: Settings) -> list[tuple[int, str | None]]:
@@ -32,6 +34,13 @@ def date_back(settings: Settings, prompt: str, days: float) -> None:
 def in_files(database: Path, text: str) -> bool:
     """Return whether the bytes of the database or its write-ahead log contain a text."""
     return any(text.encode() in path.read_bytes() for path in database.parent.glob("*.sqlite3*"))
+
+
+async def pass_time(stage: Stage, seconds: float) -> None:
+    """Advance the clock in steps, because SimCord limits the real time of each."""
+    while seconds > 0:
+        await stage.env.advance_time(min(seconds, HOUR))
+        seconds -= HOUR
 
 
 async def test_leaving_a_server_deletes_its_data_alone(stage: Stage, settings: Settings) -> None:
@@ -88,9 +97,9 @@ async def test_old_turns_are_deleted_at_startup_and_daily(stage: Stage, settings
     assert not in_files(settings.database_path, "First words")
 
     date_back(settings, "Second words", 31)
-    await stage.env.advance_time(DAY - 60)
+    await pass_time(stage, DAY - 60)
     assert len(rows(settings)) == 2
-    await stage.env.advance_time(120)
+    await pass_time(stage, 120)
     assert [prompt for _, prompt in rows(settings)] == ["Third words"]
     # The scene continues from the remaining turns.
     await stage.ann.slash(stage.garden, "bard", prompt="Fourth", max_chars=20)
@@ -101,7 +110,7 @@ async def test_without_a_retention_turns_are_kept(stage: Stage, settings: Settin
     await stage.ann.slash(stage.garden, "bard", prompt="Old words", max_chars=20)
     date_back(settings, "Old words", 36_500)
     await stage.restart()
-    await stage.env.advance_time(2 * DAY)
+    await pass_time(stage, 2 * DAY)
     assert len(rows(settings)) == 1
 
 
@@ -117,10 +126,10 @@ async def test_failed_deletion_is_retried_the_next_day(
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.0)
     with closing(sqlite3.connect(settings.database_path, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        await stage.env.advance_time(DAY + 60)
+        await pass_time(stage, DAY + 60)
         assert "Could not delete old turns" in caplog.text
         connection.execute("ROLLBACK")
-    await stage.env.advance_time(DAY)
+    await pass_time(stage, DAY)
     assert rows(settings) == []
     again = await stage.ann.slash(stage.garden, "bard", prompt="New words", max_chars=9)
     assert 0 < reply_length(again) <= 9
@@ -158,3 +167,55 @@ async def test_last_allowed_channel_is_not_replaced_by_all(stage: Stage) -> None
     assert rejected.ephemeral
     shown = await stage.ann.slash(stage.garden, "bard-settings")
     assert "none that still exists" in content_of(shown)
+
+
+@contextmanager
+def held(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hold the database as another process does."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.0)
+    with closing(sqlite3.connect(settings.database_path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+
+
+async def test_what_goes_while_the_database_is_busy_is_deleted_later(
+    stage: Stage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = await stage.ann.slash(stage.garden, "bard", prompt="Deleted words", max_chars=20)
+    await stage.ann.slash(stage.tavern, "bard", prompt="Deleted words", max_chars=20)
+    rose = stage.env.create_guild("The Rose")
+    dan = rose.add_member(stage.env.create_user("dan"))
+    await dan.slash(rose.create_text_channel("yard"), "bard", prompt="Deleted words", max_chars=20)
+    tavern, left = stage.env.bot.get_channel(stage.tavern.id), stage.env.bot.get_guild(rose.id)
+    assert isinstance(tavern, discord.TextChannel)
+    assert left is not None
+    with held(settings, monkeypatch):
+        await stage.ann.delete(message_of(reply))
+        await tavern.delete()
+        await left.leave()
+        await stage.env.settle()
+        assert len(rows(settings)) == 3
+    await stage.env.advance_time(OWED_SECONDS + 1)
+    assert rows(settings) == []
+    assert not in_files(settings.database_path, "Deleted words")
+
+
+async def test_error_does_not_end_the_loops(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tended = []
+
+    async def fail(*_args: object) -> None:
+        tended.append(1)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stage.bard, "complete", fail)
+    await stage.env.advance_time(3 * OWED_SECONDS)
+    assert len(tended) >= 2
+    assert "Could not put the database in order" in caplog.text
+
+    monkeypatch.setattr(stage.bard.turns, "forget_unseen", fail)
+    cog = stage.bot.get_cog("noskgpt_bard.retention")
+    assert isinstance(cog, RetentionCog)
+    await cog.sweep()
+    assert "Could not delete old turns" in caplog.text

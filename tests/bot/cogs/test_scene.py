@@ -8,8 +8,9 @@ import pytest
 from simcord.results import InteractionResult, ResponseMessage
 
 from bot.cogs import scene
-from bot.cogs.scene import FORGET_MINE, FORGOT_NOTHING, FRESH, KEPT
-from bot.errors import Reason
+from bot.cogs.retention import OWED_SECONDS
+from bot.cogs.scene import FORGET_LATER, FORGET_MINE, FORGOT_NOTHING, FRESH, KEPT
+from bot.errors import Reason, RejectedError
 from bot.ui import interactions
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, message_of, reply_length, text_of
@@ -246,6 +247,37 @@ async def test_forget_deletes_a_persons_turns_in_all_channels(stage: Stage) -> N
         await stage.ben.click(message_of(reply), label="Continue")
     )
     assert len(stage.garden.history()) == 3
+
+
+async def test_second_press_does_not_say_that_nothing_was_forgotten(stage: Stage) -> None:
+    await stage.ben.slash(stage.garden, "bard", prompt="TYBALT:", max_chars=20)
+    question = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
+    buttons = message_of(question).components
+    for _ in range(2):
+        message_of(question)._message.components = buttons  # pressed before they disappeared
+        await stage.ben.click(message_of(question), label="Forget my words")
+        assert content_of(question) == "Forgotten, word for word: 1 speech."
+
+
+async def test_forgetting_goes_on_when_the_database_can_be_used_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.ben.slash(stage.garden, "bard", prompt="TYBALT:", max_chars=20)
+    question = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
+
+    async def fail(*_args: object) -> None:
+        raise RejectedError(Reason.MEMORY_BUSY)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.bard.turns, "record_deletion", fail)
+        failed = await stage.ben.click(message_of(question), label="Forget my words")
+        assert REJECTIONS[Reason.MEMORY_BUSY] in content_of(failed)
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.bard.turns, "_delete_pieces", fail)
+        await stage.ben.click(message_of(question), label="Forget my words")
+        assert content_of(question) == FORGET_LATER
+    await stage.env.advance_time(OWED_SECONDS + 1)
+    assert await stage.turns(stage.garden.id, 1) == []
 
 
 async def test_moderator_may_forget_a_channel(stage: Stage) -> None:

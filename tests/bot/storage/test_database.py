@@ -213,9 +213,8 @@ def test_migration_leaves_no_copy_of_a_text_that_is_deleted_later(
     open_and_close(path, migrations)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany(
-            "INSERT INTO turns (channel_id, user_id, scene, reply, max_chars, temperature, seed,"
-            " weights, seconds, created_at, state)"
-            " VALUES (1, 1, 1, ?, 1, 1, 1, 'w', 1, 1, 'shown')",
+            "INSERT INTO turns (reply, state, channel_id, user_id, scene, max_chars, temperature,"
+            " seed, weights, seconds, created_at) VALUES (?, 'shown', 1, 1, 1, 1, 1, 1, 'w', 1, 1)",
             [("sekrit" * 300,)] * 9,
         )
     connect = sqlite3.connect

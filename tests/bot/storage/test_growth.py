@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bot.storage.database import Database, open_database
-from bot.storage.turns import TIMED_TURNS, Place, Take, TurnRequest, TurnStore
+from bot.storage.turns import TIMED_TURNS, Deletion, Place, Take, TurnRequest, TurnStore
 
 FEW, MANY = TIMED_TURNS + 200, 15_000
 GARDEN = Place(guild_id=7, channel_id=3)
@@ -32,6 +32,7 @@ def fill(path: Path, count: int) -> None:
             "INSERT INTO takes SELECT id, 1, 'O, she doth teach.', 1, 'w', 1, 1 FROM turns"
         )
         connection.execute("INSERT INTO places VALUES (3, 0, 7, 1, 1)")
+        connection.execute("INSERT INTO places SELECT id + 9, id, NULL, 1, 1 FROM turns")
 
 
 async def whole(iterator: AsyncIterator[object]) -> None:
@@ -75,6 +76,8 @@ STATEMENTS: dict[str, Callable[[TurnStore], Awaitable[object]]] = {
     "a turn and a take": add,
     "deleted message": lambda turns: turns.delete_messages(3, {10**6 + 600}),
     "recorded deletion": lambda turns: turns.record_deletion("user", 5),
+    "deletion": lambda turns: turns.delete_all(Deletion(1, "user", 5, 10**9)),
+    "intended take": lambda turns: turns.intended(600),
     "deletion of one day": lambda turns: turns.delete_before(50),
     "new scene": lambda turns: turns.start_scene(GARDEN),
 }

@@ -1,17 +1,21 @@
 """Stored turns and takes: intents, reading, exporting, and deletion from the file."""
 
+import asyncio
 import itertools
 import json
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bot.storage.database import Database, open_database
+from bot.errors import Reason, RejectedError
+from bot.storage import database as module
+from bot.storage.database import Database, Statements, open_database
 from bot.storage.turns import Deletion, Page, Place, Take, Turn, TurnRequest, TurnStore
+from tests.bot.conftest import rejected
 
 ANN, BEN = 2**62 + 1, 2**62 + 2
 GARDEN, TAVERN = 3, 4
@@ -100,11 +104,11 @@ async def tail(turns: TurnStore, where: Place, scene: int = 1, chars: int = 100_
     return await turns.tail(where, scene, chars=chars)
 
 
-async def delete_user(turns: TurnStore, user: int) -> int:
+async def delete_user(turns: TurnStore, user: int) -> int | None:
     return await turns.delete_all(await turns.record_deletion("user", user))
 
 
-async def delete_channel(turns: TurnStore, channel: int) -> int:
+async def delete_channel(turns: TurnStore, channel: int) -> int | None:
     return await turns.delete_all(await turns.record_deletion("channel", channel))
 
 
@@ -201,6 +205,87 @@ async def test_interrupted_deletion_is_resumed(turns: TurnStore, path: Path) -> 
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT * FROM erasures").fetchall() == []
     assert await turns.delete_all(Deletion(1, "guild", GLOBE, 0)) == 0
+
+
+async def test_deletion_that_cannot_go_on_is_resumed_later(
+    turns: TurnStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.0)
+    await add(turns, "sekrit" * 300)
+    deletion = await turns.record_deletion("user", ANN)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert await turns.delete_all(deletion) is None
+        assert on_disk(path, "sekritsekrit")
+    await turns.resume_deletions()
+    assert not on_disk(path, "sekritsekrit")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM erasures").fetchall() == []
+
+
+async def test_pieces_of_an_interrupted_deletion_are_erased(
+    turns: TurnStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(turns, "sekrit" * 300)
+    deletion = await turns.record_deletion("user", ANN)
+    with monkeypatch.context() as patch:
+        patch.setattr(turns._database, "transaction", fail_on_entry)
+        assert await turns.delete_all(deletion) is None
+    assert await turns.find(1) is None
+    await turns.resume_deletions()
+    assert not on_disk(path, "sekritsekrit")
+
+
+@asynccontextmanager
+async def fail_on_entry() -> AsyncIterator[Statements]:
+    raise RejectedError(Reason.MEMORY_BUSY)
+    yield
+
+
+async def test_deletion_in_progress_is_not_resumed(turns: TurnStore) -> None:
+    for _ in range(250):
+        await add(turns)
+    deletion = await turns.record_deletion("user", ANN)
+    counts = await asyncio.gather(turns.delete_all(deletion), turns.resume_deletions())
+    assert counts[0] == 250
+
+
+async def test_nothing_of_a_person_stays_in_the_list_of_scenes(
+    turns: TurnStore, path: Path
+) -> None:
+    def audiences() -> list[int]:
+        with closing(sqlite3.connect(path)) as connection:
+            return [row[0] for row in connection.execute("SELECT audience FROM places")]
+
+    for user in (ANN, BEN):
+        turn = await add_pending(turns, user=user, where=place(audience=user))
+        await turns.show(turn, user)
+    await add(turns)
+    deletion = await turns.record_deletion("user", ANN)
+    assert await turns.scene(place(audience=ANN)) == 2
+    assert await turns.delete_all(deletion) == 2
+    assert audiences() == [0, BEN]
+
+    deletion = await turns.record_deletion("user", BEN)
+    later = await add_pending(turns, user=BEN, where=place(audience=BEN), scene=2)
+    await turns.show(later, 9)
+    assert await turns.delete_all(deletion) == 1
+    assert await turns.scene(place(audience=BEN)) == 2
+    assert [turn.id for turn in await tail(turns, place(audience=BEN), scene=2)] == [later.id]
+
+
+async def test_deletion_of_a_message_without_a_turn_needs_no_lock(
+    turns: TurnStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.0)
+    turn = await add(turns)
+    assert turn.message_id is not None
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert await turns.delete_messages(GARDEN, [1, 2, 3]) == 0
+        with rejected(Reason.MEMORY_BUSY):
+            await turns.delete_messages(GARDEN, [1, turn.message_id])
+    assert await turns.delete_messages(GARDEN, [1, turn.message_id]) == 1
 
 
 async def test_ids_are_not_given_again(turns: TurnStore) -> None:
