@@ -198,7 +198,7 @@ def test_full_disk_at_the_start_is_named(
     connect = sqlite3.connect
 
     def full(file: Path, **options: Any) -> sqlite3.Connection:
-        connection = connect(file, **options)
+        connection: sqlite3.Connection = connect(file, **options)
         connection.execute("PRAGMA max_page_count = 1")
         return connection
 
@@ -220,7 +220,7 @@ def test_migration_leaves_no_copy_of_a_text_that_is_deleted_later(
     connect = sqlite3.connect
 
     def unprotected(file: Path, **options: Any) -> sqlite3.Connection:
-        connection = connect(file, **options)
+        connection: sqlite3.Connection = connect(file, **options)
         connection.execute("PRAGMA secure_delete = OFF")  # the default of most builds of SQLite
         return connection
 
