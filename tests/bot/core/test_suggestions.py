@@ -84,10 +84,11 @@ async def test_no_suggestions_during_shutdown(
 
 
 async def test_missing_corpus_disables_only_the_speakers(
-    stage: Stage, settings: Settings, caplog: pytest.LogCaptureFixture
+    stage: Stage, settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.WARNING, "bot")
-    bot = create_bot(settings.model_copy(update={"corpus": Path("none.txt")}))
+    files = {"database": tmp_path / "other.sqlite3", "runs_dir": tmp_path / "other"}
+    bot = create_bot(settings.model_copy(update={"corpus": Path("none.txt"), **files}))
     await stage.env.restart_bot(bot)
     await stage.bot.close()
     stage.bot = bot
