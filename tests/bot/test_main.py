@@ -276,6 +276,8 @@ async def test_second_bot_on_the_same_files_changes_nothing(weights: Path, tmp_p
     ):
         token = await server.slash("bard", prompt="ROMEO:", max_chars=9)
         await asyncio.wait_for(server.edited(token), 60)
+        # The reply is recorded before the scene is read.
+        await asyncio.wait_for(server.edited(await server.slash("scene show")), 60)
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute(
                 "INSERT INTO runs (user_id, channel_id, preset, minutes, started_at)"

@@ -121,7 +121,7 @@ async def test_command_that_the_shutdown_cancels_is_answered(
             token = await server.slash("scene show")
             await started.wait()
             bot.hasten()
-        assert server.followups[token][0]["content"] == REJECTIONS[Reason.CLOSING]
+        assert server.edits[token]["content"] == REJECTIONS[Reason.CLOSING]
 
 
 @pytest.mark.parametrize("unloaded", [False, True])

@@ -56,7 +56,7 @@ def host(
 
 def interaction_of(client: commands.Bot, person: int) -> Any:
     response = Mock(defer=AsyncMock(), is_done=Mock(return_value=False))
-    return Mock(client=client, user=discord.Object(person), response=response)
+    return Mock(client=client, user=discord.Object(person), response=response, extras={})
 
 
 def bard_with(*owner_ids: int) -> Any:
@@ -142,7 +142,7 @@ async def test_rule_of_the_host_is_asked_after_a_private_acknowledgement() -> No
         else:
             with rejected(Reason.NOT_OWNER):
                 await require_owner(interaction, bard_with())
-        interaction.response.defer.assert_awaited_once_with(ephemeral=True)
+        interaction.response.defer.assert_awaited_once_with(ephemeral=True, thinking=True)
     interaction = interaction_of(client, STRANGER)
     await require_owner(interaction, bard_with(STRANGER))
     interaction.response.defer.assert_not_called()
