@@ -26,7 +26,7 @@ async def test_no_run_to_resume(scene: Scene) -> None:
 async def test_discord_refuses_the_reply(scene: Scene, status: int, code: int) -> None:
     scene.discord.faults.refuses("PATCH @original", status, code)
     asked = await scene.ask("ROMEO:")
-    await asked.private()
+    await asked.private("Error id")
     assert scene.seen() == []
     assert await scene.read() == []
 
