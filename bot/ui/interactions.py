@@ -62,6 +62,8 @@ class Acknowledgement:
     """Whether only the sender sees that message."""
     placeholder: bool = False
     """Whether that message says only that the bot is thinking."""
+    editing: bool = False
+    """Whether an edit of it has no answer yet: it may say something else by now."""
 
 
 def find_bard(client: commands.Bot) -> Bard | None:
@@ -114,7 +116,7 @@ async def handle(
             await work(bard)
     except asyncio.CancelledError:  # by a shutdown that waits no longer
         acknowledgement = _acknowledgement(interaction)
-        if acknowledgement is None or acknowledgement.placeholder:
+        if acknowledgement is None or (acknowledgement.placeholder and not acknowledgement.editing):
             await respond_to_error(interaction, RejectedError(Reason.CLOSING))
         raise
     except Exception as error:  # noqa: BLE001 - the library or the host would get it
@@ -190,11 +192,16 @@ async def edit_response(
     view: discord.ui.View | None = None,
 ) -> discord.InteractionMessage:
     """Edit the message that responds to an interaction, or the one whose button was pressed."""
-    message = await interaction.edit_original_response(
-        content=content, embeds=embeds or [], view=view, allowed_mentions=_NOBODY
-    )
-    if (acknowledgement := _acknowledgement(interaction)) is not None:
-        acknowledgement.placeholder = False
+    acknowledgement = _acknowledgement(interaction) or Acknowledgement()
+    acknowledgement.editing = True
+    try:
+        message = await interaction.edit_original_response(
+            content=content, embeds=embeds or [], view=view, allowed_mentions=_NOBODY
+        )
+    except discord.HTTPException as error:
+        acknowledgement.editing = isinstance(error, discord.DiscordServerError)
+        raise
+    acknowledgement.editing = acknowledgement.placeholder = False
     return message
 
 

@@ -165,8 +165,10 @@ def looks_of(client: commands.Bot) -> Look:
             try:
                 message = await find(client, turn)
             except discord.HTTPException as error:
-                # Another code says that the bot may not look, and nothing about the message.
-                if error.code == UNKNOWN_MESSAGE:
+                # Another code says that the bot may not look, and nothing about the message. So
+                # may this one if the token is not that of the request which the message answers.
+                own = find is _find_in_channel or turn.shown is None
+                if error.code == UNKNOWN_MESSAGE and own:
                     return Sighting(None)
             except NETWORK_ERRORS:
                 continue

@@ -204,6 +204,50 @@ async def test_interactions_during_a_shutdown_are_rejected(bard: Bard) -> None:
     work.assert_not_awaited()
 
 
+@pytest.mark.parametrize("lost", [None, DROPPED, SERVER_ERROR])
+async def test_shutdown_leaves_a_reply_alone_whose_answer_is_outstanding(
+    bard: Bard, lost: Exception | None
+) -> None:
+    interaction, waiting = an_interaction(bard), asyncio.Event()
+    outcomes = [lost, "no answer"] if lost else ["no answer"]
+
+    async def edit(**_options: object) -> None:
+        match outcomes.pop(0) if outcomes else None:
+            case Exception() as error:
+                raise error
+            case "no answer":
+                waiting.set()
+                await asyncio.Event().wait()
+
+    async def work(_bard: Bard) -> None:
+        await acknowledge(interaction)
+        await repeat(lambda: edit_response(interaction, content="The reply"), plain_wait)
+
+    interaction.edit_original_response = edit
+    task = asyncio.create_task(handle(interaction, work))
+    await waiting.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    interaction.delete_original_response.assert_not_awaited()
+    interaction.followup.send.assert_not_awaited()
+
+
+async def test_shutdown_before_the_reply_is_told(bard: Bard) -> None:
+    interaction = an_interaction(bard)
+
+    async def work(_bard: Bard) -> None:
+        await acknowledge(interaction)
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(handle(interaction, work))
+    while await asyncio.sleep(0, not interaction.extras):
+        pass
+    task.cancel()
+    await asyncio.wait({task})
+    (text,) = interaction.followup.send.await_args.args
+    assert text == REJECTIONS[Reason.CLOSING]
+
+
 def failing(*errors: Exception) -> Callable[[], Awaitable[str]]:
     return AsyncMock(side_effect=[*errors, "done"])
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -356,6 +357,21 @@ async def test_only_a_missing_message_proves_that_its_turn_is_not_shown(
     assert await look(turn) == Sighting(reply_text(reply.embeds))
     stage.env.inject_error("GET", "/channels/*/messages/*", status=status, code=code)
     assert await look(turn) == found
+
+
+async def test_token_of_a_press_proves_nothing_about_a_message_that_it_cannot_find(
+    stage: Stage,
+) -> None:
+    reply = await request_reply(stage)
+    await stage.ben.click(reply, label="Reroll")
+    (turn,) = await stored_turns(stage)
+    seen, look = Sighting(reply_text(reply.embeds)), looks_of(stage.bot)
+    edits = [r.path for r in stage.env.http_requests if r.path.endswith("/@original")]
+    rerolled = replace(turn, token=edits[-1].split("/")[-3])
+    asked = replace(turn, token=edits[0].split("/")[-3], shown=None)
+    stage.env.inject_error("GET", "/webhooks/*", status=404, code=10008, times=None)
+    assert await look(rerolled) == seen
+    assert await look(asked) == Sighting(None)
 
 
 async def test_private_continuation_of_a_public_scene_is_not_looked_for_in_the_channel(
