@@ -46,6 +46,14 @@ CREATE TABLE places (
     PRIMARY KEY (channel_id, audience)
 ) STRICT, WITHOUT ROWID;
 
+-- The threads in which turns were played. Discord does not report those of a deleted channel that
+-- were archived.
+CREATE TABLE threads (
+    id        INTEGER PRIMARY KEY,
+    parent_id INTEGER NOT NULL,             -- the channel that it belongs to
+    guild_id  INTEGER
+) STRICT;
+
 -- Deletions that were confirmed and are not complete.
 CREATE TABLE erasures (
     id     INTEGER PRIMARY KEY,
@@ -99,6 +107,7 @@ CREATE UNIQUE INDEX turn_of_message ON turns (channel_id, message_id) WHERE mess
 CREATE INDEX turns_of_guild ON turns (guild_id);
 CREATE INDEX turns_of_user ON turns (user_id);
 CREATE INDEX turns_by_time ON turns (created_at);
+CREATE INDEX threads_of_channel ON threads (parent_id);
 CREATE INDEX places_of_person ON places (audience) WHERE audience != 0;
 CREATE INDEX unsettled_turns ON turns (channel_id) WHERE intent IS NOT NULL;
 

@@ -10,7 +10,7 @@ from discord import app_commands
 
 from ..bard import Bard
 from ..errors import Reason, RejectedError
-from ..storage.turns import Page
+from ..storage.turns import Page, Place
 from ..ui.attachments import FILE_LIMIT, Attachments
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.components import Button, moderates, view_of
@@ -52,17 +52,18 @@ ExportChoice = Literal["the scene, as a script", "all about me, as JSON"]
 
 
 class TurnPage(
-    Button, template=r"bard:page:(?P<scene>[0-9]+):(?P<side>before|after):(?P<turn>[0-9]+)"
+    Button,
+    template=r"bard:page:(?P<own>own:|)(?P<scene>[0-9]+):(?P<side>before|after):(?P<turn>[0-9]+)",
 ):
-    """Show the page of a scene before or after a turn."""
+    """Show the page of a scene, everyone's or one's own, before or after a turn."""
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Replace the page that is shown."""
         await acknowledge_press(interaction)
-        place = await bard.scenes.read_by(place_of(interaction), interaction.user.id)
+        place = place_of(interaction, private=bool(self["own"]))
         turn = {self["side"]: int(self["turn"])}
         await _show_page(
-            interaction, await bard.scenes.page(place, scene=int(self["scene"]), **turn)
+            interaction, place, await bard.scenes.page(place, scene=int(self["scene"]), **turn)
         )
 
 
@@ -134,7 +135,7 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
         """Show the last page of the scene to the sender alone."""
         await acknowledge(interaction, private=True)
         place = await self.bard.scenes.read_by(place_of(interaction), interaction.user.id)
-        await _show_page(interaction, await self.bard.scenes.page(place))
+        await _show_page(interaction, place, await self.bard.scenes.page(place))
 
     @scene.command(name="forget", description="Delete what I remember of you or of this channel.")
     @app_commands.describe(what="Your own words, or all of this channel if you moderate it")
@@ -196,10 +197,10 @@ def _require_moderator(interaction: discord.Interaction[Any]) -> None:
         raise RejectedError(Reason.NOT_MODERATOR)
 
 
-async def _show_page(interaction: discord.Interaction[Any], page: Page) -> None:
-    """Edit the response of an acknowledged interaction to show a page of a scene."""
+async def _show_page(interaction: discord.Interaction[Any], place: Place, page: Page) -> None:
+    """Edit the response of an acknowledged interaction to show a page of a place's scene."""
     names = await _names(interaction, (turn.user_id for turn in page.turns))
-    prefix, turns = f"bard:page:{page.scene}", page.turns
+    prefix, turns = f"bard:page:{'own:' if place.audience else ''}{page.scene}", page.turns
     earlier = TurnPage(
         "◀ Previous page", f"{prefix}:before:{turns[0].id}", disabled=not page.has_earlier
     )

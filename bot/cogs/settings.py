@@ -241,16 +241,22 @@ async def _change(
 
 def _message(interaction: discord.Interaction[Any], bard: Bard) -> tuple[str, SettingsView]:
     overrides, rules = _settings_of(interaction, bard)
-    view = SettingsView(replace(overrides, channels=_existing(interaction, overrides.channels)))
+    existing = _existing(interaction, rules.channels)
+    view = SettingsView(replace(overrides, channels=existing or frozenset()))
     # The view of the cog handles the controls, so the library need not keep this one.
     view.stop()
-    return describe(rules, _existing(interaction, rules.channels)), view
+    return describe(rules, rules.channels if existing is None else existing), view
 
 
-def _existing(interaction: discord.Interaction[Any], channels: Iterable[int]) -> frozenset[int]:
-    """Return the channels that still exist: Discord rejects others as default values."""
-    guild = interaction.guild
-    return frozenset(c for c in channels if guild is not None and guild.get_channel(c))
+def _existing(
+    interaction: discord.Interaction[Any], channels: Iterable[int]
+) -> frozenset[int] | None:
+    """Return the channels that still exist: Discord rejects others as default values.
+
+    None if that is not known, because the host's intents hide the channels of servers.
+    """
+    guild = interaction.client.get_guild(_guild_id(interaction))
+    return None if guild is None else frozenset(c for c in channels if guild.get_channel(c))
 
 
 def describe(rules: Rules, existing: frozenset[int]) -> str:

@@ -167,7 +167,7 @@ class Scenes:
             turn = await self._turns.add(
                 turn_request,
                 reply.take,
-                scene=scene + 1 if turn_request.fresh or not scene else scene,
+                scene=await self._turns.next_scene(place) if turn_request.fresh else scene or 1,
                 max_chars=reply.max_chars,
                 temperature=reply.temperature,
                 message_id=display.message_id,
@@ -467,7 +467,10 @@ class Scenes:
         async with self._lock("channel", place.channel_id):
             await self._settle_channel(place.channel_id)
             scene = await self._turns.scene(place)
-            if await self._turns.tail(place, scene, chars=1):
+            unsettled = await self._turns.unsettled(place.channel_id)
+            if await self._turns.tail(place, scene, chars=1) or any(
+                turn.place == place for turn in unsettled
+            ):
                 await self._turns.start_scene(place)
 
     async def read_by(self, place: Place, user_id: int, *, look: bool = True) -> Place:
@@ -556,7 +559,10 @@ class Scenes:
         """
         async with self._lock("channel", channel_id):
             deletion = await self._turns.record_deletion("channel", channel_id, gone=gone)
-        return await self._turns.delete_all(deletion)
+        deleted = await self._turns.delete_all(deletion)
+        if gone:
+            await self._turns.resume_deletions()  # those of its threads
+        return deleted
 
     async def delete_messages(self, channel_id: int, message_ids: Collection[int]) -> int:
         """Delete the turns of messages that were deleted on Discord; return their number.

@@ -87,15 +87,21 @@ class GuildSettingsStore:
         )
 
     async def change(self, guild_id: int, **changes: Unpack[Changes]) -> None:
-        """Store new values of some settings; the others keep theirs."""
-        for column, value in changes.items():
-            stored = " ".join(map(str, sorted(value))) if isinstance(value, frozenset) else value
-            # One statement per column, so that concurrent changes by two managers both succeed.
-            ((*row,),) = await self._database.fetch(
-                f"INSERT INTO guild_settings (guild_id, {column}) VALUES (?, ?)"  # noqa: S608
-                f" ON CONFLICT DO UPDATE SET {column} = excluded.{column} RETURNING *",
-                (guild_id, stored),
+        """Store new values of some settings, all or none; the others keep theirs."""
+        async with self._database.transaction() as statements:
+            for column, value in changes.items():
+                ids = value if isinstance(value, frozenset) else None
+                stored = value if ids is None else " ".join(map(str, sorted(ids)))
+                # The other columns stay, so that concurrent changes by two managers both succeed.
+                await statements.run(
+                    f"INSERT INTO guild_settings (guild_id, {column}) VALUES (?, ?)"  # noqa: S608
+                    f" ON CONFLICT DO UPDATE SET {column} = excluded.{column}",
+                    (guild_id, stored),
+                )
+            rows = await statements.fetch(
+                "SELECT * FROM guild_settings WHERE guild_id = ?", (guild_id,)
             )
+        for row in rows:
             self._cache[guild_id] = _guild_settings(row)
 
     async def remove_channel(self, guild_id: int, channel_id: int) -> None:

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..errors import RejectedError
@@ -64,6 +64,8 @@ class Place:
 
     guild_id: int | None
     channel_id: int
+    parent_id: int | None = field(default=None, compare=False)
+    """The channel that a thread belongs to; None for others, and for the place of a stored turn."""
     audience: int = 0
     """0 for everyone in the channel, else the only person who sees the replies."""
 
@@ -194,12 +196,20 @@ class TurnStore:
         )
         return bool(rows[0][0])
 
+    async def next_scene(self, place: Place) -> int:
+        """Return the number of a new scene: no turn has it, not even one of unknown outcome."""
+        rows = await self._database.fetch(
+            f"SELECT max(scene) FROM turns WHERE {_IN_PLACE}",  # noqa: S608 - a constant
+            (place.channel_id, place.audience),
+        )
+        return max(await self.scene(place), rows[0][0] or 0) + 1
+
     async def start_scene(self, place: Place) -> None:
         """Start a new scene in a place, before its first turn."""
         await self._database.run(
-            "INSERT INTO places (channel_id, audience, guild_id, scene) VALUES (?, ?, ?, 1)"
-            " ON CONFLICT DO UPDATE SET scene = scene + 1, counted = 0",
-            (place.channel_id, place.audience, place.guild_id),
+            "INSERT INTO places (channel_id, audience, guild_id, scene) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET scene = excluded.scene, counted = 0",
+            (place.channel_id, place.audience, place.guild_id, await self.next_scene(place)),
         )
 
     async def tail(
@@ -345,6 +355,11 @@ class TurnStore:
                 ),
             )
             await _insert_take(statements, turn_id, 1, take, now)
+            if place.parent_id is not None:
+                await statements.run(
+                    "INSERT OR IGNORE INTO threads (id, parent_id, guild_id) VALUES (?, ?, ?)",
+                    (place.channel_id, place.parent_id, place.guild_id),
+                )
         return Turn(
             id=turn_id,
             place=place,
@@ -498,16 +513,12 @@ class TurnStore:
             target: The id of the person, channel or server.
             gone: Whether the channel or server was deleted itself.
         """
-        column = "audience" if scope == "user" else f"{scope}_id"
         async with self._database.transaction() as statements:
-            change = "DELETE FROM places" if gone else _NEXT_SCENE
-            await statements.run(f"{change} WHERE {column} = ? AND {column} != 0", (target,))
-            rows = await statements.fetch(
-                "INSERT INTO erasures (scope, target, newest)"
-                " SELECT ?, ?, coalesce(max(id), 0) FROM turns RETURNING id, scope, target, newest",
-                (scope, target),
-            )
-        return Deletion(*rows[0])
+            deletion = await _record(statements, scope, target, gone=gone)
+            for thread in await _remove_threads(statements, scope, target) if gone else ():
+                await _record(statements, "channel", thread, gone=True)
+                self._interrupted = True
+        return deletion
 
     async def delete_all(self, deletion: Deletion) -> int | None:
         """Carry out a recorded deletion; return the number of turns.
@@ -613,6 +624,35 @@ class TurnStore:
             with suppress(RejectedError):  # it stays owed
                 await self._database.erase()
         return deleted
+
+
+async def _record(
+    statements: Statements, scope: Scope, target: int, *, gone: bool = False
+) -> Deletion:
+    column = "audience" if scope == "user" else f"{scope}_id"
+    change = "DELETE FROM places" if gone else _NEXT_SCENE
+    await statements.run(f"{change} WHERE {column} = ? AND {column} != 0", (target,))
+    rows = await statements.fetch(
+        "INSERT INTO erasures (scope, target, newest)"
+        " SELECT ?, ?, coalesce(max(id), 0) FROM turns RETURNING id, scope, target, newest",
+        (scope, target),
+    )
+    return Deletion(*rows[0])
+
+
+async def _remove_threads(statements: Statements, scope: Scope, target: int) -> list[int]:
+    """Remove a channel or server that is gone from the list of threads.
+
+    Returns:
+        The ids of a channel's threads, whose turns are to be deleted, too; those of a server are
+        deleted with it.
+    """
+    if scope == "guild":
+        await statements.run("DELETE FROM threads WHERE guild_id = ?", (target,))
+        return []
+    await statements.run("DELETE FROM threads WHERE id = ?", (target,))
+    rows = await statements.fetch("DELETE FROM threads WHERE parent_id = ? RETURNING id", (target,))
+    return [int(row[0]) for row in rows]
 
 
 _NEXT_SCENE = "UPDATE places SET scene = scene + 1, counted = 0"

@@ -98,6 +98,7 @@ def place_of(interaction: discord.Interaction[Any], *, private: bool = False) ->
         guild_id=interaction.guild_id,
         # A channel of a kind that the library does not know has no id: a scene of its own.
         channel_id=interaction.channel_id or interaction.id,
+        parent_id=getattr(interaction.channel, "parent_id", None),
         audience=interaction.user.id if private else 0,
     )
 

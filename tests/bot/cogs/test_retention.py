@@ -157,6 +157,24 @@ async def test_deleted_channel_takes_its_data_along(stage: Stage, settings: Sett
     assert stage.bard.guild_settings.get(stage.guild.id).channels == {stage.garden.id}
 
 
+async def test_deleted_channel_takes_its_archived_threads_along(
+    stage: Stage, settings: Settings
+) -> None:
+    tavern = stage.env.bot.get_channel(stage.tavern.id)
+    assert isinstance(tavern, discord.TextChannel)
+    thread = await tavern.create_thread(name="corner", type=discord.ChannelType.public_thread)
+    await stage.env.settle()
+    (corner,) = stage.tavern.threads
+    await stage.ann.slash(corner, "bard", prompt="Whispered words", max_chars=20)
+    await thread.edit(archived=True)
+    await stage.env.settle()
+    assert tavern.threads == []  # the library will not report it
+    await tavern.delete()
+    await stage.env.settle()
+    assert rows(settings) == []
+    assert not in_files(settings.database_path, "Whispered words")
+
+
 async def test_last_allowed_channel_is_not_replaced_by_all(stage: Stage) -> None:
     await stage.bard.guild_settings.change(stage.guild.id, channels=frozenset({stage.tavern.id}))
     tavern = stage.env.bot.get_channel(stage.tavern.id)

@@ -1,6 +1,7 @@
 """`/scene`, and replies that members delete."""
 
 import json
+from functools import partial
 from typing import Any
 
 import discord
@@ -11,7 +12,7 @@ from bot.cogs import scene
 from bot.cogs.retention import OWED_SECONDS
 from bot.cogs.scene import FORGET_LATER, FORGET_MINE, FORGOT_NOTHING, FRESH, KEPT
 from bot.errors import Reason, RejectedError
-from bot.ui import interactions
+from bot.ui import interactions, replies
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, message_of, reply_length, text_of
 
@@ -154,6 +155,24 @@ async def test_show_in_pages(stage: Stage) -> None:
     assert REJECTIONS[Reason.NOTHING_TO_READ] in content_of(
         await stage.ben.click(message_of(opened), label="Next page ▶")
     )
+
+
+async def test_pages_stay_those_of_the_scene_that_was_opened(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(7):
+        await stage.ann.slash(stage.garden, "bard", prompt=f"Speech {number}", max_chars=10)
+    opened = await stage.ann.slash(stage.garden, "scene show")
+    monkeypatch.setattr(replies, "acknowledge", partial(interactions.acknowledge, private=True))
+    for number in range(6):
+        await stage.ann.slash(stage.garden, "bard", prompt=f"Whisper {number}", max_chars=10)
+    own = await stage.ann.slash(stage.garden, "scene show")
+    monkeypatch.undo()
+    await stage.ann.slash(stage.garden, "bard", prompt="Speech 7", max_chars=10)
+    await stage.ann.click(message_of(opened), label="◀ Previous page")
+    await stage.ann.click(message_of(own), label="◀ Previous page")
+    assert [embed.title for embed in message_of(opened).embeds] == ["Speech 0", "Speech 1"]
+    assert [embed.title for embed in message_of(own).embeds] == ["Whisper 0"]
 
 
 async def test_show_gives_a_long_turn_its_own_page(stage: Stage) -> None:

@@ -218,3 +218,13 @@ async def test_servers_do_not_share_settings(stage: Stage) -> None:
     other = stage.env.create_guild("The Rose")
     await submit(stage, await open_settings(stage), Longest_reply="50")
     assert stage.bard.guild_settings.rules(other.id).max_chars == 4000
+
+
+async def test_channels_are_not_called_gone_if_the_bot_cannot_know(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.bard.guild_settings.change(stage.guild.id, channels=frozenset({stage.tavern.id}))
+    monkeypatch.setattr(stage.bot, "get_guild", lambda _id: None)  # the host lacks an intent
+    message = await open_settings(stage)
+    assert f"Channels: <#{stage.tavern.id}> and their threads" in message.content
+    assert not message.components[0]["components"][0].get("default_values")

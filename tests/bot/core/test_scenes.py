@@ -517,3 +517,31 @@ async def test_refusal_is_told_although_it_cannot_be_recorded(
     await scenes.settle()
     assert await turns.unsettled() == []
     assert await tail(turns) == []
+
+
+async def test_new_scene_is_not_that_of_a_turn_of_unknown_outcome(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    channel, lost = FakeChannel(), FakeChannel()
+    lost.error, lost.arrives = UncertainError(), True
+    fresh = replace(REQUEST, fresh=True)
+    with pytest.raises(UncertainError):
+        await play(scenes, lost, fresh)
+    later = await play(scenes, channel, fresh)
+    (pending,) = await turns.unsettled()
+    await scenes.find(lost.ref(pending))
+    assert [turn.id for turn in await tail(turns)] == [later.id]
+
+
+async def test_end_also_ends_the_scene_of_a_turn_of_unknown_outcome(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    lost = FakeChannel()
+    lost.error, lost.arrives = UncertainError(), True
+    with pytest.raises(UncertainError):
+        await play(scenes, lost)
+    (pending,) = await turns.unsettled()
+    await scenes.end(GARDEN)
+    with rejected(Reason.SCENE_OVER):
+        await scenes.find_in_scene(lost.ref(pending))
+    assert await tail(turns) == []

@@ -33,6 +33,7 @@ def fill(path: Path, count: int) -> None:
         )
         connection.execute("INSERT INTO places VALUES (3, 0, 7, 1, 1)")
         connection.execute("INSERT INTO places SELECT id + 9, id, NULL, 1, 1 FROM turns")
+        connection.execute("INSERT INTO threads SELECT id + 9, id, 7 FROM turns")
 
 
 async def whole(iterator: AsyncIterator[object]) -> None:
@@ -80,6 +81,9 @@ STATEMENTS: dict[str, Callable[[TurnStore], Awaitable[object]]] = {
     "intended take": lambda turns: turns.intended(600),
     "deletion of one day": lambda turns: turns.delete_before(50),
     "new scene": lambda turns: turns.start_scene(GARDEN),
+    "deletion of a channel that is gone": lambda turns: turns.record_deletion(
+        "channel", 5, gone=True
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """Stored settings of servers: defaults, concurrent changes and deletion."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -46,6 +47,15 @@ async def test_server_cannot_exceed_the_bots_limit(database: Database, settings:
     await store.change(GLOBE, max_chars=4000)
     assert store.rules(GLOBE).max_chars == 100
     assert store.rules(GLOBE).reply_chars(4000) == 100
+
+
+async def test_changes_are_stored_together_or_not_at_all(
+    database: Database, settings: Settings
+) -> None:
+    store = await loaded(database, settings)
+    with pytest.raises(sqlite3.IntegrityError):
+        await store.change(GLOBE, cooldown=5, buttons="nobody")  # type: ignore[arg-type]
+    assert store.get(GLOBE) == (await loaded(database, settings)).get(GLOBE) == GuildSettings()
 
 
 async def test_concurrent_changes_by_two_managers_both_succeed(

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,27 @@ async def test_deletion_of_a_message_without_a_turn_needs_no_lock(
         with rejected(Reason.MEMORY_BUSY):
             await turns.delete_messages(GARDEN, [1, turn.message_id])
     assert await turns.delete_messages(GARDEN, [1, turn.message_id]) == 1
+
+
+async def test_deleted_channel_takes_its_threads_along(turns: TurnStore, path: Path) -> None:
+    def count(table: str) -> int:
+        with closing(sqlite3.connect(path)) as connection:
+            return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+
+    for thread, parent in ((31, GARDEN), (32, GARDEN), (41, TAVERN)):
+        where = replace(place(thread), parent_id=parent)
+        for _ in range(2):
+            turn = await add_pending(turns, where=where)
+            await turns.show(turn, next(_message_ids))
+    await delete_channel(turns, GARDEN)  # by a moderator: its threads are channels of their own
+    assert count("turns") == 6
+    await turns.delete_all(await turns.record_deletion("channel", 31, gone=True))
+    assert (count("turns"), count("threads"), count("places")) == (4, 2, 2)
+    await turns.delete_all(await turns.record_deletion("channel", GARDEN, gone=True))
+    await turns.resume_deletions()
+    assert (count("turns"), count("threads"), count("places")) == (2, 1, 1)
+    await turns.delete_all(await turns.record_deletion("guild", GLOBE, gone=True))
+    assert (count("turns"), count("threads"), count("places"), count("erasures")) == (0, 0, 0, 0)
 
 
 async def test_ids_are_not_given_again(turns: TurnStore) -> None:
