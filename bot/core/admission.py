@@ -80,17 +80,19 @@ class Admission:
         if (seconds := self._cooldowns.get(key, now) - now) > 0:
             raise RejectedError(Reason.COOLDOWN, seconds=seconds)
         with self._queue.admit(request_id, user_id, guild_id) as request:
-            if rules.cooldown:
-                self._start_cooldown(key, now)
+            end = self._start_cooldown(key, now) if rules.cooldown else None
             answered = False
             try:
                 yield request
                 answered = not request.stopped
             finally:
-                if not answered:
+                # Unless a later request has started another one.
+                if not answered and self._cooldowns.get(key) == end:
                     self._cooldowns.pop(key, None)
 
-    def _start_cooldown(self, key: tuple[int, int], now: float) -> None:
+    def _start_cooldown(self, key: tuple[int, int], now: float) -> float:
+        """Start a cooldown and return its end."""
         if len(self._cooldowns) >= _PRUNE_AT:
             self._cooldowns = {k: end for k, end in self._cooldowns.items() if end > now}
-        self._cooldowns[key] = now + key[1]
+        end = self._cooldowns[key] = now + key[1]
+        return end

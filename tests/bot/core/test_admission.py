@@ -1,6 +1,6 @@
 """Admission of requests: by channel, by cooldown, by the queue."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -70,6 +70,9 @@ def test_interaction_that_is_delivered_again_is_recognised(monkeypatch: pytest.M
         True,
         True,
     ]
+    deliveries.expect_again(1)
+    deliveries.expect_again(7)
+    assert deliveries.is_first(1)
 
 
 @pytest.fixture
@@ -103,6 +106,16 @@ def test_cooldown_of_one_length_does_not_count_for_another(harness: Harness) -> 
     with harness.accept():
         pass
     with harness.accept(ANN, replace(RULES, cooldown=5)):
+        pass
+
+
+def test_failed_request_leaves_the_cooldown_of_a_later_one_alone(harness: Harness) -> None:
+    with suppress(ZeroDivisionError), harness.accept():
+        harness.now += 11
+        with harness.accept():
+            pass
+        raise ZeroDivisionError
+    with rejected(Reason.COOLDOWN), harness.accept():
         pass
 
 
