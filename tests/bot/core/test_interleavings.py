@@ -39,8 +39,9 @@ CHANNELS = (10, 20)
 
 CONCURRENT = 0.6
 """Probability that a step is done together with the one before."""
-FAULTS = ("none", "refused", "lost before", "lost after", "locked")
-"""Outcomes of showing a turn: done; refused; unknown, without or with effect; not recorded."""
+FAULTS = ("none", "refused", "lost before", "lost after", "ended before", "ended after", "locked")
+"""Outcomes of showing a turn: done; refused; unknown, or cancelled, without or with effect; not
+recorded."""
 
 ACTIONS = st.one_of(
     st.tuples(st.just("ask"), st.sampled_from(CHANNELS), st.sampled_from(FAULTS)),
@@ -142,11 +143,15 @@ class FaultyMessage:
             raise RuntimeError
         if self._fault == "lost before":
             raise UncertainError
+        if self._fault == "ended before":
+            raise asyncio.CancelledError
         self._message.turn_id, self._message.reply = turn.id, turn.reply
         self._message.replies.append(turn.reply)
         self._world.messages[self._message.id] = self._message
         if self._fault == "lost after":
             raise UncertainError
+        if self._fault == "ended after":
+            raise asyncio.CancelledError
         if self._fault == "locked":
             lock(self._world.path, self._faults)
         return Shown(self._message.id, self._message.place.audience)
@@ -187,7 +192,13 @@ async def act(world: World, kind: str, target: int, fault: str) -> None:
                 case "restart":
                     await world.stop()
                     await world.start()
-        except (RuntimeError, UncertainError, RejectedError, StoppedError):
+        except (
+            RuntimeError,
+            UncertainError,
+            RejectedError,
+            StoppedError,
+            asyncio.CancelledError,
+        ):
             pass  # a member is told, or finds the reply there
 
 
