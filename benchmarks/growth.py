@@ -72,7 +72,7 @@ class Services:
         self.scenes = scenes
 
     async def add(self) -> None:
-        """Do the reads and writes of one turn, and remove it again."""
+        """Do the reads and writes of one turn."""
         await self.turns.tail(BIG, await self.turns.scene(BIG), chars=2000)
         turn = await self.turns.add(
             TurnRequest(place=BIG, user_id=7, prompt="ROMEO:"),
@@ -80,11 +80,9 @@ class Services:
             scene=1,
             max_chars=400,
             temperature=0.8,
-            message_id=10**9,
+            message_id=None,
         )
-        await self.turns.show(turn, 10**9)
-        await self.turns.withdraw(turn)
-        await self.turns.delete(turn.id)
+        await self.turns.show(turn, 10**9 + turn.id)
 
     async def export(self) -> None:
         """Read the whole scene as an export does."""

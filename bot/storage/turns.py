@@ -17,7 +17,7 @@ from .database import Database, Statements
 
 log = logging.getLogger(__name__)
 
-TIMED_TURNS = 1000
+TIMED_TURNS = 100
 """Number of the newest turns from which the median time is computed."""
 _ROWS_PER_DELETE = 100
 _ROWS_PER_READ = 50

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bot.storage.database import Database, open_database
-from bot.storage.turns import TIMED_TURNS, Deletion, Place, Take, TurnRequest, TurnStore
+from bot.storage.turns import Deletion, Place, Take, TurnRequest, TurnStore
 
-FEW, MANY = TIMED_TURNS + 200, 15_000
+FEW, MANY = 1_200, 15_000
 GARDEN = Place(guild_id=7, channel_id=3)
 ANN = 11
 RATIO = 1.5
