@@ -141,6 +141,9 @@ class Town:
             "bard", by=self.people[0], at=place, prompt="HAMLET:", max_chars=20
         )
         await asked.until(lambda: next((m for m in asked.messages() if m.embeds), None), "a reply")
+        # The scene is read after that reply was recorded.
+        shown = await self.discord.slash("scene show", by=self.people[0], at=place)
+        await shown.private()
 
 
 async def kills(town: Town, until: float) -> None:
