@@ -8,14 +8,14 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any
 
-import aiohttp
 import discord
 import typer
 
-from .client import EXTENSION, BardClient, create_bot, one_line
+from .client import EXTENSION, BardClient, create_bot
 from .config import Settings, load_standalone_settings
 from .errors import StartupError
 from .signals import InterruptedStartError, Signals, exit_on_signals
+from .ui.interactions import NETWORK_ERRORS, brief
 
 log = logging.getLogger(EXTENSION)
 
@@ -112,19 +112,17 @@ async def _log_in(bot: BardClient, token: str) -> None:
             "Discord rejected the token in DISCORD_TOKEN: copy it again from "
             "https://discord.com/developers/applications, Bot, Reset Token"
         ) from error
-    except (aiohttp.ClientError, OSError) as error:
+    except NETWORK_ERRORS as error:
         raise StartupError(
-            f"Cannot reach Discord ({one_line(error)}): check this machine's network"
+            f"Cannot reach Discord ({brief(error)}): check this machine's network"
         ) from error
     except discord.HTTPException as error:
         if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= _SERVER_ERRORS:
             raise StartupError(
-                f"Discord does not let the bot in at the moment ({one_line(error)}): "
+                f"Discord does not let the bot in at the moment ({brief(error)}): "
                 "start it again in a few minutes"
             ) from error
-        raise StartupError(
-            f"Discord rejected the login or the commands: {one_line(error)}"
-        ) from error
+        raise StartupError(f"Discord rejected the login or the commands: {brief(error)}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         log.debug("Could not read Discord's answer", exc_info=True)
         raise StartupError(

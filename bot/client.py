@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-import textwrap
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import aiohttp
 import discord
 from discord import app_commands
 from discord.backoff import ExponentialBackoff
@@ -17,7 +15,7 @@ from .bard import Bard
 from .concurrency import Wait, plain_wait
 from .config import Settings, load_standalone_settings
 from .errors import Reason, RejectedError, StartupError
-from .ui.interactions import find_bard, respond_to_error
+from .ui.interactions import NETWORK_ERRORS, brief, find_bard, respond_to_error
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +95,10 @@ class BardTree(app_commands.CommandTree["BardClient"]):
                 await http.bulk_upsert_global_commands(application_id, wanted)
             else:
                 await http.bulk_upsert_guild_commands(application_id, guild.id, wanted)
-        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+        except (discord.HTTPException, *NETWORK_ERRORS) as error:
             if ours.keys().isdisjoint(new):
                 raise
-            log.error("The commands stay as registered before: %s", one_line(error))  # noqa: TRY400 - no defect of the bot
+            log.error("The commands stay as registered before: %s", brief(error))  # noqa: TRY400 - no defect of the bot
             return False
         log.info("Commands registered")
         return True
@@ -182,7 +180,7 @@ class BardClient(commands.Bot):
         """End the connection in which an event could not be read, and its heartbeat."""
         socket: discord.gateway.DiscordWebSocket | None = self.ws
         if socket is not None:
-            with suppress(aiohttp.ClientError, OSError):
+            with suppress(*NETWORK_ERRORS):
                 await socket.close(1000)
 
     def hasten(self) -> None:
@@ -225,17 +223,6 @@ def create_bot(settings: Settings | None = None) -> BardClient:
         StartupError: A setting in the environment or `.env` is not allowed.
     """
     return BardClient(load_standalone_settings() if settings is None else settings)
-
-
-def one_line(error: Exception) -> str:
-    """Return what an error of Discord or of the network says, without a page of HTML."""
-    if not isinstance(error, discord.HTTPException):
-        return str(error) or type(error).__name__
-    text = f"{error.status} {error.response.reason}"
-    # Discord's own errors have a code; a page comes from a proxy before it.
-    if error.code:
-        text += f", {error.code} {error.text}"
-    return textwrap.shorten(text, 300)
 
 
 def _kept(command: Mapping[str, Any]) -> dict[str, Any]:

@@ -370,13 +370,14 @@ class Scenes:
 
     async def _find(self, ref: MessageRef) -> Turn:
         """Return the turn that a message shows; the caller holds the message's lock."""
-        turn: Turn | None = await self._stored(ref)
-        if turn is not None and turn.intent is not None:
-            intended = await self._turns.take(turn, turn.intent)
-            turn = intended and await self._settle(intended, ref.message_id, ref.audience, ref.text)
-        if turn is None:
+        turn = await self._stored(ref)
+        if turn.intent is None:
+            return turn  # it was settled meanwhile
+        intended = await self._turns.take(turn, turn.intent)
+        settled = intended and await self._settle(intended, ref.message_id, ref.audience, ref.text)
+        if settled is None:
             raise RejectedError(Reason.TURN_FORGOTTEN)
-        return turn
+        return settled
 
     async def _stored(self, ref: MessageRef) -> Turn:
         """Return the stored turn of a message, with its shown take or, without one, its intent."""

@@ -171,7 +171,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            kind = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+            kind = _kind(error)
             if kind in _BUSY:
                 raise RejectedError(Reason.MEMORY_BUSY) from error
             if kind == sqlite3.SQLITE_FULL:
@@ -217,9 +217,14 @@ def _identity(path: Path) -> list[tuple[int, int]]:
     return identities
 
 
+def _kind(error: Exception) -> int:
+    """Return SQLite's code of an error, without its extended part; 0 if it has none."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def _advice(error: Exception) -> str:
     """Return what the owner of the bot can do about a database that cannot be opened."""
-    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    kind = _kind(error)
     if kind in _BUSY:
         return "Another program holds it: end that program, and start the bot again"
     if kind == sqlite3.SQLITE_FULL:
@@ -364,7 +369,7 @@ def _migrate(connection: sqlite3.Connection, scripts: dict[str, str], version: i
             raise
         (reached,) = connection.execute("PRAGMA user_version").fetchone()
         connection.execute("ROLLBACK")
-        if error.sqlite_errorcode & 0xFF in _UNUSABLE | _BUSY | {sqlite3.SQLITE_FULL}:
+        if _kind(error) in _UNUSABLE | _BUSY | {sqlite3.SQLITE_FULL}:
             raise
         name = list(scripts)[reached]
         raise StartupError(

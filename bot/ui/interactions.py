@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import textwrap
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -329,9 +330,14 @@ async def repeat(request: Callable[[], Awaitable[T]], wait: Wait) -> T:
 
 
 def brief(error: Exception) -> str:
-    """Return the text of an error on one line of limited length: Discord may answer with a page."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LOGGED_CHARS else text[:_LOGGED_CHARS] + _ELLIPSIS
+    """Return what an error of Discord or the network says, on one line, without a page of HTML."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, discord.HTTPException):
+        text = f"{error.status} {error.response.reason}"
+        # Discord's own errors have a code; a page comes from a proxy before it.
+        if error.code:
+            text += f", {error.code} {error.text}"
+    return textwrap.shorten(text, _LOGGED_CHARS)
 
 
 def _acknowledgement(interaction: discord.Interaction[Any]) -> Acknowledgement | None:

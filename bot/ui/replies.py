@@ -1,7 +1,7 @@
 """Send replies as messages, look at them again, and handle the buttons below them."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import discord
@@ -11,7 +11,6 @@ from ..bard import Bard
 from ..core.request_queue import Request
 from ..core.scenes import Look, MessageRef, Shown, Sighting
 from ..errors import Reason, RejectedError
-from ..storage.guild_settings import Rules
 from ..storage.turns import Place, Turn, TurnRequest
 from .components import Button, may_change, view_of
 from .embeds import embeds, headline, reply_text
@@ -84,7 +83,7 @@ async def _play(
             the acknowledgement, so it may use the database.
         check: Rejects a request that `make_request` or the scene would reject.
     """
-    with accept(interaction, bard, bard.guild_settings.rules(interaction.guild_id)) as queued:
+    with accept(interaction, bard) as queued:
         await look_first(check())
         acknowledgement = await acknowledge(interaction)
         target = ResponseTarget(interaction)
@@ -208,24 +207,22 @@ def _has_buttons_of(message: discord.Message, turn: Turn) -> bool:
     return Continue.id_for(turn) in ids
 
 
-@contextmanager
-def accept(interaction: discord.Interaction[Any], bard: Bard, rules: Rules) -> Iterator[Request]:
-    """Hold a place in the queue for an interaction.
+def accept(interaction: discord.Interaction[Any], bard: Bard) -> AbstractContextManager[Request]:
+    """Hold a place in the queue for an interaction while the context lasts.
 
     Called before the acknowledgement, so that a rejection needs no message to be deleted.
 
     Raises:
         RejectedError: See `Admission.accept`.
     """
-    parent_id = getattr(interaction.channel, "parent_id", None)
-    with bard.admission.accept(
+    place = place_of(interaction)
+    return bard.admission.accept(
         interaction.id,
         user_id=interaction.user.id,
-        guild_id=interaction.guild_id,
-        channels={channel for channel in (interaction.channel_id, parent_id) if channel},
-        rules=rules,
-    ) as request:
-        yield request
+        guild_id=place.guild_id,
+        channels={channel for channel in (place.channel_id, place.parent_id) if channel},
+        rules=bard.guild_settings.rules(place.guild_id),
+    )
 
 
 def reply_view(turn: Turn) -> discord.ui.View:
@@ -286,7 +283,7 @@ class Reroll(Button, template=r"bard:reroll:(?P<turn>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Show a new take; the earlier ones are kept."""
-        with accept(interaction, bard, bard.guild_settings.rules(interaction.guild_id)) as request:
+        with accept(interaction, bard) as request:
             await acknowledge_press(interaction)
             ref = await _changeable(interaction, bard, int(self["turn"]))
             async with QueueStatus(FollowupTarget(interaction), request, bard.wait):

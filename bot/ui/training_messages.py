@@ -9,7 +9,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import aiohttp
 import discord
 from discord.ext import commands
 
@@ -19,6 +18,7 @@ from ..core.training_runner import ActiveRun
 from ..errors import RejectedError
 from ..storage.runs import Run, RunStore
 from .embeds import one_line
+from .interactions import NETWORK_ERRORS
 from .training_status import decision_view, describe_end, describe_progress
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _TOO_MANY_EDITS = 30046
 # The bot may lack the permission to attach files alone, or the server may limit their size.
 _FILE_REFUSED = (HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 _TRANSIENT = (
-    *(discord.HTTPException, discord.RateLimited, aiohttp.ClientError, OSError),
+    *(discord.HTTPException, discord.RateLimited, *NETWORK_ERRORS),
     RejectedError,
 )
 """Errors after which another attempt may succeed; a refusal for good is a `RefusedError`."""
