@@ -4,6 +4,7 @@ import random
 import re
 import secrets
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -55,6 +56,13 @@ def _fixed_seeds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Draw the same seeds in every run of a test; they still differ between its requests."""
     drawn = random.Random(request.node.nodeid)  # noqa: S311 - nothing secret
     monkeypatch.setattr(secrets, "randbelow", drawn.randrange)
+
+
+@pytest.fixture(autouse=True)
+def _ended_threads() -> Iterator[None]:
+    """Fail a test that leaves services open: a later one would find their threads."""
+    yield
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("noskgpt")]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -146,10 +154,15 @@ class Stage:
         with restored_modules():
             # The simulation cancels the old bot's tasks, as a kill ends them, before it starts the
             # new one. A kill releases the locks as well.
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(bot.bard, "exclusive", lambda *_: nullcontext())
-                await self.env.restart_bot(new)
-            await old.close()
+            try:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(bot.bard, "exclusive", lambda *_: nullcontext())
+                    await self.env.restart_bot(new)
+            except BaseException:
+                await new.close()
+                raise
+            finally:
+                await old.close()
         self.bot = new
         self.record_contexts()
 

@@ -58,6 +58,8 @@ async def stage(stage: Stage) -> AsyncIterator[GatedStage]:
     gated.close_gate()
     yield gated
     await gated.finish()
+    if gated.bot is not stage.bot:
+        await gated.bot.close()
 
 
 async def test_status_is_shown_after_two_seconds_until_the_reply(stage: GatedStage) -> None:
