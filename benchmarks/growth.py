@@ -28,9 +28,11 @@ from benchmarks.event_loop import tick_delays
 from bot.config import Settings
 from bot.core.inference import Inference
 from bot.core.scenes import Scenes
-from bot.storage.database import open_database
+from bot.storage.database import Database, open_database
 from bot.storage.guild_settings import GuildSettingsStore
-from bot.storage.turns import Place, Take, TurnRequest, TurnStore
+from bot.storage.records import Place, Take, TurnRequest
+from bot.storage.statistics import StatisticsStore
+from bot.storage.turns import TurnStore
 
 FEW, MANY, BIG_CHANNEL = 100, 1_000_000, 200_000
 OLD = 100_000
@@ -67,9 +69,12 @@ def fill(path: Path, count: int) -> None:
 class Services:
     """The services on one database."""
 
-    def __init__(self, turns: TurnStore, scenes: Scenes) -> None:
-        self.turns = turns
-        self.scenes = scenes
+    def __init__(self, database: Database) -> None:
+        self.inference = Inference(None, workers=1)
+        self.statistics = StatisticsStore(database)
+        self.turns = TurnStore(database)
+        rules = GuildSettingsStore(database, Settings()).rules
+        self.scenes = Scenes(self.turns, self.inference, rules)
 
     async def add(self) -> None:
         """Do the reads and writes of one turn."""
@@ -95,7 +100,7 @@ class Services:
 
     async def delete_old(self) -> None:
         """Delete old turns as the retention does."""
-        await self.turns.delete_before(OLD)
+        await self.turns.deletions.delete_before(OLD)
 
 
 async def milliseconds(work: Callable[[], Awaitable[object]]) -> float:
@@ -134,7 +139,7 @@ async def compare(few: Services, many: Services) -> dict[str, float]:
     for name, of in {
         "page": lambda services: services.scenes.page(BIG),
         "turn": Services.add,
-        "statistics": lambda services: services.turns.statistics(),
+        "statistics": lambda services: services.statistics.read(),
     }.items():
         times: tuple[list[float], list[float]] = ([], [])
         for _ in range(REPEATS):
@@ -159,11 +164,9 @@ async def measure(count: int) -> tuple[dict[str, Any], bool]:
                     pass  # creates the schema
                 fill(path, number)
                 database = await stack.enter_async_context(open_database(path))
-                turns = TurnStore(database)
-                inference = Inference(None, workers=1)
-                stack.push_async_callback(inference.close)
-                rules = GuildSettingsStore(database, Settings()).rules
-                opened.append(Services(turns, Scenes(turns, inference, rules)))
+                services = Services(database)
+                stack.push_async_callback(services.inference.close)
+                opened.append(services)
             few, many = opened
             growth = await compare(few, many)
             long = {

@@ -22,7 +22,7 @@ from bot.bard import Bard
 from bot.config import load_settings
 from bot.core.scenes import Shown
 from bot.errors import RejectedError
-from bot.storage.turns import Place, Turn, TurnRequest
+from bot.storage.records import Place, Turn, TurnRequest
 
 RUNNING, CHARACTERS = 16, 4000
 SECONDS = 5.0

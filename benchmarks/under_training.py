@@ -20,7 +20,7 @@ from benchmarks.service import opened
 from bot.bard import Bard
 from bot.core.scenes import Shown
 from bot.core.training_runner import TrainingRequest
-from bot.storage.turns import Place, Turn, TurnRequest
+from bot.storage.records import Place, Turn, TurnRequest
 
 PEOPLE = 2
 SECONDS = 20.0

@@ -18,9 +18,11 @@ from .core.scenes import Scenes
 from .core.suggestions import Suggestions
 from .core.training_runner import TrainingRunner
 from .storage.database import open_database
+from .storage.exports import ExportStore
 from .storage.guild_settings import GuildSettingsStore
 from .storage.lock import exclusive
 from .storage.runs import RunStore
+from .storage.statistics import StatisticsStore
 from .storage.turns import TurnStore
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class Bard:
         turns: The stored turns.
         guild_settings: The settings of servers.
         runs: The stored training runs.
+        exports: All that is stored under a person's id.
+        statistics: Totals over all turns.
         inference: The active model and its threads.
         queue: The requests for the model.
         admission: Accepts requests into the queue.
@@ -58,6 +62,8 @@ class Bard:
     turns: TurnStore
     guild_settings: GuildSettingsStore
     runs: RunStore
+    exports: ExportStore
+    statistics: StatisticsStore
     inference: Inference
     queue: RequestQueue
     admission: Admission
@@ -105,6 +111,8 @@ class Bard:
         self._database = database
         self.turns = TurnStore(database)
         self.runs = RunStore(database)
+        self.exports = ExportStore(database)
+        self.statistics = StatisticsStore(database)
         self.guild_settings = GuildSettingsStore(database, settings)
         await self.guild_settings.load()
         self.inference = Inference(settings.weights, settings.workers, wait)

@@ -25,7 +25,7 @@ from .client import BardClient, create_bot
 from .config import Settings
 from .errors import StartupError
 from .signals import Signals
-from .storage.turns import Place
+from .storage.records import Place
 from .ui.embeds import embeds, headline
 from .ui.replies import reply_view
 

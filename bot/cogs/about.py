@@ -14,7 +14,7 @@ from noskgpt.checkpoint import TrainingRecord
 from noskgpt.resources import corpus_path
 
 from ..config import DISTRIBUTION
-from ..storage.turns import Statistics
+from ..storage.statistics import Statistics
 from ..ui.commands import command
 from ..ui.embeds import COLOUR, escape
 from ..ui.interactions import acknowledge, edit_response
@@ -31,7 +31,7 @@ class AboutCog(BardCog, name="noskgpt_bard.about"):
         """Respond with the card, visible to the sender alone."""
         await acknowledge(interaction, private=True)
         bard = self.bard
-        card = about_embed(bard.inference.model, await bard.turns.statistics(), bard.opened_at)
+        card = about_embed(bard.inference.model, await bard.statistics.read(), bard.opened_at)
         await edit_response(interaction, embeds=[card])
 
 

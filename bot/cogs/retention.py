@@ -58,13 +58,13 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
     @tasks.loop(hours=24)
     async def sweep(self) -> None:
         """Delete turns past their retention or never shown."""
-        turns, days = self.bard.turns, self.bard.settings.retention_days
+        deletions, days = self.bard.turns.deletions, self.bard.settings.retention_days
         now = time.time()
         try:
-            unseen = await turns.forget_unseen(now - DAY_SECONDS)
+            unseen = await deletions.forget_unseen(now - DAY_SECONDS)
             log.info("Deleted %d turns that were never shown", unseen)
             if days is not None:
-                deleted = await turns.delete_before(now - days * DAY_SECONDS)
+                deleted = await deletions.delete_before(now - days * DAY_SECONDS)
                 log.info("Deleted %d turns older than %d days", deleted, days)
         except RejectedError as error:
             log.warning("Could not delete old turns; the next day tries again: %s", error)
@@ -77,7 +77,7 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         try:
             for _ in range(len(self._postponed)):
                 await self._do(self._postponed.pop(0))
-            await self.bard.turns.resume_deletions()
+            await self.bard.turns.deletions.resume()
             await self.bard.complete()
         except RejectedError as error:
             log.warning("The database is not in order yet: %s", error)
@@ -123,10 +123,12 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         await self._do(lambda: self._delete_guild(guild.id))
 
     async def _delete_guild(self, guild_id: int) -> None:
-        turns = self.bard.turns
+        deletions = self.bard.turns.deletions
         await self.bard.guild_settings.delete(guild_id)
         await self.bard.runs.delete_guild(guild_id)
-        deleted = await turns.delete_all(await turns.record_deletion("guild", guild_id, gone=True))
+        # A request that can no longer be stopped is not stored after this record.
+        deletion = await deletions.record("guild", guild_id, gone=True)
+        deleted = await deletions.carry_out(deletion)
         log.info("Left server %d: deleted its settings and %s turns", guild_id, deleted)
 
     @listener

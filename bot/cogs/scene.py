@@ -10,7 +10,7 @@ from discord import app_commands
 
 from ..bard import Bard
 from ..errors import Reason, RejectedError
-from ..storage.turns import Page, Place
+from ..storage.records import Page, Place
 from ..ui.attachments import FILE_LIMIT, Attachments
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.components import Button, moderates, view_of
@@ -95,12 +95,11 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
             case "channel":
                 speeches = await bard.scenes.delete_channel(place_of(interaction).channel_id)
             case _:
-                user_id = interaction.user.id
+                user_id, deletions = interaction.user.id, bard.turns.deletions
+                bard.queue.stop_user(user_id)
                 # First, because from the record of the deletion on, it is completed anyway.
                 marks = await bard.runs.delete_user(user_id)
-                speeches = await bard.turns.delete_all(
-                    await bard.turns.record_deletion("user", user_id)
-                )
+                speeches = await deletions.carry_out(await deletions.record("user", user_id))
         if speeches is None:
             return FORGET_LATER
         if not speeches:
@@ -165,14 +164,8 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
             files = Attachments(
                 "about-me.json", opening="[\n", between=",\n", closing="\n]\n", limit=limit
             )
-            if not await _send(interaction, files, self._data(interaction.user.id)):
+            if not await _send(interaction, files, self.bard.exports.read(interaction.user.id)):
                 raise RejectedError(Reason.NOTHING_STORED)
-
-    async def _data(self, user_id: int) -> AsyncIterator[str]:
-        async for record in self.bard.turns.export(user_id):
-            yield record
-        async for record in self.bard.runs.export(user_id):
-            yield record
 
     async def _script(self, interaction: discord.Interaction[Any]) -> AsyncIterator[str]:
         """Yield the text of the scene in pieces, then the people who asked for it."""

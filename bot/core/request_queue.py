@@ -169,6 +169,12 @@ class RequestQueue:
         """Return an accepted request that has not ended."""
         return self._requests.get(request_id)
 
+    def stop_user(self, user_id: int) -> None:
+        """Stop every request of a person."""
+        for request in self._requests.values():
+            if request.user_id == user_id:
+                request.stop()
+
     def stop_guild(self, guild_id: int) -> None:
         """Stop every request of a server."""
         for request in self._requests.values():

@@ -18,7 +18,8 @@ from typing import Literal, Protocol
 from ..concurrency import Wait, plain_wait
 from ..errors import Reason, RejectedError, UncertainError
 from ..storage.guild_settings import Rules
-from ..storage.turns import Page, Place, Take, Turn, TurnRequest, TurnStore
+from ..storage.records import Page, Place, Take, Turn, TurnRequest
+from ..storage.turns import TurnStore
 from . import transcript
 from .inference import Inference
 from .request_queue import Request
@@ -151,30 +152,33 @@ class Scenes:
 
         Raises:
             RejectedError: There is no scene to continue.
-            StoppedError: `request` was stopped before the reply was stored; nothing is stored.
+            StoppedError: `request` was stopped before the reply was stored, or the person's turns
+                or the place were deleted meanwhile; nothing is stored.
             UncertainError: It is not known whether the reply is shown; the turn is kept.
         """
         place = turn_request.place
-        async with request.stoppable(), self._lock("channel", place.channel_id):
-            await self._settle_channel(place.channel_id)
-            scene = await self._turns.scene(place)
-            past: list[Turn] = []
-            if not turn_request.fresh:
-                past = await self._turns.tail(place, scene, chars=CONTEXT_CHARS)
-            if turn_request.prompt is None and not past:
-                raise RejectedError(Reason.NO_SCENE)
-            reply = await self._complete(past, turn_request, request)
-            turn = await self._turns.add(
-                turn_request,
-                reply.take,
-                scene=await self._turns.next_scene(place) if turn_request.fresh else scene or 1,
-                max_chars=reply.max_chars,
-                temperature=reply.temperature,
-                message_id=display.message_id,
-                token=display.token,
-            )
-            await self._show(turn, reply.dropped, display)
-            return turn
+        with self._turns.deletions.watch(turn_request) as watch:
+            async with request.stoppable(), self._lock("channel", place.channel_id):
+                await self._settle_channel(place.channel_id)
+                scene = await self._turns.scene(place)
+                past: list[Turn] = []
+                if not turn_request.fresh:
+                    past = await self._turns.tail(place, scene, chars=CONTEXT_CHARS)
+                if turn_request.prompt is None and not past:
+                    raise RejectedError(Reason.NO_SCENE)
+                reply = await self._complete(past, turn_request, request)
+                turn = await self._turns.add(
+                    turn_request,
+                    reply.take,
+                    scene=await self._turns.next_scene(place) if turn_request.fresh else scene or 1,
+                    max_chars=reply.max_chars,
+                    temperature=reply.temperature,
+                    message_id=display.message_id,
+                    token=display.token,
+                    watch=watch,
+                )
+                await self._show(turn, reply.dropped, display)
+                return turn
 
     async def _complete(
         self, past: list[Turn], turn_request: TurnRequest, request: Request
@@ -460,7 +464,7 @@ class Scenes:
         """
         async with self._lock("message", ref.message_id):
             self._owed.pop(ref.turn_id, None)
-            await self._turns.delete(ref.turn_id)
+            await self._turns.deletions.delete(ref.turn_id)
             await delete_message()
 
     async def end(self, place: Place) -> None:
@@ -559,10 +563,10 @@ class Scenes:
             None if the deletion is recorded and not complete; see `TurnStore.delete_all`.
         """
         async with self._lock("channel", channel_id):
-            deletion = await self._turns.record_deletion("channel", channel_id, gone=gone)
-        deleted = await self._turns.delete_all(deletion)
+            deletion = await self._turns.deletions.record("channel", channel_id, gone=gone)
+        deleted = await self._turns.deletions.carry_out(deletion)
         if gone:
-            await self._turns.resume_deletions()  # those of its threads
+            await self._turns.deletions.resume()  # those of its threads
         return deleted
 
     async def delete_messages(self, channel_id: int, message_ids: Collection[int]) -> int:
@@ -571,7 +575,7 @@ class Scenes:
         Waits for a turn in progress: its message may be one of them.
         """
         async with self._lock("channel", channel_id):
-            return await self._turns.delete_messages(channel_id, message_ids)
+            return await self._turns.deletions.delete_messages(channel_id, message_ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from noskgpt.corpus import load_corpus
 from noskgpt.errors import CorpusError
 
 from ..concurrency import Threads
-from ..storage.turns import Place, TurnStore
+from ..storage.records import Place
+from ..storage.turns import TurnStore
 from . import transcript
 
 log = logging.getLogger(__name__)

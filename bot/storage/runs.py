@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,32 +16,6 @@ _COLUMNS = (
     " corpus_sha256, weights, loss, old_weights, old_loss, problem, started_at, ended_at,"
     " start_weights, start_loss, evaluated_fraction"
 )
-_EXPORTS = (
-    """
-SELECT id, json_object(
-    'type', 'run', 'run', id, 'state', state, 'user_id', CAST(user_id AS TEXT),
-    'server_id', CAST(guild_id AS TEXT), 'channel_id', CAST(channel_id AS TEXT),
-    'message_id', CAST(message_id AS TEXT),
-    'started_at', strftime('%Y-%m-%dT%H:%M:%SZ', started_at, 'unixepoch'),
-    'ended_at', strftime('%Y-%m-%dT%H:%M:%SZ', ended_at, 'unixepoch'),
-    'preset', preset, 'minutes', minutes, 'corpus', corpus, 'corpus_sha256', corpus_sha256,
-    'step', step, 'steps', steps, 'weights', weights, 'loss', loss,
-    'old_weights', old_weights, 'old_loss', old_loss,
-    'start_weights', start_weights, 'start_loss', start_loss,
-    'evaluated_fraction', evaluated_fraction, 'problem', problem
-) FROM runs WHERE user_id = :user AND id > :after ORDER BY id LIMIT :limit""",
-    # Another person's part in a promotion is that person's data.
-    """
-SELECT id, json_object(
-    'type', 'promotion', 'run', run_id,
-    'promoted_by', iif(user_id = :user, CAST(user_id AS TEXT), NULL),
-    'promoted_at', strftime('%Y-%m-%dT%H:%M:%SZ', promoted_at, 'unixepoch'),
-    'withdrawn_by', iif(withdrawn_by = :user, CAST(withdrawn_by AS TEXT), NULL),
-    'withdrawn_at', strftime('%Y-%m-%dT%H:%M:%SZ', withdrawn_at, 'unixepoch')
-) FROM promotions WHERE :user IN (user_id, withdrawn_by) AND id > :after
-ORDER BY id LIMIT :limit""",
-)
-_ROWS_PER_READ = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +118,7 @@ class RunStore:
 
     async def set_message(self, run_id: int, channel_id: int, message_id: int) -> None:
         """Record the message that shows a run's status, unless its place was erased meanwhile."""
-        await self._write(
+        await self._database.run(
             "UPDATE runs SET channel_id = ?, message_id = ?"
             " WHERE id = ? AND channel_id IS NOT NULL",
             (channel_id, message_id, run_id),
@@ -156,7 +130,7 @@ class RunStore:
         A run that is not stored as running keeps its state: its end was recorded before.
         """
         columns = "".join(f", {column} = ?" for column in results)
-        await self._write(
+        await self._database.run(
             f"UPDATE runs SET state = ?, ended_at = ?{columns}"  # noqa: S608 - all parts are constants
             " WHERE id = ? AND state = 'running'",
             (state, time.time(), *results.values(), run_id),
@@ -165,7 +139,7 @@ class RunStore:
 
     async def set_end_shown(self, run: Run) -> None:
         """Record that the end of a run was shown, unless the run was resumed meanwhile."""
-        await self._write(
+        await self._database.run(
             "UPDATE runs SET end_shown = 1 WHERE id = ? AND ended_at = ?", (run.id, run.ended_at)
         )
 
@@ -179,7 +153,7 @@ class RunStore:
         Returns:
             Whether that is so.
         """
-        discarded = await self._write(
+        discarded = await self._database.run(
             "UPDATE runs SET state = 'discarded' WHERE id = ? AND state = 'finished' AND NOT EXISTS"
             " (SELECT 1 FROM promotions WHERE run_id = runs.id AND withdrawn_at IS NULL)",
             (run_id,),
@@ -211,7 +185,7 @@ class RunStore:
         Returns:
             Whether it has.
         """
-        promoted = await self._write(
+        promoted = await self._database.run(
             "INSERT INTO promotions (run_id, user_id, promoted_at)"
             " SELECT id, ?, ? FROM runs WHERE id = ? AND state = 'finished'",
             (user_id, time.time(), run_id),
@@ -220,7 +194,7 @@ class RunStore:
 
     async def withdraw(self, promotion: Promotion, user_id: int) -> None:
         """Record that a promotion and all later ones have ended; user 0 is the bot itself."""
-        await self._write(
+        await self._database.run(
             "UPDATE promotions SET withdrawn_by = ?, withdrawn_at = ?"
             " WHERE id >= ? AND withdrawn_at IS NULL",
             (user_id, time.time(), promotion.id),
@@ -233,25 +207,9 @@ class RunStore:
         )
         return [Promotion(id=row[0], run_id=row[1]) for row in rows]
 
-    async def export(self, user_id: int) -> AsyncIterator[str]:
-        """Yield a person's runs, then their promotions and rollbacks, each as a JSON object.
-
-        Ids of Discord are strings: many JSON parsers round such large numbers.
-        """
-        for query in _EXPORTS:
-            rows: list[Any] = []
-            while True:
-                after = rows[-1][0] if rows else 0
-                values = {"user": user_id, "after": after, "limit": _ROWS_PER_READ}
-                rows = await self._database.fetch(query, values)
-                for row in rows:
-                    yield row[1]
-                if len(rows) < _ROWS_PER_READ:
-                    break
-
     async def delete_guild(self, guild_id: int) -> int:
         """Erase server, channel and message of the runs of a server; return their number."""
-        return await self._write(
+        return await self._database.run(
             "UPDATE runs SET guild_id = NULL, channel_id = NULL, message_id = NULL"
             " WHERE guild_id = ?",
             (guild_id,),
@@ -259,7 +217,7 @@ class RunStore:
 
     async def delete_channel(self, channel_id: int) -> int:
         """Erase the place of the runs that were shown in a channel; return their number."""
-        return await self._write(
+        return await self._database.run(
             "UPDATE runs SET guild_id = NULL, channel_id = NULL, message_id = NULL"
             " WHERE channel_id = ?",
             (channel_id,),
@@ -267,8 +225,8 @@ class RunStore:
 
     async def delete_user(self, user_id: int) -> int:
         """Erase a person's id from runs and promotions; return the number of changed rows."""
-        runs = await self._write("UPDATE runs SET user_id = 0 WHERE user_id = ?", (user_id,))
-        return runs + await self._write(
+        runs = await self._database.run("UPDATE runs SET user_id = 0 WHERE user_id = ?", (user_id,))
+        return runs + await self._database.run(
             "UPDATE promotions SET user_id = iif(user_id = ?, 0, user_id),"
             " withdrawn_by = iif(withdrawn_by = ?, 0, withdrawn_by)"
             " WHERE ? IN (user_id, withdrawn_by)",
@@ -281,10 +239,6 @@ class RunStore:
             parameters,
         )
         return [_run(row) for row in rows]
-
-    async def _write(self, sql: str, parameters: tuple[object, ...]) -> int:
-        """Execute a statement; return the number of rows that it changed."""
-        return await self._database.run(sql, parameters)
 
 
 def _run(row: Iterable[Any]) -> Run:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import discord
 
 from ..core import transcript
-from ..storage.turns import Page, Turn
+from ..storage.records import Page, Turn
 
 # https://discord.com/developers/docs/resources/message#embed-object-embed-limits
 TITLE_LIMIT = 256

@@ -17,7 +17,7 @@ from discord.ext import commands
 from ..bard import Bard
 from ..concurrency import Wait
 from ..errors import Reason, RejectedError, UncertainError
-from ..storage.turns import Place
+from ..storage.records import Place
 from .responses import error_response, rejection_text
 
 log = logging.getLogger(__name__)

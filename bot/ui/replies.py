@@ -11,7 +11,7 @@ from ..bard import Bard
 from ..core.request_queue import Request
 from ..core.scenes import Look, MessageRef, Shown, Sighting
 from ..errors import Reason, RejectedError
-from ..storage.turns import Place, Turn, TurnRequest
+from ..storage.records import Place, Turn, TurnRequest
 from .components import Button, may_change, view_of
 from .embeds import embeds, headline, reply_text
 from .interactions import (

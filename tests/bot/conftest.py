@@ -22,7 +22,7 @@ import bot.bard
 from bot import Bard, BardClient, Settings, create_bot
 from bot.concurrency import Threads, Wait, plain_wait
 from bot.errors import Reason, RejectedError
-from bot.storage.turns import Place, Turn
+from bot.storage.records import Place, Turn
 
 
 @pytest.fixture(autouse=True)
@@ -134,8 +134,8 @@ class Stage:
 
     async def forget(self, user_id: int) -> None:
         """Delete all turns that a person requested."""
-        turns = self.bard.turns
-        await turns.delete_all(await turns.record_deletion("user", user_id))
+        deletions = self.bard.turns.deletions
+        await deletions.carry_out(await deletions.record("user", user_id))
 
     def record_contexts(self) -> None:
         """Append the context of each generation to `contexts`."""

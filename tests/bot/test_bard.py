@@ -15,7 +15,7 @@ from bot import Bard, Settings, StartupError
 from bot.core.scenes import Shown
 from bot.core.training_runner import TrainingRequest
 from bot.errors import Reason, RejectedError
-from bot.storage.turns import Place, TurnRequest
+from bot.storage.records import Place, TurnRequest
 from tests.bot.conftest import rejected
 
 PLACE = Place(guild_id=None, channel_id=2)

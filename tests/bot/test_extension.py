@@ -63,7 +63,7 @@ async def test_service_that_cannot_be_closed_is_logged_and_keeps_no_other_open(
 
     async def answer() -> None:
         await answering.wait()
-        await bard.turns.statistics()
+        await bard.statistics.read()
 
     task = asyncio.create_task(answer())
     bard.track(task)
@@ -90,7 +90,7 @@ async def test_unload_waits_for_tasks_that_others_start(host: Host) -> None:
 
     async def show() -> None:
         await asyncio.sleep(0.01)
-        await bard.turns.statistics()
+        await bard.statistics.read()
         ended.append("shown")
 
     async def answer() -> None:

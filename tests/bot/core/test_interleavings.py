@@ -24,7 +24,8 @@ from bot.errors import RejectedError, StoppedError, UncertainError
 from bot.storage import database as storage
 from bot.storage.database import open_database
 from bot.storage.guild_settings import Rules
-from bot.storage.turns import Place, Turn, TurnRequest, TurnStore
+from bot.storage.records import Place, Turn, TurnRequest
+from bot.storage.turns import TurnStore
 
 RULES = Rules(
     channels=frozenset(),
@@ -92,7 +93,7 @@ class World:
         self.scenes = Scenes(self.turns, inference, lambda _guild: RULES)
         self.scenes.look = self.look
         self._stack.push_async_callback(inference.close)
-        await self.turns.resume_deletions()
+        await self.turns.deletions.resume()
         await self.scenes.settle()
 
     async def stop(self) -> None:
@@ -207,7 +208,7 @@ async def forget(world: World, kind: str, target: int) -> None:
     if kind == "forget channel":
         await world.scenes.delete_channel(target)
     else:
-        await world.turns.delete_all(await world.turns.record_deletion("user", target))
+        await world.turns.deletions.carry_out(await world.turns.deletions.record("user", target))
     for message in world.messages.values():
         owner = message.place.channel_id if kind == "forget channel" else message.requester
         message.forgotten |= owner == target

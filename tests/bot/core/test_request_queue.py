@@ -16,7 +16,8 @@ from bot.core.scenes import Scenes, Shown
 from bot.errors import Reason, StoppedError
 from bot.storage.database import open_database
 from bot.storage.guild_settings import GuildSettingsStore
-from bot.storage.turns import Place, Turn, TurnRequest, TurnStore
+from bot.storage.records import Place, Turn, TurnRequest
+from bot.storage.turns import TurnStore
 from tests.bot.conftest import rejected
 
 PLACE = Place(guild_id=1, channel_id=1)

@@ -17,7 +17,8 @@ from bot.errors import Reason, RejectedError, StoppedError, UncertainError
 from bot.storage import database as storage
 from bot.storage.database import Database, open_database
 from bot.storage.guild_settings import GuildSettingsStore
-from bot.storage.turns import Place, Turn, TurnRequest, TurnStore
+from bot.storage.records import Place, Turn, TurnRequest
+from bot.storage.turns import TurnStore
 from tests.bot.conftest import rejected
 
 GARDEN = Place(guild_id=1, channel_id=2)

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from bot.storage.database import Database, open_database
-from bot.storage.turns import Deletion, Place, Take, TurnRequest, TurnStore
+from bot.storage.deletions import Deletion
+from bot.storage.exports import ExportStore
+from bot.storage.records import Place, Take, TurnRequest
+from bot.storage.statistics import StatisticsStore
+from bot.storage.turns import TurnStore
 
 FEW, MANY = 1_200, 15_000
 GARDEN = Place(guild_id=7, channel_id=3)
@@ -55,7 +59,7 @@ async def add(turns: TurnStore) -> None:
     taken = await turns.add_take(turn, turn.take)
     assert taken is not None
     await turns.withdraw(taken)
-    await turns.delete(turn.id)
+    await turns.deletions.delete(turn.id)
 
 
 STATEMENTS: dict[str, Callable[[TurnStore], Awaitable[object]]] = {
@@ -68,20 +72,20 @@ STATEMENTS: dict[str, Callable[[TurnStore], Awaitable[object]]] = {
     "next page": lambda turns: turns.page(GARDEN, 1, turns=5, chars=1500, after=600),
     "find": lambda turns: turns.find(600),
     "prompts": lambda turns: turns.prompts(GARDEN),
-    "statistics": lambda turns: turns.statistics(),
+    "statistics": lambda turns: StatisticsStore(turns._database).read(),
     "unsettled": lambda turns: turns.unsettled(),
     "unsettled here": lambda turns: turns.unsettled(3),
-    "forget unseen": lambda turns: turns.forget_unseen(10**9),
+    "forget unseen": lambda turns: turns.deletions.forget_unseen(10**9),
     "first piece of the script": lambda turns: whole(turns.script(GARDEN, 1)),
-    "first piece of the export": lambda turns: whole(turns.export(ANN)),
+    "first piece of the export": lambda turns: whole(ExportStore(turns._database).read(ANN)),
     "a turn and a take": add,
-    "deleted message": lambda turns: turns.delete_messages(3, {10**6 + 600}),
-    "recorded deletion": lambda turns: turns.record_deletion("user", 5),
-    "deletion": lambda turns: turns.delete_all(Deletion(1, "user", 5, 10**9)),
+    "deleted message": lambda turns: turns.deletions.delete_messages(3, {10**6 + 600}),
+    "recorded deletion": lambda turns: turns.deletions.record("user", 5),
+    "deletion": lambda turns: turns.deletions.carry_out(Deletion(1, "user", 5, 10**9)),
     "intended take": lambda turns: turns.intended(600),
-    "deletion of one day": lambda turns: turns.delete_before(50),
+    "deletion of one day": lambda turns: turns.deletions.delete_before(50),
     "new scene": lambda turns: turns.start_scene(GARDEN),
-    "deletion of a channel that is gone": lambda turns: turns.record_deletion(
+    "deletion of a channel that is gone": lambda turns: turns.deletions.record(
         "channel", 5, gone=True
     ),
 }

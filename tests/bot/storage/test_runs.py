@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from bot.errors import Reason
-from bot.storage import runs as runs_module
+from bot.storage import exports as exports_module
 from bot.storage.database import migrations_path, open_database
+from bot.storage.exports import ExportStore
 from bot.storage.runs import Run, RunStore
 from tests.bot.conftest import rejected
 
@@ -46,7 +47,7 @@ async def test_second_active_run_is_rejected(runs: RunStore) -> None:
 
 async def test_database_allows_one_running_row(runs: RunStore) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        await runs._write(
+        await runs._database.run(
             "INSERT INTO runs (user_id, preset, minutes, started_at)"
             " VALUES (1, 'quick', 1, 0), (1, 'quick', 1, 0)",
             (),
@@ -130,7 +131,8 @@ async def test_decisions_are_conditional_on_the_state(runs: RunStore) -> None:
 async def test_export_has_all_of_one_person_and_nothing_of_others(
     runs: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs_module, "_ROWS_PER_READ", 2)
+    exports = ExportStore(runs._database)
+    monkeypatch.setattr(exports_module, "_ROWS_PER_READ", 2)
     for user in (ANN, BEN, ANN, ANN):
         run = await runs.start(
             user_id=user, guild_id=2**60, channel_id=2, preset="quick", minutes=1, corpus="a.txt"
@@ -140,7 +142,7 @@ async def test_export_has_all_of_one_person_and_nothing_of_others(
     await runs.promote(4, BEN)
     for promotion, person in zip(await runs.promotions(), (ANN, BEN), strict=True):
         await runs.withdraw(promotion, person)
-    exported = [json.loads(text) async for text in runs.export(ANN)]
+    exported = [json.loads(text) async for text in exports.read(ANN)]
     assert [(item["type"], item["run"]) for item in exported] == [
         ("run", 1),
         ("run", 3),
@@ -154,4 +156,4 @@ async def test_export_has_all_of_one_person_and_nothing_of_others(
     assert exported[0]["started_at"].endswith("Z")
     parts = [(item["promoted_by"], item["withdrawn_by"]) for item in exported[3:]]
     assert parts == [(str(ANN), None), (None, str(ANN))]
-    assert [json.loads(text)["run"] async for text in runs.export(BEN)] == [2, 2, 4]
+    assert [json.loads(text)["run"] async for text in exports.read(BEN)] == [2, 2, 4]

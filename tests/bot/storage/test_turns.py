@@ -15,7 +15,11 @@ import pytest
 from bot.errors import Reason, RejectedError
 from bot.storage import database as module
 from bot.storage.database import Database, Statements, open_database
-from bot.storage.turns import Deletion, Page, Place, Take, Turn, TurnRequest, TurnStore
+from bot.storage.deletions import Deletion
+from bot.storage.exports import ExportStore
+from bot.storage.records import Page, Place, Take, Turn, TurnRequest
+from bot.storage.statistics import StatisticsStore
+from bot.storage.turns import TurnStore
 from tests.bot.conftest import rejected
 
 ANN, BEN = 2**62 + 1, 2**62 + 2
@@ -106,11 +110,11 @@ async def tail(turns: TurnStore, where: Place, scene: int = 1, chars: int = 100_
 
 
 async def delete_user(turns: TurnStore, user: int) -> int | None:
-    return await turns.delete_all(await turns.record_deletion("user", user))
+    return await turns.deletions.carry_out(await turns.deletions.record("user", user))
 
 
 async def delete_channel(turns: TurnStore, channel: int) -> int | None:
-    return await turns.delete_all(await turns.record_deletion("channel", channel))
+    return await turns.deletions.carry_out(await turns.deletions.record("channel", channel))
 
 
 def on_disk(path: Path, word: str) -> bool:
@@ -136,10 +140,10 @@ async def test_deleted_text_is_erased_from_the_file(
     assert all(on_disk(path, word) for word in words)
 
     assert deleted[0].message_id is not None
-    assert await turns.delete_messages(GARDEN, {deleted[0].message_id}) == 1
+    assert await turns.deletions.delete_messages(GARDEN, {deleted[0].message_id}) == 1
     assert await delete_user(turns, ANN) == 1
     assert await delete_channel(turns, TAVERN) == 1
-    assert await turns.delete(deleted[3].id) == 1
+    assert await turns.deletions.delete(deleted[3].id) == 1
     assert not any(on_disk(path, word) for word in words)
     assert on_disk(path, "Neighbour 29")
     assert len(await tail(turns, place())) == 30
@@ -157,10 +161,10 @@ async def test_erasing_is_owed_while_somebody_reads_the_file(
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM turns").fetchall()
-        assert await turns.delete(turn.id) == 1
+        assert await turns.deletions.delete(turn.id) == 1
         assert is_owed(database)
         assert on_disk(path, "sekritsekrit")
-    assert await turns.delete(turn.id) == 0  # a retry erases, though it deletes nothing
+    assert await turns.deletions.delete(turn.id) == 0  # a retry erases, though it deletes nothing
     assert not is_owed(database)
     assert not on_disk(path, "sekritsekrit")
 
@@ -168,7 +172,7 @@ async def test_erasing_is_owed_while_somebody_reads_the_file(
 async def test_takes_are_deleted_with_their_turn(turns: TurnStore, path: Path) -> None:
     turn = await add(turns)
     await show_new_take(turns, turn, "Two.")
-    await turns.delete(turn.id)
+    await turns.deletions.delete(turn.id)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM takes").fetchone() == (0,)
 
@@ -187,10 +191,10 @@ async def test_delete_user_keeps_turns_of_others(turns: TurnStore) -> None:
 async def test_delete_channel_starts_a_new_scene_at_once(turns: TurnStore) -> None:
     await add(turns, "Before")
     await add(turns, "Elsewhere", channel=TAVERN)
-    deletion = await turns.record_deletion("channel", GARDEN)
+    deletion = await turns.deletions.record("channel", GARDEN)
     assert await turns.scene(place()) == 2
     await add(turns, "After", scene=2)
-    assert await turns.delete_all(deletion) == 1
+    assert await turns.deletions.carry_out(deletion) == 1
     assert [turn.prompt for turn in await tail(turns, place(), scene=2)] == ["After"]
     assert [turn.prompt for turn in await tail(turns, place(TAVERN))] == ["Elsewhere"]
 
@@ -198,14 +202,14 @@ async def test_delete_channel_starts_a_new_scene_at_once(turns: TurnStore) -> No
 async def test_interrupted_deletion_is_resumed(turns: TurnStore, path: Path) -> None:
     for _ in range(250):  # in several pieces
         await add(turns)
-    await turns.record_deletion("guild", GLOBE, gone=True)
+    await turns.deletions.record("guild", GLOBE, gone=True)
     await add(turns, channel=TAVERN)
-    await turns.resume_deletions()
+    await turns.deletions.resume()
     assert await tail(turns, place()) == []
     assert len(await tail(turns, place(TAVERN))) == 1
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT * FROM erasures").fetchall() == []
-    assert await turns.delete_all(Deletion(1, "guild", GLOBE, 0)) == 0
+    assert await turns.deletions.carry_out(Deletion(1, "guild", GLOBE, 0)) == 0
 
 
 async def test_deletion_that_cannot_go_on_is_resumed_later(
@@ -213,12 +217,12 @@ async def test_deletion_that_cannot_go_on_is_resumed_later(
 ) -> None:
     monkeypatch.setattr(module, "BUSY_SECONDS", 0.0)
     await add(turns, "sekrit" * 300)
-    deletion = await turns.record_deletion("user", ANN)
+    deletion = await turns.deletions.record("user", ANN)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert await turns.delete_all(deletion) is None
+        assert await turns.deletions.carry_out(deletion) is None
         assert on_disk(path, "sekritsekrit")
-    await turns.resume_deletions()
+    await turns.deletions.resume()
     assert not on_disk(path, "sekritsekrit")
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT * FROM erasures").fetchall() == []
@@ -228,12 +232,12 @@ async def test_pieces_of_an_interrupted_deletion_are_erased(
     turns: TurnStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add(turns, "sekrit" * 300)
-    deletion = await turns.record_deletion("user", ANN)
+    deletion = await turns.deletions.record("user", ANN)
     with monkeypatch.context() as patch:
         patch.setattr(turns._database, "transaction", fail_on_entry)
-        assert await turns.delete_all(deletion) is None
+        assert await turns.deletions.carry_out(deletion) is None
     assert await turns.find(1) is None
-    await turns.resume_deletions()
+    await turns.deletions.resume()
     assert not on_disk(path, "sekritsekrit")
 
 
@@ -247,8 +251,8 @@ async def fail_on_entry() -> AsyncIterator[Statements]:
 async def test_deletion_in_progress_is_not_resumed(turns: TurnStore) -> None:
     for _ in range(250):
         await add(turns)
-    deletion = await turns.record_deletion("user", ANN)
-    counts = await asyncio.gather(turns.delete_all(deletion), turns.resume_deletions())
+    deletion = await turns.deletions.record("user", ANN)
+    counts = await asyncio.gather(turns.deletions.carry_out(deletion), turns.deletions.resume())
     assert counts[0] == 250
 
 
@@ -263,15 +267,15 @@ async def test_nothing_of_a_person_stays_in_the_list_of_scenes(
         turn = await add_pending(turns, user=user, where=place(audience=user))
         await turns.show(turn, user)
     await add(turns)
-    deletion = await turns.record_deletion("user", ANN)
+    deletion = await turns.deletions.record("user", ANN)
     assert await turns.scene(place(audience=ANN)) == 2
-    assert await turns.delete_all(deletion) == 2
+    assert await turns.deletions.carry_out(deletion) == 2
     assert audiences() == [0, BEN]
 
-    deletion = await turns.record_deletion("user", BEN)
+    deletion = await turns.deletions.record("user", BEN)
     later = await add_pending(turns, user=BEN, where=place(audience=BEN), scene=2)
     await turns.show(later, 9)
-    assert await turns.delete_all(deletion) == 1
+    assert await turns.deletions.carry_out(deletion) == 1
     assert await turns.scene(place(audience=BEN)) == 2
     assert [turn.id for turn in await tail(turns, place(audience=BEN), scene=2)] == [later.id]
 
@@ -284,10 +288,10 @@ async def test_deletion_of_a_message_without_a_turn_needs_no_lock(
     assert turn.message_id is not None
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert await turns.delete_messages(GARDEN, [1, 2, 3]) == 0
+        assert await turns.deletions.delete_messages(GARDEN, [1, 2, 3]) == 0
         with rejected(Reason.MEMORY_BUSY):
-            await turns.delete_messages(GARDEN, [1, turn.message_id])
-    assert await turns.delete_messages(GARDEN, [1, turn.message_id]) == 1
+            await turns.deletions.delete_messages(GARDEN, [1, turn.message_id])
+    assert await turns.deletions.delete_messages(GARDEN, [1, turn.message_id]) == 1
 
 
 async def test_deleted_channel_takes_its_threads_along(turns: TurnStore, path: Path) -> None:
@@ -302,18 +306,18 @@ async def test_deleted_channel_takes_its_threads_along(turns: TurnStore, path: P
             await turns.show(turn, next(_message_ids))
     await delete_channel(turns, GARDEN)  # by a moderator: its threads are channels of their own
     assert count("turns") == 6
-    await turns.delete_all(await turns.record_deletion("channel", 31, gone=True))
+    await turns.deletions.carry_out(await turns.deletions.record("channel", 31, gone=True))
     assert (count("turns"), count("threads"), count("places")) == (4, 2, 2)
-    await turns.delete_all(await turns.record_deletion("channel", GARDEN, gone=True))
-    await turns.resume_deletions()
+    await turns.deletions.carry_out(await turns.deletions.record("channel", GARDEN, gone=True))
+    await turns.deletions.resume()
     assert (count("turns"), count("threads"), count("places")) == (2, 1, 1)
-    await turns.delete_all(await turns.record_deletion("guild", GLOBE, gone=True))
+    await turns.deletions.carry_out(await turns.deletions.record("guild", GLOBE, gone=True))
     assert (count("turns"), count("threads"), count("places"), count("erasures")) == (0, 0, 0, 0)
 
 
 async def test_ids_are_not_given_again(turns: TurnStore) -> None:
     turn = await add(turns)
-    await turns.delete(turn.id)
+    await turns.deletions.delete(turn.id)
     assert (await add(turns)).id > turn.id
 
 
@@ -399,7 +403,7 @@ async def test_turns_that_are_never_shown_are_forgotten(turns: TurnStore, path: 
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE turns SET created_at = 5")
     new = await add_pending(turns)
-    assert await turns.forget_unseen(10) == 1
+    assert await turns.deletions.forget_unseen(10) == 1
     assert await turns.find(pending.id) is None
     assert await turns.find(shown.id) == shown
     assert await turns.find(new.id) == new
@@ -449,7 +453,9 @@ async def test_scene_started_without_a_turn(turns: TurnStore) -> None:
     assert await tail(turns, place(), scene=2) == []
 
 
-async def test_totals_count_shown_scenes_and_characters_once(turns: TurnStore) -> None:
+async def test_totals_count_shown_scenes_and_characters_once(
+    turns: TurnStore, database: Database
+) -> None:
     first = await add(turns, reply="12345")
     await add(turns, reply="678")
     await add_pending(turns, reply="never shown")
@@ -457,10 +463,10 @@ async def test_totals_count_shown_scenes_and_characters_once(turns: TurnStore) -
     await turns.start_scene(place())
     await turns.start_scene(place())
     await add(turns, reply="abc", scene=3)
-    await turns.delete(first.id)
+    await turns.deletions.delete(first.id)
     await add(turns, reply="d", scene=3)
-    found = await turns.statistics()
-    assert (found.scenes, found.characters, found.timed) == (2, 5 + 3 + 2 + 3 + 1, 3)
+    found = await StatisticsStore(database).read()
+    assert (found.scenes, found.characters, found.timed) == (2, 5 + 3 + 2 + 3 + 1, 4)
 
 
 async def test_prompts_are_recent_and_distinct(turns: TurnStore) -> None:
@@ -471,20 +477,21 @@ async def test_prompts_are_recent_and_distinct(turns: TurnStore) -> None:
     await add(turns, "Elsewhere", channel=TAVERN)
     await add_pending(turns, "Not shown", scene=2)
     gone = await add(turns, "Gone", scene=2)
-    await turns.delete(gone.id)
+    await turns.deletions.delete(gone.id)
     prompts = await turns.prompts(place())
     assert prompts[:3] == ["Prompt 55", "Prompt 59", "Prompt 58"]
     assert 40 < len(prompts) == len(set(prompts)) <= 50
     assert await turns.prompts(place(5)) == []
 
 
-async def test_export_returns_all_turns_of_a_person(turns: TurnStore) -> None:
+async def test_export_returns_all_turns_of_a_person(turns: TurnStore, database: Database) -> None:
+    exports = ExportStore(database)
     for number in range(60):
         await add(turns, f"Prompt {number}", user=ANN)
         await add(turns, "Another's", user=BEN)
     turn = await add(turns, None, 'Say "ay"\n\u00e9', channel=TAVERN)
     await show_new_take(turns, turn, "Two.")
-    exported: list[dict[str, Any]] = [json.loads(text) async for text in turns.export(ANN)]
+    exported: list[dict[str, Any]] = [json.loads(text) async for text in exports.read(ANN)]
 
     assert len(exported) == 61
     assert [turn["prompt"] for turn in exported] == [*(f"Prompt {n}" for n in range(60)), None]
@@ -497,4 +504,4 @@ async def test_export_returns_all_turns_of_a_person(turns: TurnStore) -> None:
     assert last["shown_take"] == 2
     assert [take["reply"] for take in last["takes"]] == ['Say "ay"\n\u00e9', "Two."]
     assert last["asked_at"].endswith("Z")
-    assert [text async for text in turns.export(5)] == []
+    assert [text async for text in exports.read(5)] == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bot.core import transcript
 from bot.core.scenes import PAGE_CHARS, PAGE_TURNS
-from bot.storage.turns import Page, Place, Take, Turn
+from bot.storage.records import Page, Place, Take, Turn
 from bot.ui import embeds as rendering
 from noskgpt.tokenizer import VOCABULARY
 

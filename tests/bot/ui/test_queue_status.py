@@ -11,7 +11,7 @@ import pytest
 from bot.core.scenes import Sighting
 from bot.errors import Reason
 from bot.rehearsal import DeclaredWait
-from bot.storage.turns import Place, Take, Turn
+from bot.storage.records import Place, Take, Turn
 from bot.ui.queue_status import AT_WORK, NOT_YOURS, STOPPED
 from bot.ui.replies import looks_of
 from bot.ui.responses import REJECTIONS
@@ -272,7 +272,7 @@ async def test_leaving_a_server_stops_its_requests(stage: GatedStage) -> None:
     assert len(stage.bard._tasks) == 1
     await stage.finish()
     assert reply_length(other) <= 20
-    assert (await stage.bard.turns.statistics()).scenes == 1
+    assert (await stage.bard.statistics.read()).scenes == 1
     assert not stage.env.errors
 
 

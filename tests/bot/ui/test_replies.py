@@ -12,7 +12,7 @@ from simcord.results import InteractionResult, ResponseMessage
 
 from bot.core.scenes import Sighting
 from bot.errors import Reason
-from bot.storage.turns import Place, Turn
+from bot.storage.records import Place, Turn
 from bot.ui import replies
 from bot.ui.embeds import reply_text
 from bot.ui.interactions import acknowledge
