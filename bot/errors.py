@@ -26,6 +26,8 @@ class Reason(Enum):
     NO_SCENE = auto()
     SCENE_OVER = auto()
     TURN_FORGOTTEN = auto()
+    CHANNEL_UNKNOWN = auto()
+    """Discord did not say which channel the interaction is from, in a way that can be read."""
     NOTHING_TO_READ = auto()
     NOTHING_STORED = auto()
     MESSAGE_STAYS = auto()

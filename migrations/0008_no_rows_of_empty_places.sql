@@ -1,15 +1,21 @@
--- 0008: from rows of places and threads that stay to rows that go with the last turn of the place;
--- and from durations that are read from the newest turns to a table that has only those.
+-- 0008: from rows of places and threads that stay to rows that go with the last turn of the place.
 -- Why: the row of a place that one person sees has that person's id, which no deletion of turns
--- may leave behind. The lookups for the median time become slower with the size of `takes`.
+-- may leave behind.
 --
 -- A place without turns has no scene: the next one is number 1.
+-- A message is found by its id alone, because an interaction does not always say which channel it
+-- is from; its turn then has the id of the interaction as its channel.
+-- The durations for the median time have a table of their own, because lookups in `takes` take
+-- longer the larger it is.
 
 DELETE FROM places WHERE NOT EXISTS (
     SELECT 1 FROM turns
     WHERE turns.channel_id = places.channel_id AND turns.audience = places.audience
 );
 DELETE FROM threads WHERE NOT EXISTS (SELECT 1 FROM turns WHERE channel_id = threads.id);
+
+DROP INDEX turn_of_message;
+CREATE UNIQUE INDEX turn_of_message ON turns (message_id, channel_id) WHERE message_id IS NOT NULL;
 
 CREATE TRIGGER forget_empty_place AFTER DELETE ON turns
 BEGIN

@@ -4,6 +4,7 @@ Every symbol is one character. The default vocabulary is that of the reference, 
 noskGPT; a model trained on another text may have another.
 """
 
+import functools
 import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -12,6 +13,8 @@ VOCABULARY = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 """The reference's 65 symbols, in code-point order."""
 
 MAX_VOCABULARY = 256
+_CACHED_SPELLINGS = 1024
+"""Number of characters outside the vocabulary whose spelling a tokenizer remembers."""
 
 # Plain spellings of characters that compatibility decomposition (NFKD) does not change.
 _SPELLINGS = {
@@ -68,7 +71,8 @@ class Tokenizer:
             raise ValueError(msg)
         self.vocabulary = vocabulary
         self._ids = {symbol: i for i, symbol in enumerate(vocabulary)}
-        self._folds: dict[str, str | None] = {symbol: symbol for symbol in vocabulary}
+        # Texts repeat few characters, but Unicode has more than a million.
+        self._spelling = functools.lru_cache(_CACHED_SPELLINGS)(self._spell)
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -89,9 +93,7 @@ class Tokenizer:
         pieces: list[str] = []
         dropped: dict[str, None] = {}
         for character in text.replace("\r\n", "\n"):
-            if character not in self._folds:
-                self._folds[character] = self._spell(character)
-            spelling = self._folds[character]
+            spelling = character if character in self._ids else self._spelling(character)
             if spelling is None:
                 dropped[character] = None
             else:

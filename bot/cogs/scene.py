@@ -73,7 +73,7 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Delete, and respond with the number of deleted turns."""
         if self["what"] == "channel":
-            _require_moderator(interaction)
+            _require_channel_moderator(interaction)
         await acknowledge_press(interaction)
         assert interaction.message is not None  # noqa: S101 - buttons are on messages
         question = interaction.message.id
@@ -145,7 +145,7 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
             text = FORGET_MINE
             confirm = ConfirmForget("Forget my words", "bard:forget:mine", style.danger)
         else:
-            _require_moderator(interaction)
+            _require_channel_moderator(interaction)
             text = FORGET_CHANNEL
             confirm = ConfirmForget("Forget this channel", "bard:forget:channel", style.danger)
         keep = ConfirmForget("Keep everything", "bard:forget:nothing")
@@ -184,10 +184,13 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
         yield f"\n\n\n{title}, asked for by {', '.join(names)}\n"
 
 
-def _require_moderator(interaction: discord.Interaction[Any]) -> None:
+def _require_channel_moderator(interaction: discord.Interaction[Any]) -> None:
+    """Reject a deletion of a channel that the sender does not moderate, or that is not known."""
     # In a conversation that belongs to no server, nobody is a moderator, and all are equal.
     if not moderates(interaction) and not interaction.context.private_channel:
         raise RejectedError(Reason.NOT_MODERATOR)
+    if interaction.channel_id is None:
+        raise RejectedError(Reason.CHANNEL_UNKNOWN)
 
 
 async def _show_page(interaction: discord.Interaction[Any], place: Place, page: Page) -> None:

@@ -82,13 +82,16 @@ class MessageRef:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What a look at a message found: the reply that it shows; None if it shows none."""
+    """What a look at a message found."""
 
     text: str | None
+    """The reply that it shows; None if it shows none, or cannot be read."""
+    readable: bool = True
+    """Whether it can be read. If not, later looks will not find more."""
 
 
 Look = Callable[[Turn], Awaitable[Sighting | None]]
-"""Looks at the message of a turn. Returns None if that was not possible."""
+"""Looks at the message of a turn. Returns None if that was not possible this time."""
 
 
 async def _cannot_look(_turn: Turn) -> Sighting | None:
@@ -124,6 +127,8 @@ class Scenes:
         self._owed: dict[int, tuple[Turn, Shown]] = {}
         # Ids of the turns whose messages are being sent or edited.
         self._in_progress: set[int] = set()
+        # Ids of unsettled turns whose messages cannot be read, and which were never shown before.
+        self._unreadable: set[int] = set()
         # Of channels and of messages. A lock lives as long as somebody holds or awaits it.
         self._locks: weakref.WeakValueDictionary[tuple[str, int], Lock]
         self._locks = weakref.WeakValueDictionary()
@@ -296,20 +301,39 @@ class Scenes:
             RejectedError: The database cannot be used.
         """
         await self.record_owed()
-        await self._look_at(await self._turns.unsettled())
+        unsettled = await self._turns.unsettled()
+        self._unreadable &= {turn.id for turn in unsettled}
+        await self._look_at(unsettled)
 
     async def _look_at(self, unsettled: list[Turn]) -> None:
         for listed in unsettled:
             message_id = listed.message_id
-            if message_id is None:
+            if message_id is None or listed.id in self._unreadable:
                 continue
             async with self._lock("message", message_id):
                 turn = await self._turns.intended(listed.id)  # it may be settled meanwhile
                 if turn is None or turn.id in self._in_progress:
                     continue
                 sighting = await self.look(turn)
-                if sighting is not None:
+                if sighting is None:
+                    continue
+                if sighting.readable:
                     await self._settle(turn, message_id, turn.place.audience, sighting.text)
+                else:
+                    await self._settle_unseen(turn, message_id)
+
+    async def _settle_unseen(self, turn: Turn, message_id: int) -> None:
+        """Settle an intent whose message cannot be read, now or later.
+
+        A message that showed another take before shows the intended one most probably: Discord
+        received the request for it, unless the connection was lost on the way there. For a new
+        message, a press of its button decides; without one, the turn is deleted after a day.
+        """
+        if turn.shown is None:
+            self._unreadable.add(turn.id)
+        else:
+            log.info("The message of turn %d cannot be read: its newest take counts", turn.id)
+            await self._turns.show(turn, message_id)
 
     async def _settle(
         self, turn: Turn, message_id: int, audience: int, text: str | None
@@ -575,7 +599,7 @@ class Scenes:
         Waits for a turn in progress: its message may be one of them.
         """
         async with self._lock("channel", channel_id):
-            return await self._turns.deletions.delete_messages(channel_id, message_ids)
+            return await self._turns.deletions.delete_messages(message_ids)
 
 
 @dataclass(frozen=True, slots=True)

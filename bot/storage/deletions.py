@@ -108,16 +108,17 @@ class DeletionStore:
             await self._database.run("DELETE FROM turns WHERE id = ?", (turn_id,))
         )
 
-    async def delete_messages(self, channel_id: int, message_ids: Collection[int]) -> int:
+    async def delete_messages(self, message_ids: Collection[int]) -> int:
         """Delete the turns of messages, and erase their text; return the number of turns.
 
+        They are found in every channel, because a turn may not have the id of its own: Discord's
+        ids of messages are unique.
         Most messages of a channel have no turn. Those do not need the database for themselves.
         """
         found = []
         for message_id in message_ids:
             found += await self._database.fetch(
-                "SELECT id FROM turns WHERE channel_id = ? AND message_id = ?",
-                (channel_id, message_id),
+                "SELECT id FROM turns WHERE message_id = ?", (message_id,)
             )
         if not found:
             return 0

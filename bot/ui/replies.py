@@ -28,6 +28,8 @@ from .interactions import (
 )
 from .queue_status import FollowupTarget, QueueStatus, ResponseTarget
 
+_REFUSALS = frozenset({401, 403, 404})
+"""Status codes of a token that has expired, and of a place that the bot does not see."""
 SHORTENED = "Here my replies end at {limit:,} characters."
 
 
@@ -160,6 +162,7 @@ def looks_of(client: commands.Bot) -> Look:
     """Return a function that looks at the message of a turn."""
 
     async def look(turn: Turn) -> Sighting | None:
+        again = client.application_id is None  # before the login
         for find in (_find_by_token, _find_in_channel):
             try:
                 message = await find(client, turn)
@@ -169,13 +172,14 @@ def looks_of(client: commands.Bot) -> Look:
                 own = find is _find_in_channel or turn.shown is None
                 if error.code == UNKNOWN_MESSAGE and own:
                     return Sighting(None)
+                again |= error.status not in _REFUSALS
             except NETWORK_ERRORS:
-                continue
+                again = True
             else:
                 if message is not None:
                     shown = _has_buttons_of(message, turn)
                     return Sighting(reply_text(message.embeds) if shown else None)
-        return None
+        return None if again else Sighting(None, readable=False)
 
     return look
 

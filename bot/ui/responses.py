@@ -35,6 +35,10 @@ REJECTIONS: Mapping[Reason, str] = {
     Reason.TURN_FORGOTTEN: (
         "That speech has left my memory: it was deleted or forgotten. Begin anew with `/bard`."
     ),
+    Reason.CHANNEL_UNKNOWN: (
+        "I cannot tell which channel this is, so I cannot forget all of it. Delete my messages, or "
+        "choose *my words, everywhere*."
+    ),
     Reason.NOTHING_TO_READ: "There is no scene here to read. Begin one with `/bard`.",
     Reason.NOTHING_STORED: "I remember nothing of you.",
     Reason.MESSAGE_STAYS: (

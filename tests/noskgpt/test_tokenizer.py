@@ -1,5 +1,7 @@
 """Test encoding, decoding and folding of text."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,3 +64,13 @@ def test_another_vocabulary_keeps_its_symbols_and_falls_back_to_the_other_case()
 def test_rejects_invalid_vocabularies(vocabulary: str) -> None:
     with pytest.raises(ValueError, match="vocabulary"):
         Tokenizer(vocabulary)
+
+
+def test_memory_does_not_grow_with_the_number_of_different_characters() -> None:
+    tokenizer = Tokenizer()
+    tracemalloc.start()
+    for start in range(0x3000, 0xD000, 0x100):
+        tokenizer.fold("".join(map(chr, range(start, start + 0x100))))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 500_000

@@ -353,3 +353,24 @@ async def test_anyone_may_forget_a_direct_message(stage: Stage) -> None:
     question = await ben.slash("scene forget", what=CHANNEL)
     await ben.click(message_of(question), label="Forget this channel")
     assert content_of(question) == "Forgotten, word for word: 1 speech."
+
+
+async def test_forgetting_ones_words_stops_ones_requests(stage: Stage) -> None:
+    question = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
+    queue, guild = stage.bard.queue, stage.guild.id
+    with queue.admit(1, stage.ben.id, guild) as own, queue.admit(2, stage.ann.id, guild) as other:
+        await stage.ben.click(message_of(question), label="Forget my words")
+        assert own.stopped
+        assert not other.stopped
+
+
+async def test_channel_that_is_not_known_cannot_be_forgotten(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = await stage.ann.slash(stage.garden, "scene forget", what=CHANNEL)
+    monkeypatch.setattr(discord.Interaction, "channel_id", None)
+    text = REJECTIONS[Reason.CHANNEL_UNKNOWN]
+    pressed = await stage.ann.click(message_of(question), label="Forget this channel")
+    assert [content_of(pressed), pressed.ephemeral] == [text, True]
+    again = await stage.ann.slash(stage.garden, "scene forget", what=CHANNEL)
+    assert [content_of(again), again.ephemeral] == [text, True]

@@ -181,6 +181,16 @@ async def test_turn_that_waits_for_its_channel_holds_no_worker(harness: Harness)
     assert harness.shown.index("A") < harness.shown.index("B")
 
 
+async def test_stop_user_stops_all_requests_of_a_person(harness: Harness) -> None:
+    tasks = [harness.submit(prompt, user=n % 2, channel=n) for n, prompt in enumerate("ABCD")]
+    await until(lambda: len(harness.started) == 2)
+    harness.queue.stop_user(1)
+    harness.gate.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(result, StoppedError) for result in results] == [False, True, False, True]
+    assert sorted(harness.shown) == ["A", "C"]
+
+
 @pytest.mark.parametrize("channel", [1, 3], ids=["for its channel", "for a worker"])
 async def test_stop_while_waiting(harness: Harness, channel: int) -> None:
     first, second = harness.submit("A", user=1, channel=1), harness.submit("B", user=2, channel=2)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from bot.core.scenes import Display, MessageRef, Scenes, Shown, Sighting
 from bot.errors import Reason, RejectedError, StoppedError, UncertainError
 from bot.storage import database as storage
 from bot.storage.database import Database, open_database
+from bot.storage.deletions import Scope
 from bot.storage.guild_settings import GuildSettingsStore
 from bot.storage.records import Place, Turn, TurnRequest
 from bot.storage.turns import TurnStore
@@ -545,4 +547,78 @@ async def test_end_also_ends_the_scene_of_a_turn_of_unknown_outcome(
     await scenes.end(GARDEN)
     with rejected(Reason.SCENE_OVER):
         await scenes.find_in_scene(lost.ref(pending))
+    assert await tail(turns) == []
+
+
+async def test_take_whose_message_cannot_be_read_counts_as_shown(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    channel, looked = FakeChannel(), []
+
+    async def look(turn: Turn) -> Sighting | None:
+        looked.append(turn.id)
+        return Sighting(None, readable=False)
+
+    scenes.look = look
+    turn = await play(scenes, channel)
+    ref = channel.ref(turn)
+    channel.error = UncertainError()
+    with pytest.raises(UncertainError):
+        await reroll(scenes, ref, channel)
+    channel.error = None
+    for _ in range(3):
+        await play(scenes, channel)
+    assert looked == [turn.id]
+    assert await turns.unsettled() == []
+    assert (await tail(turns))[0].number == 2
+
+
+async def test_new_message_that_cannot_be_read_is_looked_at_once(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    channel, looked = FakeChannel(), []
+
+    async def look(turn: Turn) -> Sighting | None:
+        looked.append(turn.id)
+        return Sighting(None, readable=False)
+
+    scenes.look = look
+    channel.error, channel.arrives, channel.message_id = UncertainError(), True, 77
+    with pytest.raises(UncertainError):
+        await play(scenes, channel)
+    (turn,) = await turns.unsettled()
+    ref = channel.ref(turn)
+    channel.error = channel.message_id = None
+    for _ in range(3):
+        await play(scenes, channel)
+    await scenes.settle()
+    assert looked == [turn.id]
+    assert (await scenes.find(ref)).shown == 1  # a press of its button decides
+
+
+@pytest.mark.parametrize(("scope", "target"), [("user", REQUEST.user_id), ("guild", 1)])
+async def test_reply_that_is_generated_during_a_deletion_is_not_stored(
+    scenes: Scenes, turns: TurnStore, monkeypatch: pytest.MonkeyPatch, scope: Scope, target: int
+) -> None:
+    channel, add = FakeChannel(), turns.add
+
+    async def add_later(*args: Any, **values: Any) -> Turn:
+        deletion = await turns.deletions.record(scope, target, gone=scope == "guild")
+        await turns.deletions.carry_out(deletion)
+        return await add(*args, **values)
+
+    monkeypatch.setattr(turns, "add", add_later)
+    with pytest.raises(StoppedError):
+        await play(scenes, channel)
+    assert not channel.shown
+    assert await turns.unsettled() == []
+
+
+async def test_deleted_message_is_found_without_its_channel(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    channel = FakeChannel()
+    turn = await play(scenes, channel)  # in a place with the id of the interaction
+    other_channel = GARDEN.channel_id + 1
+    assert await scenes.delete_messages(other_channel, {turn.id}) == 1
     assert await tail(turns) == []

@@ -79,7 +79,7 @@ STATEMENTS: dict[str, Callable[[TurnStore], Awaitable[object]]] = {
     "first piece of the script": lambda turns: whole(turns.script(GARDEN, 1)),
     "first piece of the export": lambda turns: whole(ExportStore(turns._database).read(ANN)),
     "a turn and a take": add,
-    "deleted message": lambda turns: turns.deletions.delete_messages(3, {10**6 + 600}),
+    "deleted message": lambda turns: turns.deletions.delete_messages({10**6 + 600}),
     "recorded deletion": lambda turns: turns.deletions.record("user", 5),
     "deletion": lambda turns: turns.deletions.carry_out(Deletion(1, "user", 5, 10**9)),
     "intended take": lambda turns: turns.intended(600),
@@ -124,3 +124,25 @@ async def test_work_does_not_grow(files: tuple[Path, Path], name: str) -> None:
             counts.append(await instructions(database, work))
     few, many = counts
     assert 0 < many <= RATIO * few
+
+
+async def test_statistics_read_no_table_that_grows(tmp_path: Path) -> None:
+    """A lookup takes longer in a larger table, though SQLite counts the same instructions."""
+    path, tables = tmp_path / "bard.sqlite3", set()
+
+    def authorize(action: int, table: str, *_: object) -> int:
+        if action == sqlite3.SQLITE_READ:
+            tables.add(table)
+        return sqlite3.SQLITE_OK
+
+    async with open_database(path) as database:
+        turns = TurnStore(database)
+        for _ in range(130):
+            await add(turns)
+        await database._connection.set_authorizer(authorize)
+        found = await StatisticsStore(database).read()
+    assert found.timed == 100
+    with closing(sqlite3.connect(path)) as connection:
+        rows = [connection.execute(f"SELECT count(*) FROM {name}").fetchone() for name in tables]  # noqa: S608
+    assert tables == {"totals", "durations"}
+    assert sum(count for (count,) in rows) == 101

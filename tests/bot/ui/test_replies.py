@@ -346,7 +346,12 @@ async def test_edited_replies_mention_nobody(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "found"),
-    [(404, 10008, Sighting(None)), (404, 10003, None), (403, 50001, None), (500, 0, None)],
+    [
+        (404, 10008, Sighting(None)),
+        (404, 10003, Sighting(None, readable=False)),
+        (403, 50001, Sighting(None, readable=False)),
+        (500, 0, None),
+    ],
 )
 async def test_only_a_missing_message_proves_that_its_turn_is_not_shown(
     stage: Stage, status: int, code: int, found: Sighting | None
