@@ -584,7 +584,7 @@ class Scenes:
             gone: Whether the channel itself was deleted.
 
         Returns:
-            None if the deletion is recorded and not complete; see `TurnStore.delete_all`.
+            None if the deletion is recorded and not complete; see `DeletionStore.carry_out`.
         """
         async with self._lock("channel", channel_id):
             deletion = await self._turns.deletions.record("channel", channel_id, gone=gone)

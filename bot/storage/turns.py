@@ -62,11 +62,13 @@ class TurnStore:
         return max(await self.scene(place), rows[0][0] or 0) + 1
 
     async def start_scene(self, place: Place) -> None:
-        """Start a new scene in a place, before its first turn."""
+        """Start a new scene in a place, before its first turn; a place without turns has none."""
+        ids = (place.channel_id, place.audience)
         await self._database.run(
-            "INSERT INTO places (channel_id, audience, guild_id, scene) VALUES (?, ?, ?, ?)"
+            "INSERT INTO places (channel_id, audience, guild_id, scene) SELECT ?, ?, ?, ?"  # noqa: S608
+            f" WHERE EXISTS (SELECT 1 FROM turns WHERE {_IN_PLACE})"
             " ON CONFLICT DO UPDATE SET scene = excluded.scene, counted = 0",
-            (place.channel_id, place.audience, place.guild_id, await self.next_scene(place)),
+            (*ids, place.guild_id, await self.next_scene(place), *ids),
         )
 
     async def tail(

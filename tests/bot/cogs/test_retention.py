@@ -232,7 +232,7 @@ async def test_error_does_not_end_the_loops(
     assert len(tended) >= 2
     assert "Could not put the database in order" in caplog.text
 
-    monkeypatch.setattr(stage.bard.turns, "forget_unseen", fail)
+    monkeypatch.setattr(stage.bard.turns.deletions, "forget_unseen", fail)
     cog = stage.bot.get_cog("noskgpt_bard.retention")
     assert isinstance(cog, RetentionCog)
     await cog.sweep()

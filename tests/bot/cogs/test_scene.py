@@ -288,11 +288,11 @@ async def test_forgetting_goes_on_when_the_database_can_be_used_again(
         raise RejectedError(Reason.MEMORY_BUSY)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage.bard.turns, "record_deletion", fail)
+        patch.setattr(stage.bard.turns.deletions, "record", fail)
         failed = await stage.ben.click(message_of(question), label="Forget my words")
         assert REJECTIONS[Reason.MEMORY_BUSY] in content_of(failed)
     with monkeypatch.context() as patch:
-        patch.setattr(stage.bard.turns, "_delete_pieces", fail)
+        patch.setattr(stage.bard.turns.deletions, "_delete_pieces", fail)
         await stage.ben.click(message_of(question), label="Forget my words")
         assert content_of(question) == FORGET_LATER
     await stage.env.advance_time(OWED_SECONDS + 1)
