@@ -12,7 +12,8 @@ import pytest
 from bot.config import Settings
 from bot.core.inference import Inference
 from bot.core.request_queue import Request, RequestQueue
-from bot.core.scenes import Display, MessageRef, Scenes, Shown, Sighting
+from bot.core.scenes import Scenes
+from bot.core.settlement import Display, MessageRef, Shown, Sighting
 from bot.errors import Reason, RejectedError, StoppedError, UncertainError
 from bot.storage import database as storage
 from bot.storage.database import Database, open_database

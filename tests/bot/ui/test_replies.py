@@ -10,7 +10,7 @@ import discord
 import pytest
 from simcord.results import InteractionResult, ResponseMessage
 
-from bot.core.scenes import Sighting
+from bot.core.settlement import Sighting
 from bot.errors import Reason
 from bot.storage.turns import Place, Turn
 from bot.ui import replies
