@@ -33,8 +33,8 @@ EDIT_SECONDS = 1.25
 AT_WORK = "I am at work upon your words."
 STOPPED = "The scene was stopped. Nothing of this turn is kept."
 TOO_LATE = "Too late to stop me: that turn is over, or its reply is on its way."
-BROKEN_OFF = "I was called away before I could answer this. Ask me again with `/bard`."
-"""Replaces the status of a request that has ended without an answer."""
+OVER = "This request is over. If I gave no answer to it, ask me again with `/bard`."
+"""Replaces a status that outlives its request."""
 NOT_YOURS = "Only who asked for this turn, or a moderator, may stop it."
 
 STOP_ID = "bard:stop:"
@@ -208,7 +208,7 @@ async def clear_away(message: discord.Message) -> None:
         Exception: One of `NETWORK_ERRORS`.
     """
     if message.flags.loading or shows_status(message):
-        await message.edit(content=BROKEN_OFF, view=None, allowed_mentions=_NOBODY)
+        await message.edit(content=OVER, view=None, allowed_mentions=_NOBODY)
 
 
 def shows_status(message: discord.Message) -> bool:
@@ -239,6 +239,6 @@ class StopButton(Button, template=STOP_ID + r"(?P<request>[0-9]+)"):
         # Not the message as the person saw it: the reply may have replaced the status meanwhile.
         message = await interaction.original_response()
         if shows_status(message):
-            await edit_response(interaction, content=BROKEN_OFF)
+            await edit_response(interaction, content=OVER)
         else:
             await respond(interaction, TOO_LATE)
