@@ -120,13 +120,13 @@ async def test_what_goes_on_from_a_private_reply_stays_private(scene: Scene) -> 
     assert attic.guild is not None
     private = await speech(await scene.ask("ROMEO:", at=attic))
     attic.guild.public = True
-    for pressed in (
-        await scene.press(private, "Continue"),
-        await scene.press(private, "Reroll"),
-        await scene.press(private, "◀ Earlier take"),
-        await scene.discord.menu(MENU, private, by=scene.ben),
-    ):
-        assert (await speech(pressed)).only_for is scene.ben
+    shown = [
+        await speech(await scene.press(private, "Continue")),
+        await speech(await scene.press(private, "Reroll")),
+        await speech(await scene.press(private, "◀ Earlier take")),
+        await speech(await scene.discord.menu(MENU, private, by=scene.ben)),
+    ]
+    assert {message.only_for for message in shown} == {scene.ben}
     assert await scene.read(attic, by=scene.ann) == []
     assert scene.seen(attic, by=scene.ann) == []
 

@@ -10,7 +10,7 @@ import pytest
 from tests.wire.changes import LONG_PATIENCE_SECONDS
 from tests.wire.conftest import Scene, speech
 from tests.wire.limits import TOO_MANY_OLD_EDITS
-from tests.wire.state import MANAGER, OLD_MESSAGE_SECONDS, Kind, Place
+from tests.wire.state import MANAGER, OLD_MESSAGE_SECONDS, Kind, Message, Place
 from tests.wire.town import speeches
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -172,9 +172,11 @@ async def test_end_of_a_run_whose_old_message_takes_no_more_edits(scene: Scene) 
     message = await started.reply()
     discord.clock.advance(OLD_MESSAGE_SECONDS + 1)
     discord.exhaust_old_edits(scene.garden)
-    end = await discord.until(
-        lambda: next((m for m in scene.seen() if "finished" in m.text), None), "the end of the run"
-    )
+
+    def ended() -> Message | None:
+        return next((m for m in scene.seen() if "finished" in m.text), None)
+
+    end = await discord.changes.until(ended, "the end of the run", LONG_PATIENCE_SECONDS)
     assert end is not message
     assert "Promote" in end.labels
     (refused, *_) = discord.sent("PATCH message")
