@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -302,6 +303,27 @@ async def test_turn_in_progress_is_not_looked_at(scenes: Scenes, turns: TurnStor
             return await super().show(turn, dropped)
 
     channel = Settling()
+    channel.message_id = 9
+    turn = await play(scenes, channel)
+    assert [found.id for found in await tail(turns)] == [turn.id]
+
+
+async def test_turn_that_was_just_stored_is_not_looked_at(
+    scenes: Scenes, turns: TurnStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(_turn: Turn) -> Sighting | None:
+        return Sighting(None)  # the placeholder
+
+    add = turns.add
+
+    async def adding(*args: Any, **values: Any) -> Turn:
+        turn = await add(*args, **values)
+        await scenes.settle()
+        return turn
+
+    scenes.look = look
+    monkeypatch.setattr(turns, "add", adding)
+    channel = FakeChannel()
     channel.message_id = 9
     turn = await play(scenes, channel)
     assert [found.id for found in await tail(turns)] == [turn.id]
