@@ -127,8 +127,8 @@ async def test_what_goes_on_from_a_private_reply_stays_private(scene: Scene) -> 
         await speech(await scene.discord.menu(MENU, private, by=scene.ben)),
     ]
     assert {message.only_for for message in shown} == {scene.ben}
-    assert await scene.read(attic, by=scene.ann) == []
     assert scene.seen(attic, by=scene.ann) == []
+    assert await scene.read(attic, by=scene.ann) == []
 
 
 async def test_what_goes_on_in_private_from_a_public_reply_stays_private(scene: Scene) -> None:
