@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.event_loop import tick_delays
 from bot.bard import Bard
 from bot.config import load_settings
-from bot.core.scenes import Shown
+from bot.core.settlement import Shown
 from bot.errors import RejectedError
 from bot.storage.records import Place, Turn, TurnRequest
 

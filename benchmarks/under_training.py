@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.event_loop import tick_delays
 from benchmarks.service import opened
 from bot.bard import Bard
-from bot.core.scenes import Shown
+from bot.core.settlement import Shown
 from bot.core.training_runner import TrainingRequest
 from bot.storage.records import Place, Turn, TurnRequest
 

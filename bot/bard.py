@@ -215,6 +215,7 @@ class Bard:
         await self._settle(lambda: set() if closed.done() else {closed}, 3 * CUT_SECONDS)
         if not closed.done():
             log.warning("The services did not end in time")
+            closed.add_done_callback(_log_failure)  # nobody awaits it any more
         elif not closed.cancelled():
             closed.result()
         if self._cancelled:
@@ -248,3 +249,8 @@ class Bard:
             except asyncio.CancelledError:
                 self._cancelled = True
                 self.hasten()
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("The services ended with an error", exc_info=error)

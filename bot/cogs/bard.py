@@ -65,7 +65,12 @@ async def _continue_message(
         text = reply_text(message.embeds)
     if not text.strip():
         raise RejectedError(Reason.NO_TEXT)
-    await reply_to(interaction, bard_of(interaction), transcript.ending(text, PROMPT_LIMIT))
+    await reply_to(
+        interaction,
+        bard_of(interaction),
+        transcript.ending(text, PROMPT_LIMIT),
+        private=message.flags.ephemeral,  # others must not read it in the headline of the reply
+    )
 
 
 async def _suggest_prompts(

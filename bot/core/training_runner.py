@@ -442,7 +442,7 @@ class TrainingRunner:
         while True:
             try:
                 return await record()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, RejectedError) as error:  # that the file cannot be used now
                 if str(error) != problem:
                     problem = str(error)
                     log.warning("The end of a run cannot be recorded yet: %s", problem)
@@ -482,7 +482,7 @@ class TrainingRunner:
         try:
             await self._threads.run(self._start_path(run.id).unlink, missing_ok=True)
             await self._delete_old_files()
-        except (OSError, sqlite3.Error):
+        except (OSError, sqlite3.Error, RejectedError):
             log.exception("Could not delete the files of old runs")
 
     async def _finish(self, run: Run) -> tuple[Run, tuple[str, str] | None]:

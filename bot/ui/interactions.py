@@ -157,7 +157,7 @@ async def acknowledge(
         with suppress(discord.DiscordException, *NETWORK_ERRORS):
             message = await interaction.original_response()
             acknowledgement.message_id = message.id
-            acknowledgement.private = private or message.flags.ephemeral
+            acknowledgement.private = message.flags.ephemeral  # as the host may have decided
     return acknowledgement
 
 
@@ -262,7 +262,7 @@ async def _remove_placeholder(
     """Replace a placeholder that all see, then delete it.
 
     The first follow-up would take its place, and be seen by all as that is. Whether it does so
-    after a deletion is not documented.
+    after a deletion is not documented: without the edit, SimCord 3.2.1 refuses the follow-up.
     """
     failure: Exception | None = None
     try:

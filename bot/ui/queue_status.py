@@ -33,7 +33,12 @@ EDIT_SECONDS = 1.25
 AT_WORK = "I am at work upon your words."
 STOPPED = "The scene was stopped. Nothing of this turn is kept."
 TOO_LATE = "Too late to stop me: that turn is over, or its reply is on its way."
+OVER = "This request is over. If I gave no answer to it, ask me again with `/bard`."
+"""Replaces a status that outlives its request."""
 NOT_YOURS = "Only who asked for this turn, or a moderator, may stop it."
+
+STOP_ID = "bard:stop:"
+"""The custom id of a button that stops a request, without the number of the request."""
 
 _NOBODY = discord.AllowedMentions.none()
 
@@ -147,10 +152,10 @@ class QueueStatus:
         replying = self._stopped
         await self.stop()
         if isinstance(error, StoppedError):
-            await self._target.update(STOPPED, None)
+            await self._attempt(self._target.update(STOPPED, None))
             return True
-        if isinstance(error, UncertainError):
-            return False  # the reply may stand in the place of the status
+        if isinstance(error, UncertainError) and isinstance(self._target, ResponseTarget):
+            return False  # the reply may stand in the place of the status: see `clear_away`
         if isinstance(self._target, FollowupTarget):
             await self._attempt(self._target.clear())
         elif isinstance(error, asyncio.CancelledError):
@@ -180,25 +185,60 @@ class QueueStatus:
                 text = describe(self._request)
                 if text != shown:
                     async with self._editing:
-                        stop = StopButton("Stop", f"bard:stop:{self._request.id}")
+                        stop = StopButton("Stop", f"{STOP_ID}{self._request.id}")
                         await self._target.update(text, view_of(stop))
                         shown = text
                 await self._wait(asyncio.sleep(EDIT_SECONDS))
         except (discord.HTTPException, *NETWORK_ERRORS) as error:
             log.warning("Could not show the status of a request: %s", brief(error))
+        except Exception:  # nobody awaits this task
+            log.exception("Could not show the status of a request")
 
 
-class StopButton(Button, template=r"bard:stop:(?P<request>[0-9]+)"):
-    """Stop a request that waits or runs. After a restart it responds that it is too late."""
+async def clear_away(message: discord.Message) -> None:
+    """Edit a message that shows the status of a request which has ended; leave any other one.
+
+    The bot was killed, or the answer of Discord to the request's last edit was lost.
+
+    Args:
+        message: The message as it is now.
+
+    Raises:
+        discord.HTTPException: Discord refuses the edit.
+        Exception: One of `NETWORK_ERRORS`.
+    """
+    if message.flags.loading or shows_status(message):
+        await message.edit(content=OVER, view=None, allowed_mentions=_NOBODY)
+
+
+def shows_status(message: discord.Message) -> bool:
+    """Return whether a message has a button that stops a request."""
+    rows = (row for row in message.components if isinstance(row, discord.ActionRow))
+    ids = (item.custom_id or "" for row in rows for item in row.children)
+    return any(custom_id.startswith(STOP_ID) for custom_id in ids)
+
+
+class StopButton(Button, template=STOP_ID + r"(?P<request>[0-9]+)"):
+    """Stop a request that waits or runs; clear away the status of one that has ended."""
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Stop the request if the person may."""
         request = bard.queue.find(int(self["request"]))
         if request is None:
-            await respond(interaction, TOO_LATE)
+            await self._clear_away(interaction)
         elif not may_change(interaction, request.user_id):
             await respond(interaction, NOT_YOURS)
         elif not request.stop():
             await respond(interaction, TOO_LATE)
         else:
             await acknowledge_press(interaction)
+
+    @staticmethod
+    async def _clear_away(interaction: discord.Interaction[Any]) -> None:
+        await acknowledge_press(interaction)
+        # Not the message as the person saw it: the reply may have replaced the status meanwhile.
+        message = await interaction.original_response()
+        if shows_status(message):
+            await edit_response(interaction, content=OVER)
+        else:
+            await respond(interaction, TOO_LATE)

@@ -1,5 +1,6 @@
 """Send replies as messages, look at them again, and handle the buttons below them."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -9,7 +10,7 @@ from discord.ext import commands
 
 from ..bard import Bard
 from ..core.request_queue import Request
-from ..core.scenes import Look, MessageRef, Shown, Sighting
+from ..core.settlement import Look, MessageRef, Shown, Sighting
 from ..errors import Reason, RejectedError
 from ..storage.records import Place, Turn, TurnRequest
 from .components import Button, may_change, view_of
@@ -19,6 +20,7 @@ from .interactions import (
     UNKNOWN_MESSAGE,
     acknowledge,
     acknowledge_press,
+    brief,
     delete_response,
     edit_response,
     look_first,
@@ -26,7 +28,9 @@ from .interactions import (
     repeat,
     respond,
 )
-from .queue_status import FollowupTarget, QueueStatus, ResponseTarget
+from .queue_status import FollowupTarget, QueueStatus, ResponseTarget, clear_away
+
+log = logging.getLogger(__name__)
 
 _REFUSALS = frozenset({401, 403, 404})
 """Status codes of a token that has expired, and of a place that the bot does not see."""
@@ -42,10 +46,21 @@ async def reply_to(
     temperature: float | None = None,
     seed: int | None = None,
     fresh: bool = False,
+    private: bool = False,
 ) -> None:
     """Play a turn in response to an interaction that is not acknowledged yet.
 
     Options of None take the defaults of the place.
+
+    Args:
+        interaction: The interaction.
+        bard: The services.
+        prompt: The prompt; None continues the scene.
+        max_chars: Longest reply in characters.
+        temperature: See `noskgpt.Generator.generate`.
+        seed: See `noskgpt.Generator.generate`.
+        fresh: Whether the turn starts a new scene.
+        private: Whether only the sender of the interaction shall see the reply.
 
     Raises:
         RejectedError: The request is not accepted, or there is no scene to continue.
@@ -67,7 +82,7 @@ async def reply_to(
         if prompt is None:
             await bard.scenes.require_scene(place_of(interaction))
 
-    await _play(interaction, bard, request, check)
+    await _play(interaction, bard, request, check, private=private)
 
 
 async def _play(
@@ -75,6 +90,8 @@ async def _play(
     bard: Bard,
     make_request: Callable[[Place], Awaitable[TurnRequest]],
     check: Callable[[], Awaitable[object]],
+    *,
+    private: bool,
 ) -> None:
     """Accept, acknowledge and answer an interaction.
 
@@ -84,10 +101,12 @@ async def _play(
         make_request: Returns the request, given the place of the response. It is called after
             the acknowledgement, so it may use the database.
         check: Rejects a request that `make_request` or the scene would reject.
+        private: Whether only the sender of the interaction shall see the reply. Discord may decide
+            so itself.
     """
     with accept(interaction, bard) as queued:
         await look_first(check())
-        acknowledgement = await acknowledge(interaction)
+        acknowledgement = await acknowledge(interaction, private=private)
         target = ResponseTarget(interaction)
         async with QueueStatus(target, queued, bard.wait) as status:
             request = await make_request(place_of(interaction, private=acknowledgement.private))
@@ -177,11 +196,21 @@ def looks_of(client: commands.Bot) -> Look:
                 again = True
             else:
                 if message is not None:
-                    shown = _has_buttons_of(message, turn)
-                    return Sighting(reply_text(message.embeds) if shown else None)
+                    return await _sighting(message, turn)
         return None if again else Sighting(None, readable=False)
 
     return look
+
+
+async def _sighting(message: discord.Message, turn: Turn) -> Sighting:
+    """Return which reply a message shows; clear away the status of a turn that it does not show."""
+    if _has_buttons_of(message, turn):
+        return Sighting(reply_text(message.embeds))
+    try:
+        await clear_away(message)
+    except (discord.HTTPException, *NETWORK_ERRORS) as error:
+        log.warning("Could not clear away the status of a request: %s", brief(error))
+    return Sighting(None)
 
 
 async def _find_by_token(client: commands.Bot, turn: Turn) -> discord.Message | None:
@@ -269,7 +298,7 @@ class Continue(Button, template=r"bard:continue:(?P<turn>[0-9]+)"):
         async def request(place: Place) -> TurnRequest:
             turn = await find()
             if not turn.place.audience or place.audience:
-                # Otherwise everybody would see what goes on from words for one person alone.
+                # Otherwise the host has acknowledged the press for all to see.
                 place = turn.place
             return TurnRequest(
                 place=place,
@@ -279,7 +308,8 @@ class Continue(Button, template=r"bard:continue:(?P<turn>[0-9]+)"):
                 temperature=turn.temperature,
             )
 
-        await _play(interaction, bard, request, find)
+        # What goes on from words for one person alone is for that person alone.
+        await _play(interaction, bard, request, find, private=bool(ref.audience))
 
 
 class Reroll(Button, template=r"bard:reroll:(?P<turn>[0-9]+)"):

@@ -12,7 +12,7 @@ import pytest
 
 import bot.bard
 from bot import Bard, Settings, StartupError
-from bot.core.scenes import Shown
+from bot.core.settlement import Shown
 from bot.core.training_runner import TrainingRequest
 from bot.errors import Reason, RejectedError
 from bot.storage.records import Place, TurnRequest

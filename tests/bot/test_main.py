@@ -10,11 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from bot.errors import Reason
 from bot.ui.responses import REJECTIONS
-from tests.bot.loopback import LoopbackDiscord
 from tests.bot.process import (
     LOADING_HANGS,
     REPLIES_HANG,
@@ -23,6 +21,7 @@ from tests.bot.process import (
     clean_end,
     created,
 )
+from tests.wire.server import Discord
 
 RUN_AT_LOOPBACK = """
 import discord, yarl
@@ -38,15 +37,14 @@ CLOSING = REJECTIONS[Reason.CLOSING]
 
 @asynccontextmanager
 async def connected_bot(
-    server: LoopbackDiscord, weights: Path, program: str = "", **environment: str
+    server: Discord, weights: Path, program: str = "", **environment: str
 ) -> AsyncIterator[Process]:
     """Run the bot after a program, until the server has seen it connect."""
     program += RUN_AT_LOOPBACK.format(port=server.port)
     environment |= {"DISCORD_TOKEN": server.token}
-    server.ready.clear()
+    identified = server.gateway.identified
     async with bot_process("-c", program, weights=weights, **environment) as process:
-        async with asyncio.timeout(120):
-            await server.ready.wait()
+        await server.gateway.has_identified(identified + 1)
         yield process
 
 
@@ -121,7 +119,7 @@ async def test_file_that_is_no_database(tmp_path: Path, weights: Path) -> None:
 
 
 async def test_wrong_token(weights: Path) -> None:
-    async with LoopbackDiscord().running() as server:
+    async with Discord().running() as server:
         code, line = await startup_error(
             "-c", RUN_AT_LOOPBACK.format(port=server.port), weights=weights, DISCORD_TOKEN="wrong"
         )
@@ -143,63 +141,61 @@ async def test_signal_shuts_down_after_the_reply_in_progress(
     weights: Path, number: signal.Signals
 ) -> None:
     async with (
-        LoopbackDiscord().running() as server,
+        Discord().running() as server,
         connected_bot(server, weights) as process,
     ):
-        token = await server.slash("bard", prompt="ROMEO:", max_chars=400)
-        await asyncio.wait_for(server.acknowledged(1), 30)
+        asked = await server.slash("bard", prompt="ROMEO:", max_chars=400)
+        await asked.acknowledged()
         process.send_signal(number)
         assert "right" not in await clean_end(process)
-        assert token in server.edits
+        assert (await asked.reply()).embeds
 
 
 async def test_signal_with_a_full_queue_tells_everybody(weights: Path, tmp_path: Path) -> None:
     async with (
-        LoopbackDiscord().running() as server,
+        Discord().running() as server,
         connected_bot(server, weights, REPLIES_WAIT, BARD_QUEUE="5") as process,
     ):
         running = await server.slash("bard", prompt="ROMEO:", max_chars=9)
         await created(tmp_path / "generating")
         waiting = [
-            await server.slash("bard", prompt="JULIET:", as_user=user) for user in range(1, 6)
+            await server.slash("bard", prompt="JULIET:", by=server.person(f"Person {number}"))
+            for number in range(5)
         ]
-        async with asyncio.timeout(60):
-            await server.acknowledged(6)
-            for token in waiting:
-                await server.edited(token, "in line")
-            process.send_signal(signal.SIGTERM)
-            for token in waiting:
-                assert (await server.followed_up(token))["content"] == CLOSING
-            assert set(waiting) <= server.deleted
-            # The gateway is still open.
-            late = await server.slash("bard", prompt="NURSE:", as_user=7)
-            data = (await server.responded(late))["data"]
-            assert (data["content"], data["flags"]) == (CLOSING, 64)
-            assert running not in server.followups
+        for asked in waiting:
+            await asked.says("in line")
+        process.send_signal(signal.SIGTERM)
+        for asked in waiting:
+            rejection = await asked.private(CLOSING)
+            assert asked.messages() == [rejection]  # the status is gone
+        # The gateway is still open.
+        late = await server.slash("bard", prompt="NURSE:", by=server.person("Late"))
+        await late.private(CLOSING)
+        assert not running.interaction.followups
         (tmp_path / "gate").touch()
         await clean_end(process)
-        assert server.edits[running]["embeds"][0]["title"] == "ROMEO:"
+        assert (await running.reply()).embeds[0]["title"] == "ROMEO:"
 
 
 async def test_second_signal_ends_the_requests_in_progress(weights: Path, tmp_path: Path) -> None:
     async with (
-        LoopbackDiscord().running() as server,
+        Discord().running() as server,
         connected_bot(server, weights, REPLIES_WAIT + WITHOUT_A_LIMIT) as process,
     ):
         running = await server.slash("bard", prompt="ROMEO:")
         await created(tmp_path / "generating")
         waiting = await server.slash("bard", prompt="JULIET:")
-        await asyncio.wait_for(server.acknowledged(2), 60)
+        await waiting.acknowledged()
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
         await clean_end(process)
-        for token in (running, waiting):
-            assert server.followups[token][0]["content"] == CLOSING
+        for asked in (running, waiting):
+            await asked.private(CLOSING)
 
 
 async def test_third_signal_ends_the_process_at_once(weights: Path, tmp_path: Path) -> None:
     async with (
-        LoopbackDiscord().running() as server,
+        Discord().running() as server,
         connected_bot(server, weights, REPLIES_HANG + WITHOUT_A_LIMIT) as process,
     ):
         await server.slash("bard", prompt="ROMEO:")
@@ -211,7 +207,7 @@ async def test_third_signal_ends_the_process_at_once(weights: Path, tmp_path: Pa
 
 async def test_process_that_hangs_ends_at_the_limit(weights: Path, tmp_path: Path) -> None:
     async with (
-        LoopbackDiscord().running() as server,
+        Discord().running() as server,
         connected_bot(server, weights, REPLIES_HANG + AT_ONCE) as process,
     ):
         await server.slash("bard", prompt="ROMEO:")
@@ -221,14 +217,14 @@ async def test_process_that_hangs_ends_at_the_limit(weights: Path, tmp_path: Pat
 
 
 async def test_signal_while_the_weights_load(weights: Path, tmp_path: Path) -> None:
-    async with LoopbackDiscord().running() as server:
+    async with Discord().running() as server:
         program = LOADING_HANGS + RUN_AT_LOOPBACK.format(port=server.port)
         async with bot_process("-c", program, weights=weights, DISCORD_TOKEN="right") as process:
             await created(tmp_path / "generating")
             process.send_signal(signal.SIGTERM)
             (tmp_path / "gate").touch()
             await clean_end(process)
-        assert not server.ready.is_set()
+        assert not server.gateway.identified
 
 
 async def test_signal_while_discord_does_not_answer_the_login(weights: Path) -> None:
@@ -250,7 +246,7 @@ async def test_signal_while_discord_does_not_answer_the_login(weights: Path) -> 
 async def test_signal_while_discord_is_away(weights: Path, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         online = await stack.enter_async_context(AsyncExitStack())
-        server = await online.enter_async_context(LoopbackDiscord().running())
+        server = await online.enter_async_context(Discord().running())
         process = await stack.enter_async_context(connected_bot(server, weights, REPLIES_WAIT))
         assert process.stderr is not None
         await server.slash("bard", prompt="ROMEO:", max_chars=9)
@@ -271,13 +267,13 @@ async def test_second_bot_on_the_same_files_changes_nothing(weights: Path, tmp_p
     database = tmp_path / "bard.sqlite3"
     (tmp_path / "link.sqlite3").symlink_to(database)
     async with (
-        LoopbackDiscord().running() as server,
+        Discord().running() as server,
         connected_bot(server, weights, BARD_DATABASE=str(database)) as process,
     ):
-        token = await server.slash("bard", prompt="ROMEO:", max_chars=9)
-        await asyncio.wait_for(server.edited(token), 60)
+        asked = await server.slash("bard", prompt="ROMEO:", max_chars=9)
+        await asked.reply()
         # The reply is recorded before the scene is read.
-        await asyncio.wait_for(server.edited(await server.slash("scene show")), 60)
+        await (await server.slash("scene show")).reply()
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute(
                 "INSERT INTO runs (user_id, channel_id, preset, minutes, started_at)"
@@ -303,19 +299,13 @@ async def test_second_bot_on_the_same_files_changes_nothing(weights: Path, tmp_p
             assert "interrupted" in await clean_end(after)
 
 
-PAGE = "<!DOCTYPE html><title>Discord</title>" + "<p>Sorry</p>\n" * 260
-
-
 @pytest.mark.parametrize(
     ("status", "said"),
     [(503, "503 Service Unavailable"), (429, "429 Too Many Requests"), (200, "portal or a proxy")],
 )
 async def test_page_of_html_is_one_short_line(weights: Path, status: int, said: str) -> None:
-    class Away(LoopbackDiscord):
-        async def _me(self, _request: web.Request) -> web.Response:
-            return web.Response(status=status, text=PAGE, content_type="text/html")
-
-    async with Away().running() as server:
+    async with Discord().running() as server:
+        server.faults.fails("GET me", status, times=9)
         program = RUN_AT_LOOPBACK.format(port=server.port)
         code, line = await startup_error("-c", program, weights=weights, DISCORD_TOKEN="right")
     assert code == 1

@@ -1,4 +1,4 @@
-"""The real client's HTTP and gateway against a loopback server."""
+"""The real client's HTTP and gateway against the double of Discord, in the process of the tests."""
 
 import asyncio
 import threading
@@ -16,12 +16,14 @@ from bot import BardClient, Settings, create_bot
 from bot.cogs import COMMANDS
 from bot.errors import Reason
 from bot.ui.responses import REJECTIONS
-from tests.bot.loopback import LoopbackDiscord
+from tests.wire.faults import When
+from tests.wire.server import Discord
+from tests.wire.state import APPLICATION_ID
 
 
 @asynccontextmanager
 async def online(
-    bot: BardClient, server: LoopbackDiscord, monkeypatch: pytest.MonkeyPatch
+    bot: BardClient, server: Discord, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[None]:
     """Run a bot that is connected to a server."""
     base = f"127.0.0.1:{server.port}"
@@ -29,14 +31,15 @@ async def online(
     monkeypatch.setattr(
         discord.gateway.DiscordWebSocket, "DEFAULT_GATEWAY", yarl.URL(f"ws://{base}")
     )
-    server.ready.clear()
+    identified = server.gateway.identified
     running = asyncio.create_task(bot.start(server.token))
     async with asyncio.timeout(60):
-        await server.ready.wait()
+        await server.gateway.has_identified(identified + 1)
         await bot.wait_until_ready()
         yield
     await bot.close()
     await running
+    assert not server.violations
 
 
 @pytest.mark.parametrize(
@@ -52,14 +55,12 @@ async def test_event_that_cannot_be_read_is_logged_and_the_bot_connects_again(
 ) -> None:
     monkeypatch.setattr(ExponentialBackoff, "delay", lambda _: 0.0)
     bot = create_bot(settings)
-    async with LoopbackDiscord().running() as server, online(bot, server, monkeypatch):
+    async with Discord().running() as server, online(bot, server, monkeypatch):
         first = bot.ws
-        server.ready.clear()
-        await server._dispatch(event, data)
-        await server.ready.wait()
+        await server.gateway.send(event, data)
+        await server.gateway.has_identified(2)
         assert not first.open  # Discord would send each event to both
-        token = await server.slash("bard", prompt="ROMEO:", max_chars=10)
-        await server.edited(token)
+        await (await server.slash("bard", prompt="ROMEO:", max_chars=10)).reply()
     (record,) = (r for r in caplog.records if r.levelname == "ERROR")
     assert record.name == "bot.client"
     assert record.exc_info is not None
@@ -72,14 +73,17 @@ async def test_gateway_that_is_away_at_the_start(
     monkeypatch.setattr(ExponentialBackoff, "delay", lambda _: 0.0)
     refusals = iter(range(2))
 
-    class Away(LoopbackDiscord):
-        async def _gateway(self, request: web.Request) -> web.StreamResponse:
-            if next(refusals, None) is not None:
-                return web.Response(status=503)
-            return await super()._gateway(request)
+    server = Discord()
+    serve = server.gateway.serve
 
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        if next(refusals, None) is not None:
+            return web.Response(status=503)
+        return await serve(request)
+
+    monkeypatch.setattr(server.gateway, "serve", refuse)
     bot = create_bot(settings)
-    async with Away().running() as server, online(bot, server, monkeypatch):
+    async with server.running(), online(bot, server, monkeypatch):
         assert next(refusals, None) is None
 
 
@@ -95,15 +99,16 @@ async def test_command_of_a_kind_that_the_library_lacks_is_kept(
         "contexts": [0, 1, 2],
         "integration_types": [0, 1],
     }
-    entry_point = {**kept, "application_id": "1000", "version": "1", "description": ""}
-    async with LoopbackDiscord().running() as server:
-        server.commands.append(entry_point)
+    stored = {"application_id": APPLICATION_ID, "version": "1", "description": ""}
+    async with Discord().running() as server:
+        server.world.commands[None] = [{**kept, **stored}]
         async with online(create_bot(settings), server, monkeypatch):
-            (commands,) = server.registrations
+            (registration,) = server.sent("PUT commands")
+        commands = registration.body
         assert [command for command in commands if command["type"] == 4] == [kept]
         assert len(commands) == len(COMMANDS) + 1
         async with online(create_bot(settings), server, monkeypatch):
-            assert len(server.registrations) == 1  # no difference
+            assert len(server.sent("PUT commands")) == 1  # no difference
 
 
 async def test_command_that_the_shutdown_cancels_is_answered(
@@ -115,13 +120,13 @@ async def test_command_that_the_shutdown_cancels_is_answered(
         started.set()
         await asyncio.Event().wait()
 
-    async with LoopbackDiscord().running() as server:
+    async with Discord().running() as server:
         async with online(bot, server, monkeypatch):
             monkeypatch.setattr(bot.bard.scenes, "page", hang)
-            token = await server.slash("scene show")
+            asked = await server.slash("scene show")
             await started.wait()
             bot.hasten()
-        assert server.edits[token]["content"] == REJECTIONS[Reason.CLOSING]
+        assert (await asked.private()).text == REJECTIONS[Reason.CLOSING]
 
 
 @pytest.mark.parametrize("unloaded", [False, True])
@@ -132,16 +137,9 @@ async def test_last_rejection_is_sent_before_the_connection_ends(
     *,
     unloaded: bool,
 ) -> None:
-    asked, gate = asyncio.Event(), asyncio.Event()
-
-    class Slow(LoopbackDiscord):
-        async def _callback(self, request: web.Request) -> web.Response:
-            asked.set()
-            await gate.wait()
-            return await super()._callback(request)
-
     bot = create_bot(settings)
-    async with Slow().running() as server:
+    async with Discord().running() as server:
+        response = server.faults.holds("POST callback", When.BEFORE)
         async with online(bot, server, monkeypatch):
             in_progress = asyncio.Event()
             bot.bard.track(asyncio.create_task(in_progress.wait()))
@@ -150,18 +148,18 @@ async def test_last_rejection_is_sent_before_the_connection_ends(
             if unloaded:
                 in_progress.set()
                 await closing
-                token = await server.slash("bard", prompt="ROMEO:")
-                await asked.wait()
+                asked = await server.slash("bard", prompt="ROMEO:")
+                await server.struck(response)
                 closing = asyncio.create_task(bot.close())
             else:
-                token = await server.slash("bard", prompt="ROMEO:")
-                await asked.wait()
+                asked = await server.slash("bard", prompt="ROMEO:")
+                await server.struck(response)
                 in_progress.set()
             # Nothing but the response is in progress now.
             await asyncio.wait({closing}, timeout=0.1)
-            gate.set()
+            response.release()
             await closing
-        assert server.responses[token]["data"]["content"] == REJECTIONS[Reason.CLOSING]
+        assert (await asked.private()).text == REJECTIONS[Reason.CLOSING]
     assert "Could not respond" not in caplog.text
 
 
@@ -171,7 +169,7 @@ async def test_two_concurrent_requests_in_one_channel(
     bot = create_bot(settings)
     contexts: list[str] = []
     started, gate = threading.Event(), threading.Event()
-    async with LoopbackDiscord().running() as server, online(bot, server, monkeypatch):
+    async with Discord().running() as server, online(bot, server, monkeypatch):
         generate = bot.bard.inference.model.generate
 
         def gated(prompt: str, *args: Any, **options: Any) -> str:
@@ -184,14 +182,13 @@ async def test_two_concurrent_requests_in_one_channel(
         first = await server.slash("bard", prompt="ROMEO:", max_chars=10)
         assert await asyncio.to_thread(started.wait, 30)
         second = await server.slash("bard", prompt="JULIET:", max_chars=10)
-        await server.acknowledged(2)  # while the first is generating
-        assert not server.edits
+        # While the first is generating.
+        assert [await asked.acknowledged() for asked in (first, second)] == [5, 5]
+        assert not server.sent("PATCH @original")
         gate.set()
-        bodies = [await server.edited(token) for token in (first, second)]
+        replies = [await asked.reply() for asked in (first, second)]
 
-    assert [callback["type"] for callback in server.callbacks] == [5, 5]
-    assert [body["embeds"][0]["title"] for body in bodies] == ["ROMEO:", "JULIET:"]
-    assert all(body["allowed_mentions"] == {"parse": []} for body in bodies)
+    assert [reply.embeds[0]["title"] for reply in replies] == ["ROMEO:", "JULIET:"]
     assert contexts[0] == "ROMEO:\n"
     assert contexts[1].startswith("ROMEO:\n")
     assert contexts[1].endswith("\n\nJULIET:\n")

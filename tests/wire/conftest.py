@@ -4,14 +4,30 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from tests.bot.process import GATED, created
 from tests.wire.people import Exchange
 from tests.wire.process import BotProcess
 from tests.wire.server import Discord
 from tests.wire.state import MODERATOR, Guild, Message, Person, Place
+from tests.wire.town import speeches
+
+GATED_PROMPT = "GATEKEEPER:"
+"""The reply to this prompt waits for `Scene.open_gate`, or for a stop."""
+FIRST = f"""
+import bot.ui.interactions, bot.ui.run_message, bot.ui.training_messages
+from tests.bot.process import plan_steps
+plan_steps(4)
+bot.ui.interactions.PAUSES = (0.1, 0.2, 0.4)
+bot.ui.run_message.ANSWER_SECONDS = 3.0
+bot.ui.training_messages.FIRST_PAUSE_SECONDS = 0.5
+{GATED.format(gated=f"prompt.rstrip().endswith({GATED_PROMPT!r})", cancellable=True)}
+"""
+"""Shorter runs, waits and pauses than the bot has by itself, and the gate."""
 
 
 @dataclass
@@ -37,6 +53,18 @@ class Scene:
             "bard", by=by or self.ben, at=at or self.garden, prompt=prompt, max_chars=60
         )
 
+    async def ask_at_the_gate(self, **where: Any) -> Exchange:
+        """Let somebody ask for a reply that waits for `open_gate`, until it is generated."""
+        for name in ("generating", "gate"):
+            (self.bot.folder / name).unlink(missing_ok=True)
+        asked = await self.ask(GATED_PROMPT, **where)
+        await created(self.bot.folder / "generating")
+        return asked
+
+    def open_gate(self) -> None:
+        """Let the reply that waits be generated."""
+        (self.bot.folder / "gate").touch()
+
     async def press(self, message: Message, label: str, *, by: Person | None = None) -> Exchange:
         """Let somebody, Ben if not given, press a button."""
         return await self.discord.press(message, label, by=by or self.ben)
@@ -59,11 +87,6 @@ class Scene:
         asked = await self.discord.slash("scene show", by=by or self.ben, at=at or self.garden)
         message = await asked.private()
         return speeches(message)
-
-
-def speeches(message: Message) -> list[str]:
-    """Return the replies that a message shows."""
-    return [embed["description"] for embed in message.embeds]
 
 
 async def speech(asked: Exchange) -> Message:
@@ -99,6 +122,7 @@ async def new_scene(discord: Discord, bot: BotProcess) -> AsyncIterator[Scene]:
         assert not discord.violations
         assert not discord.faults.pending()
     finally:
+        (bot.folder / "gate").touch()
         discord.violations.clear()
         discord.faults.clear()
 
@@ -113,7 +137,7 @@ async def shared_bot(
             discord,
             tmp_path_factory.mktemp("bot"),
             weights,
-            first="from tests.bot.process import plan_steps; plan_steps(4)",
+            first=FIRST,
             BARD_CORPUS=str(corpus),
         )
         try:

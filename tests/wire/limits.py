@@ -18,6 +18,7 @@ BUCKETS = {
 """Requests and seconds: of an interaction's token, and in a channel."""
 OLD_EDITS = (3, 20.0)
 """Edits of messages of a channel that are older than an hour. Discord documents no figure."""
+TOO_MANY_OLD_EDITS = 30046
 VIA = {"Via": "1.1 google"}
 """Without this header a 429 is the proxy's, and discord.py gives up."""
 
@@ -98,7 +99,13 @@ class Limits:
         if not bucket.take(self._now()):
             error = self._full(bucket, {})
             message = "Maximum number of edits to messages older than 1 hour reached."
-            raise TooManyError({**error.body, "message": message, "code": 30046}, error.headers)
+            raise TooManyError(
+                {**error.body, "message": message, "code": TOO_MANY_OLD_EDITS}, error.headers
+            )
+
+    def exhaust_old_edits(self, channel: str) -> None:
+        """Use up the edits of old messages of a channel for as long as a client waits."""
+        self._buckets["old edits", channel] = Bucket(1, 60.0, used=1, ends_at=self._now() + 60.0)
 
     def _bucket(self, name: str, key: str, size: tuple[int, float]) -> Bucket:
         return self._buckets.setdefault((name, key), Bucket(*size))

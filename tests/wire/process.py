@@ -30,6 +30,7 @@ class BotProcess:
 
     Attributes:
         lines: What it has logged since its first start.
+        folder: Its working directory.
         database: Its database.
 
     Args:
@@ -46,7 +47,7 @@ class BotProcess:
         self.lines: list[str] = []
         self.database = folder / "bard.sqlite3"
         self._discord = discord
-        self._folder = folder
+        self.folder = folder
         self._program = PROGRAM.format(base=discord.base, gateway=discord.gateway.url, first=first)
         own = {
             "PYTHONPATH": str(ROOT),
@@ -75,7 +76,7 @@ class BotProcess:
             "-c",
             self._program,
             env=self._environment,
-            cwd=self._folder,
+            cwd=self.folder,
             stdout=DEVNULL,
             stderr=PIPE,
         )

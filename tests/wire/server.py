@@ -17,7 +17,7 @@ from tests.wire.gateway import Gateway
 from tests.wire.limits import Limits, TooManyError
 from tests.wire.people import People
 from tests.wire.rules import Problem
-from tests.wire.state import APPLICATION_ID, BOT, Clock, Interaction, Json, World
+from tests.wire.state import APPLICATION_ID, BOT, Clock, Interaction, Json, Place, World
 
 PREFIX = "/api/v10"
 MAX_REQUEST = 128 * 2**20
@@ -194,6 +194,10 @@ class Discord(People):
             for request in self.requests
             if request.route == route and token in {None, request.variables.get("token")}
         ]
+
+    def exhaust_old_edits(self, place: Place) -> None:
+        """Let Discord refuse the edits of old messages of a place."""
+        self._limits.exhaust_old_edits(place.id)
 
     async def struck(self, fault: Fault) -> None:
         """Wait until a fault has happened."""

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.conftest import Scene, new_scene, speech, speeches
+from tests.wire.conftest import Scene, new_scene, speech
 from tests.wire.process import BotProcess
 from tests.wire.server import Discord
+from tests.wire.town import speeches
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from tests.wire.conftest import Scene, new_scene, speech, speeches
+from bot.ui.queue_status import OVER
+from tests.wire.conftest import Scene, new_scene, speech
 from tests.wire.faults import When
 from tests.wire.process import BotProcess
 from tests.wire.server import Discord
-from tests.wire.state import MANAGER, Message, Person, Place
+from tests.wire.state import MANAGER, Json, Message, Person, Place
+from tests.wire.town import speeches
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -32,8 +34,11 @@ class Aftermath:
         unanswered: Here a request was acknowledged, and its reply did not arrive.
         answered: Here a reply arrived, and the answer to that did not.
         rerolled: Here another take arrived, and the answer did not.
+        waiting: Here a request waited, and its status said so.
         deleted: Here a message was deleted, and the answer did not arrive.
         reply: The reply that arrived.
+        placeholder: The message that only said that the bot is thinking.
+        status: The message with the status.
         take: The message with the other take.
     """
 
@@ -42,8 +47,11 @@ class Aftermath:
     answered: Talk
     rerolled: Talk
     deleted: Talk
+    waiting: Talk
     reply: Message
     take: Message
+    placeholder: Message
+    status: Message
 
     async def read(self, talk: Talk) -> list[str]:
         """Return the speeches of the scene of a conversation."""
@@ -55,18 +63,23 @@ async def aftermath(shared_bot: tuple[Discord, BotProcess]) -> AsyncIterator[Aft
     """Interrupt conversations, kill the bot, and start it again."""
     discord, bot = shared_bot
     async with new_scene(discord, bot) as scene:
-        people = [discord.person(name, installed=True) for name in ("Cai", "Dot", "Eve", "Fay")]
+        people = [
+            discord.person(name, installed=True) for name in ("Cai", "Dot", "Eve", "Fay", "Gil")
+        ]
         # Between people, where the bot is not told that a message was deleted.
         talks = [Talk(person, discord.between(person, scene.ann)) for person in people]
-        unanswered, answered, rerolled, deleted = talks
+        unanswered, answered, rerolled, deleted, waiting = talks
         take, gone = [
             await speech(await scene.ask("ROMEO:", by=talk.person, at=talk.at))
             for talk in (rerolled, deleted)
         ]
 
         fault = discord.faults.holds("PATCH @original", When.BEFORE)
-        await scene.ask("ROMEO:", by=unanswered.person, at=unanswered.at)
+        lost = await scene.ask("ROMEO:", by=unanswered.person, at=unanswered.at)
         await discord.struck(fault)
+        placeholder = lost.interaction.response
+        assert placeholder is not None
+        assert placeholder.loading
         fault = discord.faults.holds("PATCH @original")
         asked = await scene.ask("ROMEO:", by=answered.person, at=answered.at)
         await discord.struck(fault)
@@ -78,10 +91,76 @@ async def aftermath(shared_bot: tuple[Discord, BotProcess]) -> AsyncIterator[Aft
         await scene.press(gone, "Delete", by=deleted.person)
         await discord.struck(fault)
 
+        asked = await scene.ask_at_the_gate(by=waiting.person, at=waiting.at)
+        status = await asked.until(
+            lambda: next((m for m in asked.messages() if "Stop" in m.labels), None), "a status"
+        )
+
+        discord.team = team_of(scene)
         await bot.kill()
         discord.faults.clear()
         await bot.start()
-        yield Aftermath(scene, unanswered, answered, rerolled, deleted, reply, take)
+        discord.team = None  # what the bot has learnt at its start
+        yield Aftermath(
+            scene,
+            unanswered,
+            answered,
+            rerolled,
+            deleted,
+            waiting,
+            reply,
+            take,
+            placeholder,
+            status,
+        )
+
+
+def team_of(scene: Scene) -> Json:
+    """Return a team of the owner, with Ann as an admin and Ben as somebody who was invited."""
+    invited, accepted = 1, 2
+    members = [
+        (scene.discord.owner, accepted, ""),
+        (scene.ann, accepted, "admin"),
+        (scene.ben, invited, "admin"),
+    ]
+    return {
+        "id": "100",
+        "name": "The Globe",
+        "icon": None,
+        "owner_user_id": scene.discord.owner.id,
+        "members": [
+            {"membership_state": state, "role": role, "user": person.user()}
+            for person, state, role in members
+        ],
+    }
+
+
+async def test_placeholder_of_an_unshown_reply_explains_itself_at_the_start(
+    aftermath: Aftermath,
+) -> None:
+    message = aftermath.placeholder
+    await aftermath.scene.discord.until(lambda: message.text == OVER, "an explanation")
+    assert message.labels == []
+
+
+async def test_status_of_a_lost_request_explains_itself_when_it_is_pressed(
+    aftermath: Aftermath,
+) -> None:
+    status = aftermath.status
+    pressed = await aftermath.scene.press(status, "Stop", by=aftermath.scene.ann)
+    await pressed.says(OVER)
+    assert status.labels == []
+
+
+async def test_members_of_a_team_own_the_bot_and_those_who_were_invited_do_not(
+    aftermath: Aftermath,
+) -> None:
+    scene = aftermath.scene
+    for owner in (scene.discord.owner, scene.ann):
+        asked = await scene.discord.slash("train status", by=owner, at=scene.garden)
+        assert "only for the owner" not in (await asked.private()).text
+    refused = await scene.discord.slash("train status", by=scene.ben, at=scene.garden)
+    await refused.private("only for the owner")
 
 
 async def test_commands_are_not_registered_again(aftermath: Aftermath) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.wire.changes import LONG_PATIENCE_SECONDS
-from tests.wire.conftest import Scene, speech, speeches
-from tests.wire.state import MANAGER, Kind, Place
+from tests.wire.conftest import Scene, speech
+from tests.wire.limits import TOO_MANY_OLD_EDITS
+from tests.wire.state import MANAGER, OLD_MESSAGE_SECONDS, Kind, Message, Place
+from tests.wire.town import speeches
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -162,6 +164,23 @@ async def test_training(scene: Scene) -> None:
     assert "Promoted" in (await promoted.reply()).text
     await (await discord.slash("train history", at=old)).private("**active**")
     await (await discord.slash("train rollback", at=old)).private("Rolled back")
+
+
+async def test_end_of_a_run_whose_old_message_takes_no_more_edits(scene: Scene) -> None:
+    discord = scene.discord
+    started = await discord.slash("train start", at=scene.garden, minutes=1.0, preset="quick")
+    message = await started.reply()
+    discord.clock.advance(OLD_MESSAGE_SECONDS + 1)
+    discord.exhaust_old_edits(scene.garden)
+
+    def ended() -> Message | None:
+        return next((m for m in scene.seen() if "finished" in m.text), None)
+
+    end = await discord.changes.until(ended, "the end of the run", LONG_PATIENCE_SECONDS)
+    assert end is not message
+    assert "Promote" in end.labels
+    (refused, *_) = discord.sent("PATCH message")
+    assert refused.code == TOO_MANY_OLD_EDITS
 
 
 async def thread(scene: Scene) -> Place:

@@ -22,10 +22,10 @@ from bot.core.training_runner import GRACE_SECONDS, TrainingRunner
 from bot.errors import Reason
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, labels_of, message_of, text_of
-from tests.bot.loopback import LoopbackDiscord
 from tests.bot.process import bot_process, plan_steps
 from tests.bot.test_main import RUN_AT_LOOPBACK
 from tests.bot.training import TrainingStage
+from tests.wire.server import Discord
 
 QUICK = {"minutes": 1, "preset": "quick", "start_from": "active weights"}
 LONG = {"minutes": 30, "preset": "quick"}
@@ -293,13 +293,13 @@ def files() -> list[str]:
 async def test_run_of_a_killed_bot_saves_a_checkpoint_and_is_resumed(
     weights: Path, corpus: Path
 ) -> None:
-    async with LoopbackDiscord().running() as server, asyncio.timeout(300):
+    async with Discord().running() as server, asyncio.timeout(300):
         start = ("-c", RUN_AT_LOOPBACK.format(port=server.port))
         settings = {"DISCORD_TOKEN": "right", "BARD_CORPUS": str(corpus)}
         async with bot_process(*start, weights=weights, **settings) as bot:
-            await server.ready.wait()
-            token = await server.slash("train start", minutes=30.0, preset="quick")
-            await server.edited(token, "Training loss")
+            await server.gateway.has_identified(1)
+            asked = await server.slash("train start", minutes=30.0, preset="quick")
+            await asked.says("Training loss")
             assert not files()
             bot.kill()
             await bot.wait()
@@ -307,18 +307,16 @@ async def test_run_of_a_killed_bot_saves_a_checkpoint_and_is_resumed(
         while not files():  # noqa: ASYNC110 - it is another process's doing
             await asyncio.sleep(0.05)
 
-        server.ready.clear()
         async with bot_process(*start, weights=weights, **settings) as bot:
-            await server.ready.wait()
+            await server.gateway.has_identified(2)
             assert stored_state() == "interrupted"
-            token = await server.slash("train start", resume=True)
-            body = await server.edited(token, "Training loss")
-            assert "step 1 of" not in body["content"]
+            asked = await server.slash("train start", resume=True)
+            assert "step 1 of" not in (await asked.says("Training loss")).text
             bot.send_signal(signal.SIGTERM)
             _, errors = await bot.communicate()
         assert bot.returncode == 0
         assert "Traceback" not in errors.decode()
-        assert "Run 1: interrupted" in server.edits[token]["content"]
+        await asked.says("Run 1: interrupted")
         assert stored_state() == "interrupted"
         assert files() == ["weights.pth.run"]
 

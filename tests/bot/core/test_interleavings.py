@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from bot.core.inference import Completion, Inference
 from bot.core.request_queue import RequestQueue
-from bot.core.scenes import MessageRef, Scenes, Shown, Sighting
+from bot.core.scenes import Scenes
+from bot.core.settlement import MessageRef, Shown, Sighting
 from bot.errors import RejectedError, StoppedError, UncertainError
 from bot.storage import database as storage
 from bot.storage.database import open_database

@@ -12,7 +12,8 @@ import pytest
 from bot import Settings
 from bot.core.inference import Inference
 from bot.core.request_queue import Request, RequestQueue
-from bot.core.scenes import Scenes, Shown
+from bot.core.scenes import Scenes
+from bot.core.settlement import Shown
 from bot.errors import Reason, StoppedError
 from bot.storage.database import open_database
 from bot.storage.guild_settings import GuildSettingsStore

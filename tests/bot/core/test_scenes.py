@@ -13,7 +13,8 @@ import pytest
 from bot.config import Settings
 from bot.core.inference import Inference
 from bot.core.request_queue import Request, RequestQueue
-from bot.core.scenes import Display, MessageRef, Scenes, Shown, Sighting
+from bot.core.scenes import Scenes
+from bot.core.settlement import Display, MessageRef, Shown, Sighting
 from bot.errors import Reason, RejectedError, StoppedError, UncertainError
 from bot.storage import database as storage
 from bot.storage.database import Database, open_database
@@ -304,6 +305,27 @@ async def test_turn_in_progress_is_not_looked_at(scenes: Scenes, turns: TurnStor
             return await super().show(turn, dropped)
 
     channel = Settling()
+    channel.message_id = 9
+    turn = await play(scenes, channel)
+    assert [found.id for found in await tail(turns)] == [turn.id]
+
+
+async def test_turn_that_was_just_stored_is_not_looked_at(
+    scenes: Scenes, turns: TurnStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(_turn: Turn) -> Sighting | None:
+        return Sighting(None)  # the placeholder
+
+    add = turns.add
+
+    async def adding(*args: Any, **values: Any) -> Turn:
+        turn = await add(*args, **values)
+        await scenes.settle()
+        return turn
+
+    scenes.look = look
+    monkeypatch.setattr(turns, "add", adding)
+    channel = FakeChannel()
     channel.message_id = 9
     turn = await play(scenes, channel)
     assert [found.id for found in await tail(turns)] == [turn.id]

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import os
 import signal
-import sqlite3
 import sys
 from asyncio.subprocess import Process
 from pathlib import Path
@@ -353,11 +352,12 @@ async def test_end_is_recorded_when_the_database_can_be_written_again(
 ) -> None:
     monkeypatch.setattr(training_runner, "_RETRY_SECONDS", (0.01, 0.02))
     be_child(services, monkeypatch, 'print(\'{"event": "error", "problem": "lost"}\')')
-    end, failures = services.runs.end, iter(["locked"] * 3 + ["full"] * 2)
+    busy, full = Reason.MEMORY_BUSY, Reason.MEMORY_FULL
+    end, failures = services.runs.end, iter([busy] * 3 + [full] * 2)
 
     async def fail_first(*args: Any, **results: Any) -> Run:
-        for problem in failures:
-            raise sqlite3.OperationalError(problem)
+        for reason in failures:
+            raise RejectedError(reason)
         return await end(*args, **results)
 
     monkeypatch.setattr(services.runs, "end", fail_first)
@@ -366,7 +366,7 @@ async def test_end_is_recorded_when_the_database_can_be_written_again(
     assert (run.state, run.problem) == ("failed", "lost")
     assert services.training.active is None
     records = [r.message for r in caplog.records if "cannot be recorded" in r.message]
-    assert [message.rpartition(" ")[2] for message in records] == ["locked", "full"]
+    assert [message.rpartition(" ")[2] for message in records] == [busy.name, full.name]
 
 
 async def test_run_cannot_start_while_the_files_of_the_last_are_tidied_up(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bot.core.scenes import Sighting
+from bot.core.settlement import Sighting
 from bot.errors import Reason
 from bot.rehearsal import DeclaredWait
 from bot.storage.records import Place, Take, Turn

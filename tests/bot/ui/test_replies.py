@@ -3,19 +3,18 @@
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import discord
 import pytest
 from simcord.results import InteractionResult, ResponseMessage
 
-from bot.core.scenes import Sighting
+from bot.core.settlement import Sighting
 from bot.errors import Reason
 from bot.storage.records import Place, Turn
 from bot.ui import replies
 from bot.ui.embeds import reply_text
-from bot.ui.interactions import acknowledge
+from bot.ui.interactions import Acknowledgement, acknowledge
 from bot.ui.replies import looks_of
 from bot.ui.responses import REJECTIONS, UNEXPECTED
 from tests.bot.conftest import Stage, message_of, reply_length, text_of
@@ -384,7 +383,11 @@ async def test_private_continuation_of_a_public_scene_is_not_looked_for_in_the_c
 ) -> None:
     reply = await request_reply(stage)
     (first,) = await stored_turns(stage)
-    monkeypatch.setattr(replies, "acknowledge", partial(acknowledge, private=True))
+
+    async def in_private(interaction: discord.Interaction[Any], **_: Any) -> Acknowledgement:
+        return await acknowledge(interaction, private=True)
+
+    monkeypatch.setattr(replies, "acknowledge", in_private)
     add, known = stage.bard.turns.add, []
 
     async def recording(*args: Any, **values: Any) -> Turn:

@@ -14,12 +14,8 @@ from bot.errors import Reason, RejectedError
 from bot.storage.runs import Run
 from bot.ui import training_messages
 from bot.ui.responses import REJECTIONS
-from bot.ui.training_messages import (
-    ANSWER_SECONDS,
-    FIRST_PAUSE_SECONDS,
-    LONGEST_PAUSE_SECONDS,
-    SHOWN_BELOW,
-)
+from bot.ui.run_message import ANSWER_SECONDS, SHOWN_BELOW
+from bot.ui.training_messages import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from tests.bot.conftest import Stage, content_of, labels_of, message_of
 from tests.bot.training import TrainingStage
 
