@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, Any
 
 import discord
@@ -14,6 +15,7 @@ import typer
 from .client import EXTENSION, BardClient, create_bot
 from .config import Settings, load_standalone_settings
 from .errors import StartupError
+from .hosting import backup as hosting
 from .signals import InterruptedStartError, Signals, exit_on_signals
 from .ui.interactions import NETWORK_ERRORS, brief
 
@@ -79,6 +81,34 @@ def rehearse(
             settings, port=port, channel=channel, say=typer.echo, signals=signals
         )
     )
+
+
+@cli.command()
+def check() -> None:
+    """Check settings, files, model and token, and say what to do. Changes nothing."""
+    from rich.console import Console  # noqa: PLC0415 - with the model, not needed to join
+
+    from .hosting.check import check as check_bot  # noqa: PLC0415
+
+    raise typer.Exit(check_bot(Console()))
+
+
+@cli.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+) -> None:
+    """Save the database as FILE, also while the bot is running."""
+    hosting.backup(load_standalone_settings().database_path, file, force=force, say=typer.echo)
+
+
+@cli.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A backup.", show_default=False)],
+) -> None:
+    """Replace the database by the backup FILE. The bot has to be stopped."""
+    hosting.restore(file, load_standalone_settings().database_path, say=typer.echo)
 
 
 async def _join(settings: Settings, signals: Signals) -> None:

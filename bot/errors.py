@@ -4,7 +4,10 @@ from enum import Enum, auto
 
 
 class StartupError(Exception):
-    """The bard cannot start; the message is one line that names the cause and the remedy."""
+    """The bard cannot start, or a command of the person who hosts it cannot be carried out.
+
+    The message is one line that names the cause and the remedy.
+    """
 
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)

@@ -7,7 +7,6 @@ and the next attempt is made after the statements that arrived meanwhile.
 import asyncio
 import logging
 import os
-import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -18,17 +17,16 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from ..concurrency import Threads
-from ..config import PACKAGE_FOLDER
 from ..errors import Reason, RejectedError, StartupError
+from .backup import newest_backup, restoring, save_before_migration, way_out
+from .codes import BUSY, UNUSABLE, kind
+from .schema import migrate, migrations_path, read_header, read_scripts
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
 Parameters = Sequence[object] | Mapping[str, object]
-
-APPLICATION_ID = 0x42415244
-"""`PRAGMA application_id` of the bard's databases: "BARD" in ASCII."""
 
 BUSY_SECONDS = 5.0
 """Time after which a statement gives up that another process delays."""
@@ -38,24 +36,6 @@ _ATTEMPT_SECONDS = 0.02
 """Time that SQLite itself waits for another process; other statements wait with it."""
 _LOOK_SECONDS = 1.0
 """Time between looks at the identity of the file."""
-
-_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_UNUSABLE = frozenset(
-    {
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_READONLY,
-    }
-)
-
-
-def migrations_path() -> Path:
-    """Return the folder of the migrations: inside the package if installed, else beside it."""
-    installed = PACKAGE_FOLDER / "migrations"
-    return installed if installed.is_dir() else PACKAGE_FOLDER.parent / "migrations"
 
 
 class Statements:
@@ -171,14 +151,14 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            kind = _kind(error)
-            if kind in _BUSY:
+            code = kind(error)
+            if code in BUSY:
                 raise RejectedError(Reason.MEMORY_BUSY) from error
-            if kind == sqlite3.SQLITE_FULL:
+            if code == sqlite3.SQLITE_FULL:
                 self._report("its disk is full. Free some space")
                 raise RejectedError(Reason.MEMORY_FULL) from error
-            if kind in _UNUSABLE:
-                self._report(f"{error}. {_WAY_OUT}")
+            if code in UNUSABLE:
+                self._report(f"{error}. {way_out(self._path)}")
                 raise RejectedError(Reason.MEMORY_LOST) from error
             raise
 
@@ -190,7 +170,7 @@ class Database:
             if _identity(self._path) != self._identity:
                 self._report(
                     "it, or its -wal file, was deleted or replaced while the bot was running. "
-                    f"{_WAY_OUT}"
+                    f"{way_out(self._path)}"
                 )
                 raise RejectedError(Reason.MEMORY_LOST)
 
@@ -199,12 +179,6 @@ class Database:
         if problem != self._problem:
             self._problem = problem
             log.error("Cannot use the database %s: %s", self._path, problem)
-
-
-_WAY_OUT = (
-    "Stop the bot, and either put a backup in the place of the file or move it away, "
-    "with its -wal and -shm files; then start the bot again"
-)
 
 
 def _identity(path: Path) -> list[tuple[int, int]]:
@@ -217,19 +191,14 @@ def _identity(path: Path) -> list[tuple[int, int]]:
     return identities
 
 
-def _kind(error: Exception) -> int:
-    """Return SQLite's code of an error, without its extended part; 0 if it has none."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _advice(error: Exception) -> str:
+def _advice(error: Exception, path: Path) -> str:
     """Return what the owner of the bot can do about a database that cannot be opened."""
-    kind = _kind(error)
-    if kind in _BUSY:
+    code = kind(error)
+    if code in BUSY:
         return "Another program holds it: end that program, and start the bot again"
-    if kind == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL:
         return "Free some space on its disk, and start the bot again"
-    return _WAY_OUT
+    return way_out(path)
 
 
 @asynccontextmanager
@@ -260,8 +229,8 @@ async def open_database(path: Path, migrations: Path | None = None) -> AsyncIter
         if connection is not None:
             await connection.close()
         raise StartupError(
-            f"Cannot use the database {path}: {error}. {_advice(error)}, or set BARD_DATABASE to "
-            "another path."
+            f"Cannot use the database {path}: {error}. {_advice(error, path)}, or set "
+            "BARD_DATABASE to another path."
         ) from error
     finally:
         await threads.close()
@@ -273,7 +242,7 @@ async def open_database(path: Path, migrations: Path | None = None) -> AsyncIter
 
 def _prepare(path: Path, migrations: Path) -> None:
     """Check the file and bring its schema up to date; create it if there is none."""
-    scripts = _read_scripts(migrations)
+    scripts = read_scripts(migrations)
     created = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -284,7 +253,9 @@ def _prepare(path: Path, migrations: Path) -> None:
             connection.execute("PRAGMA secure_delete = ON")
             version = _check_owner(connection, path, newest=len(scripts))
             _check_pages(connection, path)
-            _migrate(connection, scripts, version)
+            if 0 < version < len(scripts):
+                save_before_migration(connection, path, version + 1)
+            migrate(connection, scripts, version)
             connection.execute("PRAGMA journal_mode = WAL")
     except BaseException:
         if created:
@@ -292,33 +263,22 @@ def _prepare(path: Path, migrations: Path) -> None:
         raise
 
 
-def _read_scripts(folder: Path) -> dict[str, str]:
-    """Return the migrations by file name, in order; the n-th leads to version n."""
-    files = sorted(folder.glob("*.sql"))
-    numbers = [re.match(r"\d{4}(?=_)", file.name) for file in files]
-    if not files or [n and int(n[0]) for n in numbers] != list(range(1, len(files) + 1)):
-        raise StartupError(
-            f"The migrations in {folder} are not numbered 0001, 0002 and so on without a gap: "
-            "reinstall the bot."
-        )
-    return {file.name: file.read_text(encoding="utf-8") for file in files}
-
-
 def _check_owner(connection: sqlite3.Connection, path: Path, newest: int) -> int:
     """Return the schema version of the bard's own database; 0 for an empty one."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (owner,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if version > newest:
+    header = read_header(connection)
+    if header.version > newest:
+        backup = newest_backup(path, newest)
+        restore = f" restore the backup from before the update ({restoring(backup)}),"
         raise StartupError(
-            f"The database {path} has version {version}, newer than this bot's {newest}: "
-            "install a newer version of the bot, or set BARD_DATABASE to another path."
+            f"The database {path} has version {header.version}, newer than this bot's {newest}: "
+            f"install a newer version of the bot,{restore if backup else ''} or set "
+            "BARD_DATABASE to another path."
         )
-    if (version or tables) and owner != APPLICATION_ID:
+    if not (header.empty or header.ours):
         raise StartupError(
             f"The database {path} belongs to another program: set BARD_DATABASE to another path."
         )
-    return int(version)
+    return header.version
 
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
@@ -341,8 +301,8 @@ def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
             ((found, *_), *_) = connection.execute(f'PRAGMA quick_check("{table}")').fetchall()
             if found != "ok":
                 raise StartupError(
-                    f"The database {path} is damaged ({' '.join(str(found).split())}). {_WAY_OUT}, "
-                    "or set BARD_DATABASE to another path."
+                    f"The database {path} is damaged ({' '.join(str(found).split())}). "
+                    f"{way_out(path)}, or set BARD_DATABASE to another path."
                 )
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
@@ -350,29 +310,3 @@ def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
         log.info("The check of the database was ended after %g s", CHECK_SECONDS)
     finally:
         connection.set_progress_handler(None, 0)
-
-
-def _migrate(connection: sqlite3.Connection, scripts: dict[str, str], version: int) -> None:
-    """Run the pending migrations in one transaction, together with the version they lead to."""
-    steps = [
-        f"{script}\n;PRAGMA user_version = {number};"
-        for number, script in enumerate(scripts.values(), start=1)
-        if number > version
-    ]
-    try:
-        # Also without pending migrations: a file that cannot be written is noticed now.
-        # executescript() opens no transaction of its own, so the script contains one.
-        last = f"PRAGMA user_version = {len(scripts)};"
-        connection.executescript(f"BEGIN IMMEDIATE;\n{''.join(steps)}{last}\nCOMMIT;")
-    except sqlite3.Error as error:
-        if not connection.in_transaction:  # BEGIN itself failed
-            raise
-        (reached,) = connection.execute("PRAGMA user_version").fetchone()
-        connection.execute("ROLLBACK")
-        if _kind(error) in _UNUSABLE | _BUSY | {sqlite3.SQLITE_FULL}:
-            raise
-        name = list(scripts)[reached]
-        raise StartupError(
-            f"Migration {name} failed ({error}) and changed nothing: "
-            "reinstall the bot, or report this."
-        ) from error

@@ -32,21 +32,63 @@ def exclusive(database: Path, runs: Path) -> Iterator[None]:
     database, runs = Path(os.path.realpath(database)), Path(os.path.realpath(runs))
     with ExitStack() as stack:
         for name, variable, path, lock in (
-            ("database", "BARD_DATABASE", database, Path(f"{database}.lock")),
+            ("database", "BARD_DATABASE", database, lock_path(database)),
             ("folder of training runs", "BARD_RUNS_DIR", runs, runs / ".lock"),
         ):
-            try:
-                stack.enter_context(_hold(lock))
-            except Timeout as error:
-                raise StartupError(
-                    f"The {name} {path} is in use by another bot: "
-                    f"stop that bot, or set {variable} to another path."
-                ) from error
-            except OSError as error:
-                raise StartupError(
-                    f"Cannot use the {name} {path}: {error.strerror or error} ({lock}). "
-                    f"Let the bot write there, or set {variable} to another path."
-                ) from error
+            stack.enter_context(_hold_or_refuse(name, variable, path, lock))
+        yield
+
+
+@contextmanager
+def exclusive_database(database: Path) -> Iterator[None]:
+    """Hold a database alone, so that no bot uses it while the context lasts.
+
+    Raises:
+        StartupError: As `exclusive`.
+    """
+    database = Path(os.path.realpath(database))
+    with _hold_or_refuse("database", "BARD_DATABASE", database, lock_path(database)):
+        yield
+
+
+def lock_path(database: Path) -> Path:
+    """Return the path of a database's lock file."""
+    return Path(f"{os.path.realpath(database)}.lock")
+
+
+def is_held(database: Path) -> bool | None:
+    """Return whether a bot holds a database, without taking the lock for even a moment.
+
+    A bot that started in that moment would be refused. Only Linux tells; elsewhere it is None.
+    """
+    try:
+        number = lock_path(database).stat().st_ino
+    except FileNotFoundError:
+        return False
+    try:
+        locks = Path("/proc/locks").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    # Some file systems report another device there than in `stat`.
+    held = {line.split()[5].rpartition(":")[2] for line in locks.splitlines() if " FLOCK " in line}
+    return f"{number}" in held
+
+
+@contextmanager
+def _hold_or_refuse(name: str, variable: str, path: Path, lock: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_hold(lock))
+        except Timeout as error:
+            raise StartupError(
+                f"The {name} {path} is in use by another bot: "
+                f"stop that bot, or set {variable} to another path."
+            ) from error
+        except OSError as error:
+            raise StartupError(
+                f"Cannot use the {name} {path}: {error.strerror or error} ({lock}). "
+                f"Let the bot write there, or set {variable} to another path."
+            ) from error
         yield
 
 

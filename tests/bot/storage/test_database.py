@@ -12,7 +12,8 @@ import pytest
 
 from bot.errors import Reason, StartupError
 from bot.storage import database as module
-from bot.storage.database import APPLICATION_ID, Database, migrations_path, open_database
+from bot.storage.database import Database, open_database
+from bot.storage.schema import APPLICATION_ID, migrations_path
 from tests.bot.conftest import rejected
 
 SECOND = "ALTER TABLE turns ADD COLUMN mood TEXT;"

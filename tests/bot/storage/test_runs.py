@@ -12,9 +12,10 @@ import pytest
 
 from bot.errors import Reason
 from bot.storage import exports as exports_module
-from bot.storage.database import migrations_path, open_database
+from bot.storage.database import open_database
 from bot.storage.exports import ExportStore
 from bot.storage.runs import Run, RunStore
+from bot.storage.schema import migrations_path
 from tests.bot.conftest import rejected
 
 ANN, BEN = 11, 12
