@@ -108,7 +108,8 @@ def restore(
     file: Annotated[Path, typer.Argument(help="A backup.", show_default=False)],
 ) -> None:
     """Replace the database by the backup FILE. The bot has to be stopped."""
-    hosting.restore(file, load_standalone_settings().database_path, say=typer.echo)
+    settings = load_standalone_settings()
+    hosting.restore(file, settings.database_path, settings.runs_path, say=typer.echo)
 
 
 async def _join(settings: Settings, signals: Signals) -> None:

@@ -17,6 +17,7 @@ from .core.request_queue import RequestQueue
 from .core.scenes import Scenes
 from .core.suggestions import Suggestions
 from .core.training_runner import TrainingRunner
+from .storage.backup import KEPT_DAYS, delete_old_backups
 from .storage.database import open_database
 from .storage.exports import ExportStore
 from .storage.guild_settings import GuildSettingsStore
@@ -109,6 +110,7 @@ class Bard:
         threads = Threads(1, "noskgpt_bard-files")
         stack.push_async_callback(threads.close)
         self._database = database
+        self._files = threads
         self.turns = TurnStore(database)
         self.runs = RunStore(database)
         self.exports = ExportStore(database)
@@ -147,6 +149,13 @@ class Bard:
         await self.scenes.record_owed()
         if self._database.erasure_owed:
             await self._database.erase()
+
+    async def delete_old_backups(self) -> None:
+        """Delete the database's automatic backups once their words are old."""
+        days = min(KEPT_DAYS, self.settings.retention_days or KEPT_DAYS)
+        deleted = await self._files.run(delete_old_backups, self.settings.database_path, days)
+        if deleted:
+            log.info("Deleted %d automatic backups older than %d days", deleted, days)
 
     def track(self, task: asyncio.Task[Any]) -> None:
         """Let `close` wait for a task that answers a request or shows a training run."""

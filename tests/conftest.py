@@ -31,6 +31,7 @@ SLOW = {
     "test_child_that_does_not_stop_is_killed",
     "test_child_that_goes_on_is_killed_at_the_end_of_the_grace",
     "test_lock_ends_with_a_killed_process_though_its_child_lives",
+    "test_kill_at_each_step_leaves_the_old_or_the_new_database",
     "test_compiled_code_is_cached_in_the_first_writable_folder",
     "test_invalid_corpus_is_rejected_or_fails_the_run",
     "test_start_promote_and_roll_back",

@@ -57,7 +57,7 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
 
     @tasks.loop(hours=24)
     async def sweep(self) -> None:
-        """Delete turns past their retention or never shown."""
+        """Delete turns past their retention or never shown, and old automatic backups."""
         deletions, days = self.bard.turns.deletions, self.bard.settings.retention_days
         now = time.time()
         try:
@@ -66,6 +66,7 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
             if days is not None:
                 deleted = await deletions.delete_before(now - days * DAY_SECONDS)
                 log.info("Deleted %d turns older than %d days", deleted, days)
+            await self.bard.delete_old_backups()
         except RejectedError as error:
             log.warning("Could not delete old turns; the next day tries again: %s", error)
         except Exception:  # an error would end the loop

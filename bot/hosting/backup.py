@@ -19,13 +19,13 @@ def backup(database: Path, target: Path, *, force: bool, say: Callable[[str], ob
     say("Words that members delete from now on stay in that file: delete it when it is old.")
 
 
-def restore(file: Path, database: Path, *, say: Callable[[str], object]) -> None:
+def restore(file: Path, database: Path, runs: Path, *, say: Callable[[str], object]) -> None:
     """Put a backup in the place of the database of a bot that is stopped.
 
     Raises:
         StartupError: See `restore_backup`.
     """
-    restored = restore_backup(file, database)
+    restored = restore_backup(file, database, runs)
     say(f"Restored {file} as {database}.")
     if restored.header.version < restored.newest:
         say(
@@ -35,4 +35,7 @@ def restore(file: Path, database: Path, *, say: Callable[[str], object]) -> None
     if restored.replaced is not None:
         say(f"The database that it replaces is kept as {restored.replaced}: delete it when the bot")
         say("runs as it should.")
+    if restored.runs:
+        say(f"The backup does not know {restored.runs} training runs. Their folders in {runs}")
+        say("were renamed; they can be deleted.")
     say("Words that members deleted after the backup was made are in the database again.")

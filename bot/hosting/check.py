@@ -24,7 +24,7 @@ from ..core.promotions import weights_path
 from ..errors import StartupError
 from ..storage.backup import cause, find_damage, newest_backup, read, restoring, way_out
 from ..storage.lock import is_held
-from ..storage.schema import Header, newest_version, read_header
+from ..storage.schema import RUNS_SINCE, Header, newest_version, read_header
 from ..ui.interactions import NETWORK_ERRORS, brief
 
 ENV_FILE = Path(".env")
@@ -32,8 +32,6 @@ SPARE_BYTES = 100_000_000
 """Free space that the bot needs besides a second copy of its database."""
 DISCORD_SECONDS = 30.0
 """Time after which the request to Discord ends."""
-_PROMOTIONS_SINCE = 4
-"""The version of the schema that has promotions."""
 
 
 class Level(Enum):
@@ -247,7 +245,7 @@ def _promoted_run(database: Path) -> int | None:
 
     def find(connection: sqlite3.Connection) -> int | None:
         header = read_header(connection)
-        if not header.ours or header.version < _PROMOTIONS_SINCE:
+        if not header.ours or header.version < RUNS_SINCE:
             return None
         row = connection.execute(
             "SELECT run_id FROM promotions WHERE withdrawn_at IS NULL ORDER BY id DESC LIMIT 1"

@@ -141,10 +141,14 @@ def save_backup(database: Path, target: Path, *, force: bool = False) -> Header:
     return header
 
 
-def save_before_migration(connection: sqlite3.Connection, database: Path, number: int) -> None:
-    """Copy the database into a file beside it before its schema changes.
+@contextmanager
+def saved_before_migration(
+    connection: sqlite3.Connection, database: Path, number: int
+) -> Iterator[None]:
+    """Copy the database into a file beside it before the block changes its schema.
 
-    Of these files, the `KEPT_BACKUPS` newest stay.
+    After the block, the `KEPT_BACKUPS` newest of these files stay. If it raises, it has changed
+    nothing, and the copy is deleted.
 
     Args:
         connection: Reads the database.
@@ -178,6 +182,11 @@ def save_before_migration(connection: sqlite3.Connection, database: Path, number
             "let the bot write to that folder, and start the bot again."
         ) from error
     log.info("Saved the database as %s (%.2f s)", target, time.perf_counter() - start)
+    try:
+        yield
+    except BaseException:
+        target.unlink()
+        raise
     for old in automatic_backups(database)[KEPT_BACKUPS:]:
         old.unlink()
 

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ import aiosqlite
 
 from ..concurrency import Threads
 from ..errors import Reason, RejectedError, StartupError
-from .backup import newest_backup, restoring, save_before_migration, way_out
+from .backup import newest_backup, restoring, saved_before_migration, way_out
 from .codes import BUSY, UNUSABLE, kind
 from .schema import migrate, migrations_path, read_header, read_scripts
 
@@ -253,9 +253,10 @@ def _prepare(path: Path, migrations: Path) -> None:
             connection.execute("PRAGMA secure_delete = ON")
             version = _check_owner(connection, path, newest=len(scripts))
             _check_pages(connection, path)
-            if 0 < version < len(scripts):
-                save_before_migration(connection, path, version + 1)
-            migrate(connection, scripts, version)
+            with ExitStack() as stack:
+                if 0 < version < len(scripts):
+                    stack.enter_context(saved_before_migration(connection, path, version + 1))
+                migrate(connection, scripts, version)
             connection.execute("PRAGMA journal_mode = WAL")
     except BaseException:
         if created:

@@ -39,18 +39,6 @@ def exclusive(database: Path, runs: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def exclusive_database(database: Path) -> Iterator[None]:
-    """Hold a database alone, so that no bot uses it while the context lasts.
-
-    Raises:
-        StartupError: As `exclusive`.
-    """
-    database = Path(os.path.realpath(database))
-    with _hold_or_refuse("database", "BARD_DATABASE", database, lock_path(database)):
-        yield
-
-
 def lock_path(database: Path) -> Path:
     """Return the path of a database's lock file."""
     return Path(f"{os.path.realpath(database)}.lock")

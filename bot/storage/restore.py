@@ -21,8 +21,13 @@ from .backup import (
     sync,
 )
 from .codes import BUSY, DAMAGED, kind
-from .lock import exclusive_database
-from .schema import Header, newest_version, read_header
+from .lock import exclusive
+from .schema import RUNS_SINCE, Header, newest_version, read_header
+
+_UNIQUE_IDS_SINCE = 6
+"""The version of the schema that never reuses the id of a turn."""
+_SPARE_IDS = 1_000_000
+"""Ids that are left out where the newest one of the replaced database is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,11 @@ class Restored:
     """The version that the next start migrates it to."""
     replaced: Path | None
     """The copy of the database that it replaces; None if there was none."""
+    runs: int
+    """Number of folders of training runs that the backup does not know; they were renamed."""
 
 
-def restore_backup(backup: Path, database: Path) -> Restored:
+def restore_backup(backup: Path, database: Path, runs: Path) -> Restored:
     """Replace a database by a copy of a backup.
 
     If the process is killed, the database is the old or the new one, and complete.
@@ -44,6 +51,7 @@ def restore_backup(backup: Path, database: Path) -> Restored:
     Args:
         backup: The backup; it stays as it is.
         database: The database, which no bot may use meanwhile.
+        runs: The folder of training runs.
 
     Raises:
         StartupError: The file is no backup of this bot, is damaged or too new; a bot or another
@@ -54,12 +62,13 @@ def restore_backup(backup: Path, database: Path) -> Restored:
     header = _check(backup, newest)
     if database.exists() and backup.samefile(database):
         raise StartupError(f"{backup} is the database itself: choose a backup.")
-    with exclusive_database(database):
+    with exclusive(database, runs):
         for leftover in database.parent.glob(f".{database.name}.*.partial"):
             leftover.unlink()  # of an attempt that was killed
         try:
             with new_file(database) as partial:
                 copy_backup(backup, partial)
+                _reserve_ids(partial, database)
                 if damage := finish_copy(partial):
                     raise StartupError(f"The copy of {backup} is damaged ({damage}): try again.")
                 _adopt_owner(partial, database)
@@ -68,12 +77,13 @@ def restore_backup(backup: Path, database: Path) -> Restored:
                 publish(partial, database, force=True)
                 if replaced is not None:
                     replaced.chmod(0o600)
+            renamed = _set_runs_aside(database, runs)
         except (OSError, sqlite3.Error) as error:
             raise StartupError(
                 f"Cannot replace the database {database}: {cause(error)}. "
                 "Free some space there or let this user write there, and try again."
             ) from error
-    return Restored(header, newest, replaced)
+    return Restored(header, newest, replaced, renamed)
 
 
 def _check(backup: Path, newest: int) -> Header:
@@ -86,7 +96,10 @@ def _check(backup: Path, newest: int) -> Header:
         raise StartupError(f"There is no file {backup}: choose a backup.")
     try:
         header = read(backup, read_header)
-        damage = find_damage_in(backup) if header.ours else ""
+        damage = read(backup, find_damage) if header.ours else ""
+        size = read(backup, lambda connection: connection.execute("PRAGMA page_size").fetchone()[0])
+        if not damage and backup.stat().st_size % size:
+            damage = "it ends within a page"
     except (OSError, sqlite3.Error) as error:
         raise StartupError(f"{backup} cannot be restored: {cause(error)}.") from error
     if not header.ours:
@@ -101,9 +114,44 @@ def _check(backup: Path, newest: int) -> Header:
     return header
 
 
-def find_damage_in(path: Path) -> str:
-    """Return the first damage of a database that may be in use, or an empty text."""
-    return read(path, find_damage)
+def _reserve_ids(partial: Path, database: Path) -> None:
+    """Let new turns have ids that no turn of the replaced database had.
+
+    Buttons of messages that were sent after the backup contain those.
+    """
+    with closing(sqlite3.connect(partial)) as connection, connection:
+        if read_header(connection).version < _UNIQUE_IDS_SINCE:
+            return
+        try:
+            last = read(database, _last_id) if database.exists() else 0
+        except (OSError, sqlite3.Error):
+            last = _last_id(connection) + _SPARE_IDS
+        connection.execute(
+            "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'turns'", (last,)
+        )
+
+
+def _last_id(connection: sqlite3.Connection) -> int:
+    rows = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'turns'").fetchall()
+    return int(rows[0][0]) if rows else 0
+
+
+def _set_runs_aside(database: Path, runs: Path) -> int:
+    """Rename the folders of runs that a restored database does not know; return their number.
+
+    New runs get the same ids.
+    """
+
+    def last_run(connection: sqlite3.Connection) -> int:
+        if read_header(connection).version < RUNS_SINCE:
+            return 0
+        return int(connection.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()[0])
+
+    last = read(database, last_run)
+    unknown = [file for file in runs.iterdir() if file.name.isdecimal() and int(file.name) > last]
+    for folder in unknown:
+        folder.rename(_unused(folder))
+    return len(unknown)
 
 
 def _adopt_owner(partial: Path, database: Path) -> None:
@@ -171,9 +219,9 @@ def _fold_log(database: Path) -> None:
             raise
 
 
-def _unused(database: Path) -> Path:
-    """Return a path for a replaced database at which nothing is."""
-    name = f"{database}.replaced-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+def _unused(original: Path) -> Path:
+    """Return a path for a replaced file or folder at which nothing is."""
+    name = f"{original}.replaced-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     number, path = 1, Path(name)
     while path.exists():
         number += 1

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x42415244
 """`PRAGMA application_id` of the bard's databases: "BARD" in ASCII."""
+RUNS_SINCE = 4
+"""The version of the schema that has training runs and promotions."""
 
 
 @dataclass(frozen=True, slots=True)

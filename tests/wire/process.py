@@ -5,7 +5,7 @@ import os
 import signal
 import sqlite3
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,22 @@ class BotProcess:
         """Kill it if it still runs."""
         if self._process is not None:
             await self.kill()
+
+    async def command(self, *arguments: str) -> tuple[int, str]:
+        """Run a command of the program beside it; return its exit code and what it prints."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            self._program,
+            *arguments,
+            env=self._environment,
+            cwd=self._folder,
+            stdout=PIPE,
+            stderr=STDOUT,
+        )
+        printed, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, " ".join(printed.decode().split())
 
     async def _collect(self, process: Process) -> None:
         assert process.stderr is not None
