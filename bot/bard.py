@@ -153,7 +153,8 @@ class Bard:
     async def delete_old_backups(self) -> None:
         """Delete the database's automatic backups once their words are old."""
         days = min(KEPT_DAYS, self.settings.retention_days or KEPT_DAYS)
-        deleted = await self._files.run(delete_old_backups, self.settings.database_path, days)
+        path = self.settings.database_path
+        deleted = await self.wait(self._files.run(delete_old_backups, path, days))
         if deleted:
             log.info("Deleted %d automatic backups older than %d days", deleted, days)
 

@@ -1,5 +1,6 @@
 """Automatic deletion: of old turns and of servers that the bot leaves, from the file too."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -112,6 +113,18 @@ async def test_without_a_retention_turns_are_kept(stage: Stage, settings: Settin
     await stage.restart()
     await pass_time(stage, 2 * DAY)
     assert len(rows(settings)) == 1
+
+
+async def test_automatic_backups_are_deleted_after_30_days(
+    stage: Stage, settings: Settings
+) -> None:
+    old, new = (Path(f"{settings.database_path}.before-{number:04}") for number in (7, 8))
+    for age, file in ((31, old), (29, new)):
+        file.touch()
+        os.utime(file, (time.time() - age * DAY,) * 2)
+    await pass_time(stage, DAY)
+    assert not old.exists()
+    assert new.exists()
 
 
 @pytest.mark.settings(retention_days=30)
