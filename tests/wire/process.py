@@ -121,7 +121,7 @@ class BotProcess:
             self._program,
             *arguments,
             env=self._environment,
-            cwd=self._folder,
+            cwd=self.folder,
             stdout=PIPE,
             stderr=STDOUT,
         )

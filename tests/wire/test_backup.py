@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.wire.conftest import Scene, speech, speeches
+from tests.wire.conftest import Scene, speech
+from tests.wire.town import speeches
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

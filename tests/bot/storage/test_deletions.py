@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from bot.errors import StoppedError
-from bot.storage.database import Database, migrations_path, open_database
+from bot.storage.database import Database, open_database
 from bot.storage.records import Place, Take, Turn, TurnRequest
 from bot.storage.runs import RunStore
+from bot.storage.schema import migrations_path
 from bot.storage.statistics import StatisticsStore
 from bot.storage.turns import TurnStore
 
