@@ -1,0 +1,1 @@
+"""Commands and services for the person who hosts the bot."""
