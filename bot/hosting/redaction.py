@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import discord
-import yarl
 from discord import app_commands
 
 REMOVED = "[removed]"
@@ -85,7 +84,7 @@ def _harmless(argument: Any) -> object:  # noqa: ANN401 - any argument of a reco
     match argument:
         case None | bool() | int() | float() | discord.Object():
             return argument
-        case yarl.URL() | BaseException():
+        case BaseException():
             return str(argument)
         case str():
             if argument[:1] in _CONTENT and argument:
@@ -93,7 +92,8 @@ def _harmless(argument: Any) -> object:  # noqa: ANN401 - any argument of a reco
             return argument if len(argument) <= _LONGEST_NAME else _described(argument)
         case Mapping():
             return _event(argument)
-    return f"<{type(argument).__name__}>"
+    kind = type(argument).__name__
+    return str(argument) if kind == "URL" else f"<{kind}>"
 
 
 def _described(text: str) -> str:

@@ -1,5 +1,6 @@
 """Which failures of the login a bot waits for, and how long."""
 
+import asyncio
 from typing import Any
 from unittest.mock import Mock
 
@@ -24,7 +25,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def pass_at_once(seconds: float) -> None:
         made.append(seconds)
 
-    monkeypatch.setattr(login.asyncio, "sleep", pass_at_once)
+    monkeypatch.setattr(asyncio, "sleep", pass_at_once)
     return made
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import pytest
-from discord import AppCommandOptionType, GatewayNotFound, app_commands
+from aiohttp import ClientError
+from discord import AppCommandOptionType, app_commands
 
 from bot import Settings
 from bot.hosting import logs
@@ -34,7 +35,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., io.Stri
     def configured(*, stream: io.StringIO | None = None, **settings: object) -> io.StringIO:
         root.handlers.clear()
         stream = stream or io.StringIO()
-        logs.configure(Settings(log_level="DEBUG", **settings), stream)
+        logs.configure(Settings.model_validate({"log_level": "DEBUG", **settings}), stream)
         return stream
 
     yield configured
@@ -140,7 +141,7 @@ def test_outage_has_no_traceback_and_another_error_of_the_library_has(
 ) -> None:
     stream = configure(log_format=log_format)
     library = logging.getLogger("discord.client")
-    for error in (ConnectionResetError(104, "reset by peer"), TimeoutError(), GatewayNotFound()):
+    for error in (ConnectionResetError(104, "reset by peer"), TimeoutError(), ClientError("down")):
         library.error("Attempting a reconnect in %.2fs", 3.2, exc_info=raised(error))
     assert len(stream.getvalue().splitlines()) == 3
     assert "Traceback" not in stream.getvalue()

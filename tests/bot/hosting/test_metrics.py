@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ import bot.core.inference
 from bot import Bard, Settings
 from bot.hosting.metrics import PREFIX, Metrics
 from bot.observation import Snapshot, Training, TrainingState
+from tests.wheel import run
 
 ROOT = Path(__file__).parents[3]
 DASHBOARD = ROOT / "deploy" / "grafana-dashboard.json"
@@ -88,6 +90,13 @@ def test_document_lists_every_metric() -> None:
     text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
     listed = {f"{PREFIX}{name}" for name in re.findall(r"^\| `(\w+)`", text, re.MULTILINE)}
     assert own(exported(complete().registry)) <= listed
+
+
+def test_bot_without_the_server_imports_nothing_of_it() -> None:
+    program = (
+        "import sys, bot.__main__; print({'aiohttp.web', 'prometheus_client'} & {*sys.modules})"
+    )
+    assert run(sys.executable, "-c", program, cwd=ROOT) == "set()\n"
 
 
 async def test_two_bots_in_a_process_are_counted_apart(settings: Settings, tmp_path: Path) -> None:
