@@ -59,9 +59,8 @@ async def answering(database: Path, health: Health) -> AsyncIterator[None]:
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             writer.write(json.dumps(await health.obstacles()).encode())
-            await writer.drain()
-        except ConnectionError:
-            pass  # the one that asked has gone
+            with suppress(ConnectionError):  # the one that asked may have gone
+                await writer.drain()
         finally:
             writer.close()
 
