@@ -16,9 +16,10 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.wire.conftest import Scene, new_scene, speech, speeches
+from tests.wire.conftest import Scene, new_scene, speech
 from tests.wire.process import ROOT, BotProcess
 from tests.wire.server import Discord
+from tests.wire.town import speeches
 
 ASK = """
 import sys
