@@ -18,6 +18,7 @@ from .cogs.base import BardCog
 from .concurrency import plain_wait
 from .config import Settings, load_settings, load_standalone_settings
 from .errors import StartupError
+from .observation import NO_OBSERVER
 
 __all__ = [
     "Bard",
@@ -39,7 +40,8 @@ _bards: weakref.WeakKeyDictionary[commands.Bot, Bard] = weakref.WeakKeyDictionar
 async def setup(bot: commands.Bot) -> None:
     """Add the bard to a host. Called by `load_extension`.
 
-    Settings come from the host's attribute `bard_settings`, else from the environment.
+    Settings come from the host's attribute `bard_settings`, else from the environment. The host's
+    attribute `bard_observer`, if it has one, is told what the services do.
 
     Raises:
         StartupError: The host has a command of one of the bard's names, a setting is not
@@ -53,7 +55,11 @@ async def setup(bot: commands.Bot) -> None:
                 f"The bot already has the command {label}, which noskgpt_bard adds: "
                 "rename or remove it, then load the extension again."
             )
-    bard = await Bard.open(_settings(bot), getattr(bot, "bard_wait", plain_wait))
+    bard = await Bard.open(
+        _settings(bot),
+        getattr(bot, "bard_wait", plain_wait),
+        getattr(bot, "bard_observer", NO_OBSERVER),
+    )
     _bards[bot] = bard
     try:
         for cog in COGS:

@@ -3,9 +3,8 @@
 import asyncio
 import importlib.util
 import logging
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from http import HTTPStatus
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +15,11 @@ from .client import EXTENSION, BardClient, create_bot
 from .config import Settings, load_standalone_settings
 from .errors import StartupError
 from .hosting import backup as hosting
+from .hosting import logs
+from .hosting.alive import answering, check_alive
+from .hosting.health import Health
+from .hosting.login import log_in
 from .signals import InterruptedStartError, Signals, exit_on_signals
-from .ui.interactions import NETWORK_ERRORS, brief
 
 log = logging.getLogger(EXTENSION)
 
@@ -25,8 +27,6 @@ TOKENLESS = (
     "No DISCORD_TOKEN: put one into .env to join Discord, or run `python -m bot rehearse` "
     "to try the bot on a simulated Discord"
 )
-_SERVER_ERRORS = 500
-"""The HTTP statuses from here on are errors of the server."""
 
 cli = typer.Typer(
     add_completion=False,
@@ -50,7 +50,7 @@ def join(
     if or_rehearse and not settings.token:
         rehearse()
         return
-    configure_logging(settings)
+    logs.configure(settings)
     run(lambda signals: _join(settings, signals))
 
 
@@ -75,7 +75,7 @@ def rehearse(
     from .rehearsal import rehearse  # noqa: PLC0415 - needs an optional dependency
 
     settings = load_standalone_settings()
-    configure_logging(settings)
+    logs.configure(settings)
     run(
         lambda signals: rehearse(
             settings, port=port, channel=channel, say=typer.echo, signals=signals
@@ -84,13 +84,26 @@ def rehearse(
 
 
 @cli.command()
-def check() -> None:
+def check(
+    *,
+    alive: Annotated[
+        bool,
+        typer.Option("--alive", help="Only ask the running bot whether it is connected and works."),
+    ] = False,
+) -> None:
     """Check settings, files, model and token, and say what to do. Changes nothing."""
-    from rich.console import Console  # noqa: PLC0415 - with the model, not needed to join
+    if not alive:
+        from rich.console import Console  # noqa: PLC0415 - with the model, not needed to join
 
-    from .hosting.check import check as check_bot  # noqa: PLC0415
+        from .hosting.check import check as check_bot  # noqa: PLC0415
 
-    raise typer.Exit(check_bot(Console()))
+        raise typer.Exit(check_bot(Console()))
+    try:
+        well, line = check_alive(load_standalone_settings())
+    except StartupError as error:
+        well, line = False, f"Not alive: {error}"
+    typer.echo(line)
+    raise typer.Exit(0 if well else 1)
 
 
 @cli.command()
@@ -115,63 +128,53 @@ def restore(
 async def _join(settings: Settings, signals: Signals) -> None:
     if not settings.token:
         raise StartupError(TOKENLESS, exit_code=2)
-    async with create_bot(settings) as bot:
+    async with _serve_http(settings) as bot, bot:
         signals.hasten = bot.hasten
         async with signals.interrupting():
-            await _log_in(bot, settings.token.get_secret_value())
-        connection = asyncio.create_task(bot.connect(), name="connection")
-        await asyncio.wait({connection, signals.received}, return_when=asyncio.FIRST_COMPLETED)
-        # The connection goes on until the requests in progress have ended: those that come
-        # meanwhile are rejected with an explanation.
-        await bot.close()
-        connection.cancel()
-        await asyncio.wait({connection})
-        if not connection.cancelled():
-            try:
-                connection.result()
-            except (discord.ConnectionClosed, discord.PrivilegedIntentsRequired) as error:
-                raise StartupError(f"Discord closed the connection for good: {error}") from error
+            # Before the login: a bot whose weights cannot be loaded need not join Discord.
+            await bot.load_bard()
+        async with answering(settings.database_path, Health(bot)):
+            async with signals.interrupting():
+                await log_in(bot, settings.token.get_secret_value())
+            await _stay_connected(bot, signals)
 
 
-async def _log_in(bot: BardClient, token: str) -> None:
-    # Before the login: a bot whose weights cannot be loaded need not join Discord.
-    await bot.load_bard()
-    try:
-        await bot.login(token)
-    except discord.LoginFailure as error:
-        raise StartupError(
-            "Discord rejected the token in DISCORD_TOKEN: copy it again from "
-            "https://discord.com/developers/applications, Bot, Reset Token"
-        ) from error
-    except NETWORK_ERRORS as error:
-        raise StartupError(
-            f"Cannot reach Discord ({brief(error)}): check this machine's network"
-        ) from error
-    except discord.HTTPException as error:
-        if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= _SERVER_ERRORS:
-            raise StartupError(
-                f"Discord does not let the bot in at the moment ({brief(error)}): "
-                "start it again in a few minutes"
-            ) from error
-        raise StartupError(f"Discord rejected the login or the commands: {brief(error)}") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        log.debug("Could not read Discord's answer", exc_info=True)
-        raise StartupError(
-            "Cannot read Discord's answer to the login: is there a portal or a proxy between "
-            "this machine and Discord?"
-        ) from error
+@asynccontextmanager
+async def _serve_http(settings: Settings) -> AsyncIterator[BardClient]:
+    """Yield a bot, whose health and metrics are served meanwhile if there is a port for that.
+
+    Raises:
+        StartupError: The port cannot be used.
+    """
+    if settings.http_port is None:
+        yield create_bot(settings)
+        return
+    # Not earlier: a bot without the server does without these modules.
+    from .hosting.metrics import Metrics  # noqa: PLC0415
+    from .hosting.web import serving  # noqa: PLC0415
+
+    metrics = Metrics()
+    metrics.add_process()
+    bot = create_bot(settings, metrics)
+    metrics.watch_connection(lambda: bot.connected)
+    async with serving(settings.http_host, settings.http_port, Health(bot), metrics):
+        yield bot
 
 
-def configure_logging(settings: Settings) -> None:
-    """Log to stderr; below INFO only the bot, the model and Discord's library."""
-    level = logging.getLevelNamesMapping()[settings.log_level]
-    logging.basicConfig(
-        level=max(level, logging.INFO), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
-    for name in (EXTENSION, "noskgpt", "discord"):
-        logging.getLogger(name).setLevel(level)
-    # The bot sends text only, so it needs no voice libraries.
-    discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
+async def _stay_connected(bot: BardClient, signals: Signals) -> None:
+    """Answer requests until a signal comes, or Discord closes the connection for good."""
+    connection = asyncio.create_task(bot.connect(), name="connection")
+    await asyncio.wait({connection, signals.received}, return_when=asyncio.FIRST_COMPLETED)
+    # The connection goes on until the requests in progress have ended: those that come
+    # meanwhile are rejected with an explanation.
+    await bot.close()
+    connection.cancel()
+    await asyncio.wait({connection})
+    if not connection.cancelled():
+        try:
+            connection.result()
+        except (discord.ConnectionClosed, discord.PrivilegedIntentsRequired) as error:
+            raise StartupError(f"Discord closed the connection for good: {error}") from error
 
 
 def run(work: Callable[[Signals], Coroutine[Any, Any, None]]) -> None:

@@ -17,6 +17,7 @@ from .core.request_queue import RequestQueue
 from .core.scenes import Scenes
 from .core.suggestions import Suggestions
 from .core.training_runner import TrainingRunner
+from .observation import NO_OBSERVER, Observer, Snapshot
 from .storage.backup import KEPT_DAYS, delete_old_backups
 from .storage.database import open_database
 from .storage.exports import ExportStore
@@ -42,6 +43,7 @@ class Bard:
     Attributes:
         settings: Its settings.
         wait: How its services wait; see `bot.concurrency.Wait`.
+        observer: Is told what they do.
         opened_at: Time of `open`.
         closing: Whether it rejects new requests.
         turns: The stored turns.
@@ -73,9 +75,12 @@ class Bard:
     promotions: Promotions
     training: TrainingRunner
 
-    def __init__(self, settings: Settings, wait: Wait = plain_wait) -> None:
+    def __init__(
+        self, settings: Settings, wait: Wait = plain_wait, observer: Observer = NO_OBSERVER
+    ) -> None:
         self.settings = settings
         self.wait = wait
+        self.observer = observer
         self.opened_at = datetime.now(UTC)
         self.closing = False
         self._tasks: _Tasks = set()
@@ -88,14 +93,16 @@ class Bard:
         self._closed: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, settings: Settings, wait: Wait = plain_wait) -> "Bard":
+    async def open(
+        cls, settings: Settings, wait: Wait = plain_wait, observer: Observer = NO_OBSERVER
+    ) -> "Bard":
         """Lock the files, open the database, load the weights, and return the services.
 
         Raises:
             StartupError: Another bot uses the files, or the database or the weights cannot be
                 used; nothing stays open.
         """
-        bard = cls(settings, wait)
+        bard = cls(settings, wait, observer)
         async with AsyncExitStack() as stack:
             await bard._open(stack)
             bard._resources = stack.pop_all()
@@ -117,12 +124,12 @@ class Bard:
         self.statistics = StatisticsStore(database)
         self.guild_settings = GuildSettingsStore(database, settings)
         await self.guild_settings.load()
-        self.inference = Inference(settings.weights, settings.workers, wait)
+        self.inference = Inference(settings.weights, settings.workers, wait, self.observer)
         stack.push_async_callback(self.inference.close)
         self.promotions = Promotions(self.runs, self.inference, settings.runs_path)
         await self.promotions.load()
         self.queue = RequestQueue(settings.workers, settings.queue, wait)
-        self.admission = Admission(self.queue)
+        self.admission = Admission(self.queue, self.observer)
         self.deliveries = Deliveries()
         self.scenes = Scenes(self.turns, self.inference, self.guild_settings.rules, wait)
         self.suggestions = Suggestions(self.turns, threads)
@@ -139,6 +146,19 @@ class Bard:
             wait=wait,
         )
         stack.push_async_callback(self.training.close)
+        self.observer.watch(self.snapshot)
+        stack.callback(self.observer.watch, None)
+
+    def snapshot(self) -> Snapshot:
+        """Return the state of the services; callable in any thread."""
+        waiting, running = self.queue.counts()
+        return Snapshot(
+            weights=self.inference.model.name,
+            waiting=waiting,
+            running=running,
+            database_bytes=self._database.size(),
+            training=self.training.snapshot(),
+        )
 
     async def complete(self) -> None:
         """Record and erase what an earlier attempt could not, because the database was busy.

@@ -15,6 +15,7 @@ from .bard import Bard
 from .concurrency import Wait, plain_wait
 from .config import Settings, load_standalone_settings
 from .errors import Reason, RejectedError, StartupError
+from .observation import NO_OBSERVER, Observer
 from .ui.interactions import NETWORK_ERRORS, brief, find_bard, respond_to_error
 
 log = logging.getLogger(__name__)
@@ -110,9 +111,12 @@ class BardClient(commands.Bot):
     Args:
         settings: The extension's settings, and the client's own among them.
         wait: See `bot.concurrency.Wait`.
+        observer: Is told what the extension does.
     """
 
-    def __init__(self, settings: Settings, wait: Wait = plain_wait) -> None:
+    def __init__(
+        self, settings: Settings, wait: Wait = plain_wait, observer: Observer = NO_OBSERVER
+    ) -> None:
         super().__init__(
             # Slash commands only: no message is read, so no privileged intent is needed.
             command_prefix=(),
@@ -125,6 +129,8 @@ class BardClient(commands.Bot):
         )
         self.bard_settings = settings
         self.bard_wait = wait
+        self.bard_observer = observer
+        self._connected = False
 
     async def setup_hook(self) -> None:
         """Load the extension, unless it is loaded; register its commands if they changed."""
@@ -178,6 +184,7 @@ class BardClient(commands.Bot):
 
     async def _drop_connection(self) -> None:
         """End the connection in which an event could not be read, and its heartbeat."""
+        self._connected = False
         socket: discord.gateway.DiscordWebSocket | None = self.ws
         if socket is not None:
             with suppress(*NETWORK_ERRORS):
@@ -211,18 +218,36 @@ class BardClient(commands.Bot):
     async def on_message(self, message: discord.Message, /) -> None:
         """Ignore messages; the framework would look for prefix commands."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether Discord delivers events now."""
+        return self._connected and self.is_ready()
+
+    async def on_connect(self) -> None:
+        """Note that there is a session."""
+        self._connected = True
+
+    async def on_resumed(self) -> None:
+        """Note that the session goes on."""
+        self._connected = True
+
+    async def on_disconnect(self) -> None:
+        """Note that the connection is lost."""
+        self._connected = False
+
     async def on_ready(self) -> None:
         """Log that the bot is ready."""
         log.info("Ready as %s in %d servers", self.user, len(self.guilds))
 
 
-def create_bot(settings: Settings | None = None) -> BardClient:
+def create_bot(settings: Settings | None = None, observer: Observer = NO_OBSERVER) -> BardClient:
     """Return a bot that is not connected yet; settings of None are read now.
 
     Raises:
         StartupError: A setting in the environment or `.env` is not allowed.
     """
-    return BardClient(load_standalone_settings() if settings is None else settings)
+    settings = load_standalone_settings() if settings is None else settings
+    return BardClient(settings, observer=observer)
 
 
 def _kept(command: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,6 +98,16 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL"
     )
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="auto, text or json"
+    )
+    http_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="a port number from 1 to 65535, or 0 for a free one; empty: no server",
+    )
+    http_host: str = Field(default="127.0.0.1", description="a host name or an IP address")
 
     @field_validator("token", mode="before")
     @classmethod
@@ -110,6 +120,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return [part for part in value.replace(",", " ").split() if part]
         return value
+
+    @field_validator("log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("log_level", mode="before")
     @classmethod

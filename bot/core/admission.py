@@ -1,10 +1,12 @@
 """Accept or reject requests to the bard: once, by channel, by cooldown, by the request queue."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import Reason, RejectedError
+from ..errors import Reason, RejectedError, UncertainError
+from ..observation import NO_OBSERVER, Observer, Outcome
 from ..storage.guild_settings import Rules
 from .request_queue import Request, RequestQueue
 
@@ -42,10 +44,12 @@ class Admission:
 
     Args:
         queue: The queue of accepted requests.
+        observer: Is told how each request ends.
     """
 
-    def __init__(self, queue: RequestQueue) -> None:
+    def __init__(self, queue: RequestQueue, observer: Observer = NO_OBSERVER) -> None:
         self._queue = queue
+        self._observer = observer
         # End of each cooldown, by user and length: a server's new length takes effect at once.
         self._cooldowns: dict[tuple[int, int], float] = {}
 
@@ -73,6 +77,34 @@ class Admission:
         Raises:
             RejectedError: The channel is not allowed, the cooldown lasts, or there is no place.
         """
+        began = time.monotonic()
+        outcome = Outcome.FAILED
+        try:
+            with self._accept(request_id, user_id, guild_id, channels, rules) as request:
+                yield request
+            outcome = Outcome.STOPPED if request.stopped else Outcome.REPLIED
+        except RejectedError as error:
+            outcome = Outcome.REJECTED
+            self._observer.rejected(error.reason.name.lower())
+            raise
+        except UncertainError:
+            outcome = Outcome.UNCERTAIN
+            raise
+        except asyncio.CancelledError:
+            outcome = Outcome.CANCELLED
+            raise
+        finally:
+            self._observer.request_ended(outcome, time.monotonic() - began)
+
+    @contextmanager
+    def _accept(
+        self,
+        request_id: int,
+        user_id: int,
+        guild_id: int | None,
+        channels: set[int],
+        rules: Rules,
+    ) -> Iterator[Request]:
         if rules.channels and rules.channels.isdisjoint(channels):
             raise RejectedError(Reason.WRONG_CHANNEL, channels=rules.channels)
         now = time.monotonic()  # the time of day may be set back

@@ -1,13 +1,16 @@
 """Run the model off the event loop: load weights and generate text in threads."""
 
+import asyncio
 import os
 import secrets
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import noskgpt
 from noskgpt.inference.decoder import Cancellation
@@ -15,9 +18,19 @@ from noskgpt.inference.generator import MAX_SEED
 
 from ..concurrency import Threads, Wait, plain_wait
 from ..errors import StartupError
+from ..observation import NO_OBSERVER, Observer
+
+T = TypeVar("T")
 
 NICENESS = 10
 """Added to the niceness of the model's threads, below the event loop's; see `man 7 sched`."""
+STALL_SECONDS = 120.0
+"""Time after which a call that still runs in a thread counts as stalled.
+
+The longest reply takes some seconds; on a slow machine without the compiled decoder, a minute.
+"""
+ANSWER_SECONDS = 2.0
+"""Time in which a free thread answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +61,23 @@ class Inference:
         path: The configured weights; None selects the bundled ones.
         workers: Number of generations that run at once.
         wait: See `bot.concurrency.Wait`.
+        observer: Is told the length and time of each completion.
     """
 
-    def __init__(self, path: Path | None, workers: int, wait: Wait = plain_wait) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        workers: int,
+        wait: Wait = plain_wait,
+        observer: Observer = NO_OBSERVER,
+    ) -> None:
         self._path = path
         self._wait = wait
+        self._observer = observer
+        self._workers = workers
+        # The time at which each call began that runs in a thread, by the thread.
+        self._began: dict[int, float] = {}
+        self._probe: asyncio.Future[None] | None = None
         self._threads = Threads(workers, "noskgpt_bard-inference", _lower_priority)
         self._model: noskgpt.Generator | None = None
 
@@ -84,7 +109,7 @@ class Inference:
             model.generate("", 2, real_words=True, cast=True, echo=True)
             return model
 
-        return await self._threads.run(work)
+        return await self._run(work)
 
     def activate(self, model: noskgpt.Generator) -> None:
         """Use a model from the next request on; running generations keep theirs."""
@@ -147,9 +172,38 @@ class Inference:
             )
 
         try:
-            return await self._wait(self._threads.run(work))
+            completion = await self._wait(self._run(work))
+            self._observer.generated(len(completion.text), completion.seconds)
+            return completion
         finally:
             cancellation.cancel()
+
+    async def is_alive(self) -> bool:
+        """Return whether the threads make progress: a free one answers, no call is stalled.
+
+        Threads that are all busy make progress as long as no call takes `STALL_SECONDS`.
+        """
+        if self._probe is None or self._probe.done():
+            # One at a time, so that probes do not pile up behind a thread that hangs.
+            self._probe = self._threads.run(lambda: None)
+        await asyncio.wait({self._probe}, timeout=ANSWER_SECONDS)
+        began = [*self._began.values()]
+        if any(time.monotonic() - start >= STALL_SECONDS for start in began):
+            return False
+        return self._probe.done() or len(began) >= self._workers
+
+    def _run(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a call in a thread, and remember since when."""
+
+        def timed() -> T:
+            thread = threading.get_ident()
+            self._began[thread] = time.monotonic()
+            try:
+                return work()
+            finally:
+                del self._began[thread]
+
+        return self._threads.run(timed)
 
     async def close(self) -> None:
         """Finish running generations, drop waiting ones, and end the threads."""

@@ -158,6 +158,12 @@ class RequestQueue:
         finally:
             self._workers.release()
 
+    def counts(self) -> tuple[int, int]:
+        """Return how many requests wait and how many have a worker; callable in any thread."""
+        requests = [*self._requests.values()]
+        waiting = sum(request.waiting for request in requests)
+        return waiting, len(requests) - waiting
+
     def position(self, request: Request) -> int:
         """Return the position of a waiting request, from 1; 0 for one that does not wait."""
         if not request.waiting:

@@ -31,6 +31,7 @@ from noskgpt.training.trainer import SAMPLE_CHARS, Progress
 from ..concurrency import Threads, Wait, plain_wait
 from ..config import DEFAULT_TEMPERATURE
 from ..errors import Reason, RejectedError
+from ..observation import Training, TrainingState
 from ..storage.runs import Run, RunStore, State
 from .inference import Inference
 from .promotions import Promotions, weights_path
@@ -327,6 +328,20 @@ class TrainingRunner:
             async with self._promotions.lock:
                 self._require_open()
                 yield
+
+    def snapshot(self) -> Training:
+        """Return the state of the training; callable in any thread."""
+        active = self.active
+        if active is None:
+            return Training()
+        progress, running = active.progress, active.stopped_as is None
+        return Training(
+            state=TrainingState.RUNNING if running else TrainingState.STOPPING,
+            step=None if progress is None else progress.step,
+            steps=None if progress is None else progress.steps,
+            train_loss=None if progress is None else progress.train_loss,
+            held_out_loss=active.held_out_loss,
+        )
 
     def kill(self) -> None:
         """Kill the active run's child, for a shutdown that cannot wait for its checkpoint."""

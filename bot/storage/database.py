@@ -103,6 +103,17 @@ class Database:
         finally:
             self._lock.release()
 
+    def size(self) -> int | None:
+        """Return the bytes of the file and its write-ahead log; None if there is no file.
+
+        Callable in any thread.
+        """
+        sizes = []
+        for file in (self._path, f"{self._path}-wal"):
+            with suppress(OSError):
+                sizes.append(os.stat(file).st_size)  # noqa: PTH116 - as in `_identity`
+        return sum(sizes) if sizes else None
+
     async def erase(self) -> None:
         """Truncate the write-ahead log, which still contains the text of deleted rows.
 

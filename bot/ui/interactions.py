@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 import textwrap
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ GONE = frozenset({10015, 10062, 50027})
 """Codes for an interaction that Discord no longer knows: acknowledged too late, or expired."""
 
 _KEY = "noskgpt_bard"
+_BEGAN = "noskgpt_bard.began"
 _NOBODY = discord.AllowedMentions.none()
 _LOGGED_CHARS = 300
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
@@ -111,6 +113,7 @@ async def handle(
 
     An interaction that Discord delivers again is ignored.
     """
+    interaction.extras[_BEGAN] = time.perf_counter()
     try:
         bard = bard_of(interaction)
         if bard.deliveries.is_first(interaction.id):
@@ -173,7 +176,7 @@ async def _defer(
     """Acknowledge; return None if an earlier attempt did it and its answer was lost."""
     for last in (False, True):
         try:
-            return await interaction.response.defer(ephemeral=ephemeral, thinking=thinking)
+            response = await interaction.response.defer(ephemeral=ephemeral, thinking=thinking)
         except discord.InteractionResponded:
             break  # the host did it
         except discord.HTTPException as error:
@@ -183,7 +186,17 @@ async def _defer(
         except NETWORK_ERRORS:
             if last:
                 raise
+        else:
+            _observe_acknowledgement(interaction)
+            return response
     return None
+
+
+def _observe_acknowledgement(interaction: discord.Interaction[Any]) -> None:
+    began = interaction.extras.get(_BEGAN)
+    bard = find_bard(interaction.client)
+    if began is not None and bard is not None:
+        bard.observer.acknowledged(time.perf_counter() - began)
 
 
 async def edit_response(
@@ -253,6 +266,7 @@ async def _send_response(
             if last:
                 raise
             continue
+        _observe_acknowledgement(interaction)
         return
 
 
@@ -295,7 +309,16 @@ async def respond_to_error(interaction: discord.Interaction[Any], error: Excepti
         error_id = secrets.token_hex(4)
         text = f"{text} Error id: `{error_id}`"
         trace = error if level >= logging.ERROR else None
-        log.log(level, "Error %s: %s", error_id, brief(error), exc_info=trace)
+        log.log(
+            level,
+            "Error %s: %s",
+            error_id,
+            brief(error),
+            exc_info=trace,
+            extra={"error_id": error_id},
+        )
+        if (bard := find_bard(interaction.client)) is not None:
+            bard.observer.failed(logging.getLevelName(level).lower())
     try:
         await respond(interaction, text)
     except (discord.HTTPException, *NETWORK_ERRORS) as failure:
@@ -332,6 +355,8 @@ async def repeat(request: Callable[[], Awaitable[T]], wait: Wait) -> T:
 def brief(error: Exception) -> str:
     """Return what an error of Discord or the network says, on one line, without a page of HTML."""
     text = str(error) or type(error).__name__
+    if isinstance(error, app_commands.TransformerError):  # its own text has what the member typed
+        text = f"An option is not of the type {error.type.name}"
     if isinstance(error, discord.HTTPException):
         text = f"{error.status} {error.response.reason}"
         # Discord's own errors have a code; a page comes from a proxy before it.

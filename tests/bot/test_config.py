@@ -25,6 +25,9 @@ def test_defaults() -> None:
     assert settings.retention_days is None
     assert settings.dev_guild_id is None
     assert settings.log_level == "INFO"
+    assert settings.log_format == "auto"
+    assert settings.http_port is None
+    assert settings.http_host == "127.0.0.1"
 
 
 def test_environment_overrides_the_file_and_unknown_names_are_ignored(
@@ -63,6 +66,8 @@ def test_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BARD_OWNER_IDS", "-1", "user ids, separated by commas"),
         ("BARD_DEV_GUILD_ID", "globe", "whole number"),
         ("BARD_LOG_LEVEL", "loud", "DEBUG, INFO"),
+        ("BARD_LOG_FORMAT", "xml", "auto, text or json"),
+        ("BARD_HTTP_PORT", "65536", "a port number"),
     ],
 )
 def test_error_names_the_variable_its_value_and_the_allowed_values(

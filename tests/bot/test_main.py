@@ -128,12 +128,24 @@ async def test_wrong_token(weights: Path) -> None:
     assert "wrong" not in line
 
 
-async def test_unreachable_discord(weights: Path) -> None:
-    code, line = await startup_error(
-        "-c", RUN_AT_LOOPBACK.format(port=closed_port()), weights=weights, DISCORD_TOKEN="x"
-    )
-    assert code == 1
-    assert "Cannot reach Discord" in line
+async def waiting_line(process: Process) -> str:
+    """Wait for the line of the log that says that the bot waits for Discord; return it."""
+    assert process.stderr is not None
+    async with asyncio.timeout(120):
+        while "Trying again in" not in (line := (await process.stderr.readline()).decode()):
+            assert line, "the bot has ended"
+    return line
+
+
+async def test_signal_while_discord_is_unreachable_ends_the_process_at_once(weights: Path) -> None:
+    program = WITHOUT_A_LIMIT + "\nimport bot.hosting.login as login; login.FIRST_SECONDS = 1000"
+    program += RUN_AT_LOOPBACK.format(port=closed_port())
+    async with bot_process(
+        "-c", program, weights=weights, DISCORD_TOKEN="x", BARD_LOG_FORMAT="text"
+    ) as process:
+        assert "Cannot reach Discord" in await waiting_line(process)
+        process.send_signal(signal.SIGTERM)
+        assert "Stopped" in await clean_end(process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -307,11 +319,15 @@ async def test_page_of_html_is_one_short_line(weights: Path, status: int, said: 
     async with Discord().running() as server:
         server.faults.fails("GET me", status, times=9)
         program = RUN_AT_LOOPBACK.format(port=server.port)
-        code, line = await startup_error("-c", program, weights=weights, DISCORD_TOKEN="right")
-    assert code == 1
+        async with bot_process(
+            "-c", program, weights=weights, DISCORD_TOKEN="right", BARD_LOG_FORMAT="text"
+        ) as process:
+            line = await waiting_line(process)
+            process.send_signal(signal.SIGTERM)
+            await clean_end(process)
     assert said in line
     assert "<" not in line
-    assert len(line) < 200
+    assert len(line) < 250
 
 
 async def test_rehearsal_in_an_unknown_channel(weights: Path) -> None:

@@ -72,6 +72,7 @@ class Gateway:
     Attributes:
         heartbeat_seconds: The interval that HELLO asks for.
         acknowledges: Whether heartbeats are answered.
+        away: Whether new connections are refused.
         session: The newest session.
         identified: How often a client has identified itself.
         resumed: How often one has resumed a session.
@@ -94,6 +95,7 @@ class Gateway:
     ) -> None:
         self.heartbeat_seconds = 40.0
         self.acknowledges = True
+        self.away = False
         self.session: Session | None = None
         self.identified = self.resumed = self.heartbeats = 0
         self.closed: list[int | None] = []
@@ -190,6 +192,8 @@ class Gateway:
         """Serve a connection until it ends."""
         if request.query.get("v") != "10" or request.query.get("encoding") != "json":
             self._violations.append(f"gateway: connected with {request.query_string!r}")
+        if self.away:
+            raise web.HTTPServiceUnavailable
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         connection = Connection(socket, request)

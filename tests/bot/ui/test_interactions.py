@@ -15,6 +15,7 @@ from bot.bard import Bard
 from bot.concurrency import plain_wait
 from bot.core.admission import Deliveries
 from bot.errors import Reason, RejectedError, UncertainError
+from bot.observation import NO_OBSERVER
 from bot.ui import interactions
 from bot.ui.interactions import (
     acknowledge,
@@ -60,6 +61,7 @@ def an_interaction(bard: Bard | None = None) -> Any:
 @pytest.fixture
 def bard() -> Bard:
     bard = Mock(spec=Bard)
+    bard.observer = NO_OBSERVER
     bard.closing = False
     bard.deliveries = Deliveries()
     return cast("Bard", bard)
@@ -240,7 +242,7 @@ async def test_shutdown_before_the_reply_is_told(bard: Bard) -> None:
         await asyncio.Event().wait()
 
     task = asyncio.create_task(handle(interaction, work))
-    while await asyncio.sleep(0, not interaction.extras):
+    while await asyncio.sleep(0, "noskgpt_bard" not in interaction.extras):
         pass
     task.cancel()
     await asyncio.wait({task})
