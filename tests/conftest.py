@@ -40,6 +40,7 @@ SLOW = {
     "test_generates_real_words_only",
     "test_rebuild_gives_the_committed_bytes",
     "shared_bot",
+    "two_processes",
     "test_heartbeats_are_not_acknowledged",
     "test_refuses_a_file_that_claims_more_than_it_has_without_the_memory",
 }
