@@ -7,7 +7,7 @@ from ..storage.deletions import DeletionStore
 from ..storage.runs import RunStore
 from ..storage.shared_deletions import SharedDeletionStore
 from .request_queue import RequestQueue
-from .shared_folder import SharedFolder, deletion_name
+from .shared_folder import SharedFolder, new_request_id
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,9 @@ class SharedDeletions:
             OSError: The shared folder cannot be written to.
             RejectedError: The database cannot be used.
         """
-        name = deletion_name(user_id)
-        await self._store.record(name)
-        await self._threads.run(self._folder.request_deletion, name)
+        request = new_request_id()
+        await self._store.record(request)
+        await self._threads.run(self._folder.request_deletion, request, user_id)
 
     async def carry_out(self) -> None:
         """Delete what was requested and is not deleted yet.

@@ -28,7 +28,7 @@ DELETION_DAYS = 30
 """Age at which a request for deletion ends; a process that did not run meanwhile misses it."""
 _DAY_SECONDS = 86_400
 _NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
-_REQUEST = re.compile(r"(?P<time>[0-9]{1,12})-(?P<user>[0-9]{1,20})-[0-9a-f]{16}")
+_REQUEST = re.compile(r"(?P<time>[0-9]{1,12})-(?P<user>[0-9]{1,20})-(?P<id>[0-9a-f]{16})")
 _MAX_DECISION_BYTES = 512  # less than what lets a nested array exhaust the stack
 
 
@@ -108,19 +108,21 @@ class SharedFolder:
         """Return the path of shared weights, given their short name."""
         return self._weights / f"{weights}.pth"
 
-    def request_deletion(self, request: str) -> None:
+    def request_deletion(self, request_id: str, user_id: int) -> None:
         """Let all processes delete the words of a person.
 
         Args:
-            request: The name of the request, from `deletion_name`.
+            request_id: From `new_request_id`.
+            user_id: The person.
 
         Raises:
             OSError: The file cannot be written.
         """
-        _replace(self._deletions / request, lambda _file: None)
+        name = f"{time.time():.0f}-{user_id}-{request_id}"
+        _replace(self._deletions / name, lambda _file: None)
 
     def deletions(self) -> dict[str, int]:
-        """Return the persons whose words are to be deleted, by the names of the requests.
+        """Return the persons whose words are to be deleted, by the ids of the requests.
 
         Requests that are over are removed.
 
@@ -133,7 +135,7 @@ class SharedFolder:
                 if int(match["time"]) < time.time() - DELETION_DAYS * _DAY_SECONDS:
                     path.unlink(missing_ok=True)
                 else:
-                    requests[path.name] = int(match["user"])
+                    requests[match["id"]] = int(match["user"])
         return requests
 
     def _prune(self) -> None:
@@ -144,9 +146,9 @@ class SharedFolder:
                 path.unlink(missing_ok=True)
 
 
-def deletion_name(user_id: int) -> str:
-    """Return a new name for a request to delete the words of a person."""
-    return f"{time.time():.0f}-{user_id}-{secrets.token_hex(8)}"
+def new_request_id() -> str:
+    """Return an id that no other request has, and that does not contain whose request it is."""
+    return secrets.token_hex(8)
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:

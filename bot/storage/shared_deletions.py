@@ -6,7 +6,7 @@ from .database import Database
 
 
 class SharedDeletionStore:
-    """The names of the requests that were carried out."""
+    """The ids of the requests that were carried out; they do not contain whose request it was."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -18,7 +18,7 @@ class SharedDeletionStore:
         )
 
     async def open(self, requests: Collection[str]) -> list[str]:
-        """Return those of the requests that were not carried out; forget all others' names."""
+        """Return those of the requests that were not carried out; forget all other ids."""
         rows = await self._database.fetch("SELECT request FROM shared_deletions")
         known = {row[0] for row in rows}
         for request in known.difference(requests):

@@ -2,9 +2,10 @@
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from bot.core.shared_folder import (
     DELETION_DAYS,
     KEPT_WEIGHTS,
     SharedFolder,
-    deletion_name,
+    new_request_id,
 )
 from bot.errors import Reason, StartupError
 from bot.storage.database import open_database
@@ -238,18 +239,23 @@ async def test_deletion_is_carried_out_once_by_each_other_process(
         for each in (asked, *others, asked, *others):
             await each.carry_out()
     assert caplog.text.count("Deleted the turns of a person who asked for it") == len(others)
+    for number in range(3):
+        with closing(sqlite3.connect(tmp_path / f"{number}.sqlite3")) as database:
+            ((request,),) = database.execute("SELECT request FROM shared_deletions").fetchall()
+            assert len(request) == len(new_request_id())
 
 
 def test_old_requests_are_over_and_other_files_are_left_alone(tmp_path: Path) -> None:
-    shared = SharedFolder(tmp_path)
-    new = deletion_name(ANN)
+    shared, folder = SharedFolder(tmp_path), tmp_path / "deletions"
+    new = new_request_id()
+    shared.request_deletion(new, ANN)
     old = f"{time.time() - (DELETION_DAYS + 1) * 86_400:.0f}-5-{'0' * 16}"
-    for name in (new, old, "notes.txt", ".new-abc"):
-        shared.request_deletion(name)
+    for name in (old, "notes.txt", ".new-abc"):
+        (folder / name).touch()
     assert shared.deletions() == {new: ANN}
-    assert {path.name for path in (tmp_path / "deletions").iterdir()} == {
-        *(new, "notes.txt", ".new-abc"),
-    }
+    names = {path.name for path in folder.iterdir()}
+    assert old not in names
+    assert {"notes.txt", ".new-abc"} < names
 
 
 def test_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
