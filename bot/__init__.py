@@ -8,7 +8,6 @@ import logging
 import weakref
 
 from discord import AppCommandType, app_commands
-from discord.ext import commands
 from pydantic_settings import BaseSettings
 
 from .bard import Bard
@@ -19,6 +18,7 @@ from .concurrency import plain_wait
 from .config import Settings, load_settings, load_standalone_settings
 from .errors import StartupError
 from .observation import NO_OBSERVER
+from .ui.hosts import Host
 
 __all__ = [
     "Bard",
@@ -34,10 +34,10 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_bards: weakref.WeakKeyDictionary[commands.Bot, Bard] = weakref.WeakKeyDictionary()
+_bards: weakref.WeakKeyDictionary[Host, Bard] = weakref.WeakKeyDictionary()
 
 
-async def setup(bot: commands.Bot) -> None:
+async def setup(bot: Host) -> None:
     """Add the bard to a host. Called by `load_extension`.
 
     Settings come from the host's attribute `bard_settings`, else from the environment. The host's
@@ -74,7 +74,7 @@ async def setup(bot: commands.Bot) -> None:
         raise
 
 
-async def teardown(bot: commands.Bot) -> None:
+async def teardown(bot: Host) -> None:
     """Remove the bard from a host, after the requests in progress. Called by `unload_extension`.
 
     A cancellation hastens this, and is raised at the end.
@@ -96,7 +96,7 @@ async def teardown(bot: commands.Bot) -> None:
         _bards.pop(bot, None)
 
 
-async def _add_cog(bot: commands.Bot, cog: BardCog) -> None:
+async def _add_cog(bot: Host, cog: BardCog) -> None:
     """Add a cog to a host, or nothing of it."""
     try:
         await bot.add_cog(cog)
@@ -106,7 +106,7 @@ async def _add_cog(bot: commands.Bot, cog: BardCog) -> None:
         raise
 
 
-def _settings(bot: commands.Bot) -> Settings:
+def _settings(bot: Host) -> Settings:
     """Return the settings that the host has set, else those of the environment.
 
     Raises:

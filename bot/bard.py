@@ -12,9 +12,11 @@ from .concurrency import Threads, Wait, plain_wait
 from .config import Settings
 from .core.admission import Admission, Deliveries
 from .core.inference import Inference
-from .core.promotions import Promotions
+from .core.promotions import Promotions, Sharing
 from .core.request_queue import RequestQueue
 from .core.scenes import Scenes
+from .core.shared_deletions import SharedDeletions
+from .core.shared_folder import SharedFolder
 from .core.suggestions import Suggestions
 from .core.training_runner import TrainingRunner
 from .observation import NO_OBSERVER, Observer, Snapshot
@@ -24,6 +26,7 @@ from .storage.exports import ExportStore
 from .storage.guild_settings import GuildSettingsStore
 from .storage.lock import exclusive
 from .storage.runs import RunStore
+from .storage.shared_deletions import SharedDeletionStore
 from .storage.statistics import StatisticsStore
 from .storage.turns import TurnStore
 
@@ -58,6 +61,7 @@ class Bard:
         scenes: Plays turns.
         suggestions: Suggests prompts.
         promotions: Chooses the active weights.
+        shared_deletions: Deletes in other processes; None without a shared folder.
         training: Runs training.
     """
 
@@ -73,6 +77,7 @@ class Bard:
     scenes: Scenes
     suggestions: Suggestions
     promotions: Promotions
+    shared_deletions: SharedDeletions | None
     training: TrainingRunner
 
     def __init__(
@@ -126,9 +131,25 @@ class Bard:
         await self.guild_settings.load()
         self.inference = Inference(settings.weights, settings.workers, wait, self.observer)
         stack.push_async_callback(self.inference.close)
-        self.promotions = Promotions(self.runs, self.inference, settings.runs_path)
+        sharing = None
+        if settings.shared_dir is not None:
+            # Not those of other files: the folder may be on a server that does not answer.
+            shared = Threads(1, "noskgpt_bard-shared")
+            stack.push_async_callback(shared.close)
+            sharing = Sharing(await shared.run(SharedFolder, settings.shared_dir), shared)
+        self.promotions = Promotions(self.runs, self.inference, settings.runs_path, sharing)
         await self.promotions.load()
         self.queue = RequestQueue(settings.workers, settings.queue, wait)
+        self.shared_deletions = None
+        if sharing is not None:
+            self.shared_deletions = SharedDeletions(
+                sharing.folder,
+                SharedDeletionStore(database),
+                self.turns.deletions,
+                self.runs,
+                self.queue,
+                sharing.threads,
+            )
         self.admission = Admission(self.queue, self.observer)
         self.deliveries = Deliveries()
         self.scenes = Scenes(self.turns, self.inference, self.guild_settings.rules, wait)

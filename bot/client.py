@@ -3,19 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import discord
 from discord import app_commands
-from discord.backoff import ExponentialBackoff
 from discord.ext import commands
 
 from .bard import Bard
 from .concurrency import Wait, plain_wait
 from .config import Settings, load_standalone_settings
+from .connection import ShardedBot
 from .errors import Reason, RejectedError, StartupError
 from .observation import NO_OBSERVER, Observer
+from .ui.hosts import has_direct_messages
 from .ui.interactions import NETWORK_ERRORS, brief, find_bard, respond_to_error
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class BardTree(app_commands.CommandTree["BardClient"]):
         return True
 
 
-class BardClient(commands.Bot):
+class BardClient(ShardedBot):
     """A bot that hosts the extension and nothing else.
 
     Args:
@@ -126,16 +126,25 @@ class BardClient(commands.Bot):
             intents=discord.Intents(guilds=True, guild_messages=True, dm_messages=True),
             max_messages=None,
             allowed_mentions=discord.AllowedMentions.none(),
+            # Without a count, Discord's recommendation is used.
+            shard_count=settings.shard_count,
+            shard_ids=settings.shard_ids,
         )
         self.bard_settings = settings
         self.bard_wait = wait
         self.bard_observer = observer
-        self._connected = False
+        self._lost_shards: set[int] = set()
 
     async def setup_hook(self) -> None:
-        """Load the extension, unless it is loaded; register its commands if they changed."""
+        """Load the extension, unless it is loaded; register its commands if they changed.
+
+        Of several processes, the one with shard 0 registers them.
+        """
         if EXTENSION not in self.extensions:
             await self.load_bard()
+        if not has_direct_messages(self):
+            log.info("The process with shard 0 registers the commands")
+            return
         tree = self.tree
         assert isinstance(tree, BardTree)  # noqa: S101 - given as tree_cls above
         guild_id = self.bard_settings.dev_guild_id
@@ -160,35 +169,6 @@ class BardClient(commands.Bot):
             await self.load_extension(EXTENSION)
         except commands.ExtensionFailed as error:
             raise error.original from error
-
-    async def connect(self, *, reconnect: bool = True) -> None:
-        """Stay connected until the bot is closed, also after an event that cannot be read.
-
-        Raises:
-            ConnectionClosed: Discord closed the connection for good.
-        """
-        backoff = ExponentialBackoff()
-        while not self.is_closed():
-            try:
-                await super().connect(reconnect=reconnect)
-            except (discord.ConnectionClosed, discord.PrivilegedIntentsRequired):
-                raise
-            except Exception:
-                # The library ends the connection for good at an event in which a key is missing.
-                if not reconnect:
-                    raise
-                seconds = backoff.delay()
-                log.exception("The connection broke off; trying again in %.1f s", seconds)
-                await self._drop_connection()
-                await asyncio.sleep(seconds)
-
-    async def _drop_connection(self) -> None:
-        """End the connection in which an event could not be read, and its heartbeat."""
-        self._connected = False
-        socket: discord.gateway.DiscordWebSocket | None = self.ws
-        if socket is not None:
-            with suppress(*NETWORK_ERRORS):
-                await socket.close(1000)
 
     def hasten(self) -> None:
         """Let `close` wait no longer for requests in progress."""
@@ -220,20 +200,20 @@ class BardClient(commands.Bot):
 
     @property
     def connected(self) -> bool:
-        """Whether Discord delivers events now."""
-        return self._connected and self.is_ready()
+        """Whether Discord delivers the events of every shard of this process now."""
+        return self.is_ready() and not self._lost_shards
 
-    async def on_connect(self) -> None:
-        """Note that there is a session."""
-        self._connected = True
+    async def on_shard_connect(self, shard_id: int) -> None:
+        """Note that a shard has a session."""
+        self._lost_shards.discard(shard_id)
 
-    async def on_resumed(self) -> None:
-        """Note that the session goes on."""
-        self._connected = True
+    async def on_shard_resumed(self, shard_id: int) -> None:
+        """Note that the session of a shard goes on."""
+        self._lost_shards.discard(shard_id)
 
-    async def on_disconnect(self) -> None:
-        """Note that the connection is lost."""
-        self._connected = False
+    async def on_shard_disconnect(self, shard_id: int) -> None:
+        """Note that the connection of a shard is lost."""
+        self._lost_shards.add(shard_id)
 
     async def on_ready(self) -> None:
         """Log that the bot is ready."""

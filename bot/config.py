@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import StartupError
@@ -22,6 +22,10 @@ DEFAULT_REPLY_CHARS = 400
 MIN_TEMPERATURE, DEFAULT_TEMPERATURE, MAX_TEMPERATURE = 0.1, 0.8, 2.0
 MAX_COOLDOWN = 3600
 """Longest cooldown in seconds."""
+
+MAX_SHARDS = 9999
+"""Largest number of shards: those of 25 million servers, if each shard is full."""
+_SHARD_DIGITS = len(f"{MAX_SHARDS}")
 
 _DISCORD_ID = "a Discord id: a whole number such as 80351110224678912"
 
@@ -95,6 +99,20 @@ class Settings(BaseSettings):
         default=None, ge=1, le=36500, description="a whole number of days from 1; empty: forever"
     )
     dev_guild_id: int | None = Field(default=None, gt=0, description=_DISCORD_ID)
+    shard_count: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_SHARDS,
+        description=f"a whole number from 1 to {MAX_SHARDS}; empty: Discord's recommendation",
+    )
+    shard_ids: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, NoDecode] = Field(
+        default=None,
+        description="numbers of shards such as 0,1 or 0-3, each once and below BARD_SHARD_COUNT, "
+        "which has to be set as well; empty: all shards",
+    )
+    shared_dir: Path | None = Field(
+        default=None, description="path of a folder that all processes of the bot can write to"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL"
     )
@@ -125,6 +143,31 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("shard_ids", mode="before")
+    @classmethod
+    def _expand(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        ids: list[int | str] = []
+        for part in value.replace(",", " ").split():
+            first, dash, last = part.partition("-")
+            if dash and first.isdecimal() and last.isdecimal() and len(last) <= _SHARD_DIGITS:
+                ids += range(int(first), int(last) + 1)
+            else:
+                ids.append(part)
+        return ids
+
+    @field_validator("shard_ids")
+    @classmethod
+    def _below_the_count(
+        cls, ids: tuple[int, ...] | None, info: ValidationInfo
+    ) -> tuple[int, ...] | None:
+        if ids is not None:
+            count = info.data.get("shard_count") or 0
+            if not ids or max(ids) >= count or len(set(ids)) < len(ids):
+                raise ValueError("not shards of that count")
+        return ids
 
     @field_validator("log_level", mode="before")
     @classmethod

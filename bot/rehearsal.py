@@ -77,6 +77,8 @@ async def rehearse(
             exit_code=2,
         )
     _require_free(port)
+    # The simulated Discord recommends no number of shards.
+    settings = settings.model_copy(update={"shard_count": 1, "shard_ids": None})
     env = simcord.Env(create_bot(settings), check_errors=False)
     world = build_world(env)
     # Only the settings can make a simulated person the owner, and the id is not known earlier.

@@ -42,6 +42,7 @@ SLOW = {
     "test_rebuild_gives_the_committed_bytes",
     "shared_bot",
     "test_observability",
+    "two_processes",
     "test_heartbeats_are_not_acknowledged",
     "test_refuses_a_file_that_claims_more_than_it_has_without_the_memory",
 }

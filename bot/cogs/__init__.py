@@ -12,6 +12,7 @@ from .base import BardCog
 from .retention import RetentionCog
 from .scene import ConfirmForget, SceneCog, TurnPage
 from .settings import SettingsCog
+from .sharing import SharingCog
 from .shutdown import ShutdownCog
 from .train import TrainCog
 
@@ -23,6 +24,7 @@ COGS: tuple[type[BardCog], ...] = (
     AboutCog,
     TrainCog,
     RetentionCog,
+    SharingCog,
 )
 """Every cog of the extension."""
 

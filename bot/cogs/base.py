@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from discord.ext import commands
 
 from ..bard import Bard
+from ..ui.hosts import Host
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ C = TypeVar("C", bound="BardCog")
 class BardCog(commands.Cog):
     """A cog with its client and the bard's services."""
 
-    def __init__(self, client: commands.Bot, bard: Bard) -> None:
+    def __init__(self, client: Host, bard: Bard) -> None:
         self.client = client
         self.bard = bard
 

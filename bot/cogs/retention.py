@@ -5,10 +5,11 @@ import time
 from collections.abc import Awaitable, Callable
 
 import discord
-from discord.ext import commands, tasks
+from discord.ext import tasks
 
 from ..bard import Bard
 from ..errors import Reason, RejectedError
+from ..ui.hosts import Host
 from ..ui.replies import looks_of
 from .base import BardCog, listener
 
@@ -24,7 +25,7 @@ Work = Callable[[], Awaitable[object]]
 class RetentionCog(BardCog, name="noskgpt_bard.retention"):
     """Delete old turns, and the data of messages, channels, threads and servers that are gone."""
 
-    def __init__(self, client: commands.Bot, bard: Bard) -> None:
+    def __init__(self, client: Host, bard: Bard) -> None:
         super().__init__(client, bard)
         # Discord tells only once what is gone.
         self._postponed: list[Work] = []
@@ -99,6 +100,12 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
     async def on_ready(self) -> None:
         """Find out whether messages were shown whose outcome is not known."""
         await self.bard.scenes.settle()
+
+    @listener
+    async def on_shard_ready(self, _shard: int) -> None:
+        """Do the same for one shard of several: the library calls `on_ready` for all together."""
+        if self.client.is_ready():
+            await self.bard.scenes.settle()
 
     @listener
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:

@@ -1,6 +1,7 @@
 """`/scene`: continue, end, read, forget or export a scene."""
 
 import io
+import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from ..ui.attachments import FILE_LIMIT, Attachments
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.components import Button, moderates, view_of
 from ..ui.embeds import SOMEONE, scene_page
+from ..ui.hosts import shares_servers
 from ..ui.interactions import (
     NETWORK_ERRORS,
     acknowledge,
@@ -26,6 +28,8 @@ from ..ui.interactions import (
 from ..ui.replies import reply_to
 from .base import BardCog
 
+log = logging.getLogger(__name__)
+
 FRESH = "The curtain falls. Whoever asks me next, with `/bard`, begins a new scene here."
 FORGET_MINE = (
     "Shall I forget all that you ever asked of me, in every server and channel, and what I "
@@ -35,6 +39,14 @@ FORGET_CHANNEL = (
     "Shall I forget every scene that was ever played in this channel, whoever asked? "
     "It cannot be undone. The messages stay; delete those that you want gone."
 )
+ELSEWHERE = (
+    " I work in several places at once, and each has a memory of its own. This was the memory of "
+    "the servers here; "
+)
+FORGOT_HERE = f"{ELSEWHERE}ask again in other servers, and in a direct message."
+FORGET_ELSEWHERE = f"{ELSEWHERE}the others forget within a minute, or when they are back."
+FORGET_NOT_ELSEWHERE = f"{ELSEWHERE}I could not reach the others. Ask once more in some minutes."
+EXPORTED_HERE = f"{ELSEWHERE}ask in other servers, too, and in a direct message."
 FORGOT_NOTHING = "I had nothing there to forget."
 FORGOT_MARKS = (
     "Forgotten: that you trained me, or chose my weights. There were no speeches of yours."
@@ -89,6 +101,7 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
     async def _carry_out(self, interaction: discord.Interaction[Any], bard: Bard) -> str:
         """Delete what was confirmed; return the text of the response."""
         marks = 0
+        elsewhere = ""
         match self["what"]:
             case "nothing":
                 return KEPT
@@ -99,12 +112,29 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
                 bard.queue.stop_user(user_id)
                 # First, because from the record of the deletion on, it is completed anyway.
                 marks = await bard.runs.delete_user(user_id)
-                speeches = await deletions.carry_out(await deletions.record("user", user_id))
+                deletion = await deletions.record("user", user_id)
+                elsewhere = await _forget_elsewhere(interaction, bard)
+                speeches = await deletions.carry_out(deletion)
         if speeches is None:
-            return FORGET_LATER
+            return FORGET_LATER + elsewhere
         if not speeches:
-            return FORGOT_MARKS if marks else FORGOT_NOTHING
-        return f"Forgotten, word for word: {speeches:,} speech{'' if speeches == 1 else 'es'}."
+            return (FORGOT_MARKS if marks else FORGOT_NOTHING) + elsewhere
+        s = "" if speeches == 1 else "es"
+        return f"Forgotten, word for word: {speeches:,} speech{s}.{elsewhere}"
+
+
+async def _forget_elsewhere(interaction: discord.Interaction[Any], bard: Bard) -> str:
+    """Let other processes delete the sender's words; return what the response says about it."""
+    shared = bard.shared_deletions
+    if shared is not None:
+        try:
+            await shared.request(interaction.user.id)
+        except (OSError, RejectedError) as error:
+            log.warning("Other processes cannot be asked for a deletion: %s", error)
+            return FORGET_NOT_ELSEWHERE
+    if not shares_servers(interaction.client):
+        return ""
+    return FORGOT_HERE if shared is None else FORGET_ELSEWHERE
 
 
 class SceneCog(BardCog, name="noskgpt_bard.scene"):
@@ -166,6 +196,12 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
             )
             if not await _send(interaction, files, self.bard.exports.read(interaction.user.id)):
                 raise RejectedError(Reason.NOTHING_STORED)
+            if shares_servers(interaction.client):
+                await interaction.followup.send(
+                    EXPORTED_HERE.strip(),
+                    ephemeral=True,
+                    allowed_mentions=discord.AllowedMentions.none(),
+                )
 
     async def _script(self, interaction: discord.Interaction[Any]) -> AsyncIterator[str]:
         """Yield the text of the scene in pieces, then the people who asked for it."""

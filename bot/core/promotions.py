@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import noskgpt
 
+from ..concurrency import Threads
 from ..errors import Reason, RejectedError
 from ..storage.runs import Run, RunStore
 from .inference import Inference
+from .shared_folder import Decision, SharedFolder
 
 log = logging.getLogger(__name__)
 
@@ -18,24 +21,47 @@ def weights_path(folder: Path, run_id: int) -> Path:
     return folder / str(run_id) / "weights.pth"
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """The folder through which processes share their decisions, and the threads that use it."""
+
+    folder: SharedFolder
+    threads: Threads
+
+
 class Promotions:
     """Activate the weights of runs and roll back, step by step, across restarts.
+
+    With a shared folder, the last decision of any process holds for all of them. A process records
+    its own decisions only; a rollback restores the weights from before in that record.
 
     Args:
         runs: The stored runs.
         inference: Owns the active model.
         folder: The folder of all runs.
+        sharing: Where decisions are shared; None: with nobody.
 
     Attributes:
         lock: Held by whoever decides about weights of runs and then loads or deletes their files,
             so that nobody else decides in between.
     """
 
-    def __init__(self, runs: RunStore, inference: Inference, folder: Path) -> None:
+    def __init__(
+        self,
+        runs: RunStore,
+        inference: Inference,
+        folder: Path,
+        sharing: Sharing | None = None,
+    ) -> None:
         self.lock = asyncio.Lock()
         self._runs = runs
         self._inference = inference
         self._folder = folder
+        self._sharing = sharing
+        self._followed: str | None = None  # the id of the last decision that was carried out
+        self._foreign = False  # whether the active weights are another process's decision
+        self._owed: tuple[int | None, str | None] | None = None  # a decision still to be shared
+        self._problem = ""
 
     async def load(self) -> None:
         """Activate the weights that were promoted last; end promotions that cannot be loaded.
@@ -43,6 +69,84 @@ class Promotions:
         Raises:
             StartupError: The configured weights cannot be loaded either.
         """
+        await self._load_own()
+        await self.follow()
+
+    async def follow(self) -> None:
+        """Carry out the last decision of any process, as soon as its weights can be read."""
+        if self._sharing is None:
+            return
+        async with self.lock:
+            if self._owed is not None:
+                await self._share(*self._owed)
+                return
+            try:
+                await self._follow(self._sharing)
+                self._problem = ""
+            except (noskgpt.NoskGPTError, OSError, ValueError) as error:
+                self._complain(f"Cannot use the shared weights yet: {error}")
+
+    async def _follow(self, sharing: Sharing) -> None:
+        decision = await sharing.threads.run(sharing.folder.decision)
+        own = await self._own()
+        if decision is None:
+            if own is not None and self._followed is None:  # from before there was a shared folder
+                await self._share(own.id, own.weights)
+            return
+        if decision.id == self._followed:
+            return
+        model = await self._decided(decision, sharing)
+        self._foreign = decision.weights != (None if own is None else own.weights)
+        self._followed = decision.id
+        if model.name != self._inference.model.name:
+            self._inference.activate(model)
+            log.info("Another process has decided: weights %s are active", model.name)
+
+    async def _decided(self, decision: Decision, sharing: Sharing) -> noskgpt.Generator:
+        """Return the model that a decision is about.
+
+        Raises:
+            NoskGPTError: Its file is missing or damaged, or has other weights.
+            OSError: It cannot be read.
+        """
+        if decision.weights is None:
+            return await self._inference.read()
+        if decision.weights == self._inference.model.name:
+            return self._inference.model
+        path = sharing.folder.path(decision.weights)
+        model = await self._inference.read(path)
+        if model.name != decision.weights:
+            raise noskgpt.NoskGPTError(f"{path} has the weights {model.name}")
+        return model
+
+    async def _own(self) -> Run | None:
+        """Return the run that this process promoted last, unless it was rolled back."""
+        promotions = await self._runs.promotions()
+        return await self._runs.get(promotions[0].run_id) if promotions else None
+
+    async def _share(self, run_id: int | None, weights: str | None) -> None:
+        """Let all processes use the weights of a run, now or once the folder can be written to."""
+        self._foreign = False
+        if self._sharing is None:
+            return
+        source = None if run_id is None else weights_path(self._folder, run_id)
+        folder, threads = self._sharing.folder, self._sharing.threads
+        try:
+            decision = await threads.run(folder.decide, weights, source)
+        except OSError as error:
+            self._owed = run_id, weights
+            self._complain(f"Other processes do not have the weights yet: {error}")
+        else:
+            self._owed, self._followed, self._problem = None, decision.id, ""
+            log.info("Other processes will use the weights, too")
+
+    def _complain(self, problem: str) -> None:
+        """Log a problem once, however often it is met again."""
+        if problem != self._problem:
+            self._problem = problem
+            log.warning("%s", problem)
+
+    async def _load_own(self) -> None:
         for promotion in await self._runs.promotions():
             if model := await self._read(promotion.run_id):
                 self._inference.activate(model)
@@ -51,7 +155,12 @@ class Promotions:
         await self._inference.load()
 
     async def active(self) -> int | None:
-        """Return the id of the run whose weights are active; None for the configured ones."""
+        """Return the id of the run whose weights are active.
+
+        None stands for the configured ones, and for those of another process.
+        """
+        if self._foreign:
+            return None
         promotions = await self._runs.promotions()
         return promotions[0].run_id if promotions else None
 
@@ -73,6 +182,7 @@ class Promotions:
                 _require_finished(await self._runs.get(run_id))
             self._inference.activate(model)
             log.info("Run %d was promoted: weights %s are active", run_id, model.name)
+            await self._share(run_id, model.name)
             return run
 
     async def roll_back(self, user_id: int) -> Run | None:
@@ -88,17 +198,20 @@ class Promotions:
         """
         async with self.lock:
             promotions = await self._runs.promotions()
-            if not promotions:
+            if not promotions and not self._foreign:
                 raise RejectedError(Reason.NOTHING_TO_ROLL_BACK)
-            for steps in range(1, len(promotions) + 1):
+            # Weights of another process are not in the record; its last ones are from before them.
+            for steps in range(0 if self._foreign else 1, len(promotions) + 1):
                 run_id = promotions[steps].run_id if steps < len(promotions) else None
                 if model := await self._read(run_id):
                     break
             else:
                 raise RejectedError(Reason.NO_EARLIER_WEIGHTS)
-            await self._runs.withdraw(promotions[steps - 1], user_id)
+            if steps:
+                await self._runs.withdraw(promotions[steps - 1], user_id)
             self._inference.activate(model)
             log.info("Rolled back: weights %s are active", model.name)
+            await self._share(run_id, None if run_id is None else model.name)
             return None if run_id is None else await self._runs.get(run_id)
 
     async def _read(self, run_id: int | None) -> noskgpt.Generator | None:

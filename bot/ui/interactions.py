@@ -13,12 +13,12 @@ from typing import Any, Protocol, TypeVar, cast
 import aiohttp
 import discord
 from discord import app_commands
-from discord.ext import commands
 
 from ..bard import Bard
 from ..concurrency import Wait
 from ..errors import Reason, RejectedError, UncertainError
 from ..storage.records import Place
+from .hosts import Host
 from .responses import error_response, rejection_text
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Acknowledgement:
     """Whether an edit of it has no answer yet: it may say something else by now."""
 
 
-def find_bard(client: commands.Bot) -> Bard | None:
+def find_bard(client: Host) -> Bard | None:
     """Return the services of a client; None unless it has loaded the extension."""
     holder = cast("BardHolder | None", client.get_cog(COG_NAME))
     return None if holder is None else holder.bard

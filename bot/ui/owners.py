@@ -9,6 +9,7 @@ from discord.ext import commands
 
 from ..bard import Bard
 from ..errors import Reason, RejectedError
+from .hosts import Host
 from .interactions import acknowledge
 
 _ROLES = (TeamMemberRole.admin, TeamMemberRole.developer)
@@ -35,7 +36,7 @@ async def require_owner(interaction: discord.Interaction[Any], bard: Bard) -> No
         raise RejectedError(Reason.NOT_OWNER)
 
 
-def known_owners(client: commands.Bot) -> Collection[int]:
+def known_owners(client: Host) -> Collection[int]:
     """Return the owners whom the host has set, else those of its application.
 
     The library has the application since the login. Its own `is_owner` asks for it again, counts

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import discord
-from discord.ext import commands
 
 from ..bard import Bard
 from ..core.request_queue import Request
@@ -15,6 +14,7 @@ from ..errors import Reason, RejectedError
 from ..storage.records import Place, Turn, TurnRequest
 from .components import Button, may_change, view_of
 from .embeds import embeds, headline, reply_text
+from .hosts import Host
 from .interactions import (
     NETWORK_ERRORS,
     UNKNOWN_MESSAGE,
@@ -177,7 +177,7 @@ def _shown(interaction: discord.Interaction[Any], message: discord.InteractionMe
     return Shown(message.id, interaction.user.id if message.flags.ephemeral else 0)
 
 
-def looks_of(client: commands.Bot) -> Look:
+def looks_of(client: Host) -> Look:
     """Return a function that looks at the message of a turn."""
 
     async def look(turn: Turn) -> Sighting | None:
@@ -213,7 +213,7 @@ async def _sighting(message: discord.Message, turn: Turn) -> Sighting:
     return Sighting(None)
 
 
-async def _find_by_token(client: commands.Bot, turn: Turn) -> discord.Message | None:
+async def _find_by_token(client: Host, turn: Turn) -> discord.Message | None:
     """Return a turn's message by the token of its interaction, which is valid for 15 minutes.
 
     This works where the bot is no member, and for messages that only one person sees.
@@ -224,7 +224,7 @@ async def _find_by_token(client: commands.Bot, turn: Turn) -> discord.Message | 
     return await webhook.fetch_message(turn.message_id)
 
 
-async def _find_in_channel(client: commands.Bot, turn: Turn) -> discord.Message | None:
+async def _find_in_channel(client: Host, turn: Turn) -> discord.Message | None:
     """Return a turn's message as the bot sees it in its channel."""
     if turn.message_id is None or turn.place.audience:
         return None

@@ -8,11 +8,11 @@ from http import HTTPStatus
 from typing import Any
 
 import discord
-from discord.ext import commands
 
 from ..errors import RejectedError
 from ..storage.runs import Run, RunStore
 from .embeds import one_line
+from .hosts import Host
 from .interactions import NETWORK_ERRORS
 
 ANSWER_SECONDS = 20.0
@@ -79,7 +79,7 @@ class RunMessage:
 
     def __init__(
         self,
-        client: commands.Bot,
+        client: Host,
         runs: RunStore,
         run: Run,
         interaction: discord.Interaction[Any] | None = None,

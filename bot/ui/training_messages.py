@@ -3,17 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import discord
-from discord.ext import commands
 
 from ..bard import Bard
 from ..concurrency import Wait
 from ..core.training_runner import ActiveRun
 from ..errors import RejectedError
 from ..storage.runs import Run
+from .hosts import Host, has_direct_messages
 from .run_message import TRANSIENT, Content, RefusedError, RunMessage, describe, request
 from .training_status import decision_view, describe_end, describe_progress
 
@@ -28,6 +29,8 @@ LATE_EDIT_SECONDS = 600.0
 FIRST_PAUSE_SECONDS = 5.0
 """Pause after the first attempt to show an end; each further one is twice as long."""
 LONGEST_PAUSE_SECONDS = 300.0
+
+DECIDE_IN_SERVER = "In the server where you started it, `/train promote` activates its weights."
 
 
 class EndNotice:
@@ -47,7 +50,7 @@ class EndNotice:
 
     def __init__(
         self,
-        client: commands.Bot,
+        client: Host,
         bard: Bard,
         run: Run,
         message: RunMessage,
@@ -149,6 +152,10 @@ class EndNotice:
         user_id = self._run.user_id
         if not user_id:
             raise RefusedError("it is not known who started it")
+        if content.view is not None and not has_direct_messages(self._client):
+            # A press would reach another process, which has runs of its own.
+            text = f"{content.text}\n{DECIDE_IN_SERVER}"
+            content = replace(content, view=None, text=text)
 
         async def send(content: Content) -> None:
             channel = await self._client.create_dm(discord.Object(user_id))
@@ -176,7 +183,7 @@ class RunMessages:
         bard: The services; it waits for the tasks when it is closed.
     """
 
-    def __init__(self, client: commands.Bot, bard: Bard) -> None:
+    def __init__(self, client: Host, bard: Bard) -> None:
         self._client = client
         self._bard = bard
         self._tasks: dict[int, asyncio.Task[None]] = {}

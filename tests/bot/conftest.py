@@ -81,6 +81,7 @@ def settings(
         "corpus": corpus,
         "workers": 2,
         "cooldown": 0,
+        "shard_count": 1,  # the simulated Discord recommends none
     }
     marker = request.node.get_closest_marker("settings")
     return Settings(**(defaults | (marker.kwargs if marker else {})))

@@ -24,6 +24,9 @@ def test_defaults() -> None:
     assert settings.cooldown == 3
     assert settings.retention_days is None
     assert settings.dev_guild_id is None
+    assert settings.shard_count is None
+    assert settings.shard_ids is None
+    assert settings.shared_dir is None
     assert settings.log_level == "INFO"
     assert settings.log_format == "auto"
     assert settings.http_port is None
@@ -68,6 +71,7 @@ def test_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BARD_LOG_LEVEL", "loud", "DEBUG, INFO"),
         ("BARD_LOG_FORMAT", "xml", "auto, text or json"),
         ("BARD_HTTP_PORT", "65536", "a port number"),
+        ("BARD_SHARD_COUNT", "0", "from 1 to 9999"),
     ],
 )
 def test_error_names_the_variable_its_value_and_the_allowed_values(
@@ -79,6 +83,37 @@ def test_error_names_the_variable_its_value_and_the_allowed_values(
     assert name in str(caught.value)
     assert value.rpartition(",")[2] in str(caught.value)
     assert allowed in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [("0", (0,)), ("0,1", (0, 1)), ("2-4", (2, 3, 4)), ("0, 2-3 5", (0, 2, 3, 5)), ("", None)],
+)
+def test_shards_are_numbers_or_ranges(
+    monkeypatch: pytest.MonkeyPatch, ids: str, expected: tuple[int, ...] | None
+) -> None:
+    monkeypatch.setenv("BARD_SHARD_COUNT", "6")
+    monkeypatch.setenv("BARD_SHARD_IDS", ids)
+    settings = load_standalone_settings()
+    assert (settings.shard_count, settings.shard_ids) == (6, expected)
+
+
+@pytest.mark.parametrize(
+    ("count", "ids"),
+    [
+        *(("4", ids) for ids in ("4", "0-4", "0,0", "1-2,2", "-1", "a", "3-1", ",", "0-99999999")),
+        ("", "0"),
+        ("0", "0"),
+    ],
+)
+def test_shards_that_the_count_does_not_have_are_refused(
+    monkeypatch: pytest.MonkeyPatch, count: str, ids: str
+) -> None:
+    monkeypatch.setenv("BARD_SHARD_COUNT", count)
+    monkeypatch.setenv("BARD_SHARD_IDS", ids)
+    with pytest.raises(StartupError, match=r"BARD_SHARD_IDS is .*each once and below") as caught:
+        load_standalone_settings()
     assert caught.value.exit_code == 2
 
 

@@ -12,7 +12,7 @@ import yarl
 from aiohttp import web
 from discord.backoff import ExponentialBackoff
 
-from bot import BardClient, Settings, create_bot
+from bot import BardClient, Settings, connection, create_bot
 from bot.cogs import COMMANDS
 from bot.errors import Reason
 from bot.ui.responses import REJECTIONS
@@ -32,6 +32,7 @@ async def online(
         discord.gateway.DiscordWebSocket, "DEFAULT_GATEWAY", yarl.URL(f"ws://{base}")
     )
     identified = server.gateway.identified
+    monkeypatch.setattr(connection, "IDENTIFY_SECONDS", 0.0)  # of this double
     running = asyncio.create_task(bot.start(server.token))
     async with asyncio.timeout(60):
         await server.gateway.has_identified(identified + 1)
@@ -56,13 +57,13 @@ async def test_event_that_cannot_be_read_is_logged_and_the_bot_connects_again(
     monkeypatch.setattr(ExponentialBackoff, "delay", lambda _: 0.0)
     bot = create_bot(settings)
     async with Discord().running() as server, online(bot, server, monkeypatch):
-        first = bot.ws
+        first = bot._by_id[0].ws
         await server.gateway.send(event, data)
         await server.gateway.has_identified(2)
         assert not first.open  # Discord would send each event to both
         await (await server.slash("bard", prompt="ROMEO:", max_chars=10)).reply()
     (record,) = (r for r in caplog.records if r.levelname == "ERROR")
-    assert record.name == "bot.client"
+    assert record.name == "bot.connection"
     assert record.exc_info is not None
 
 

@@ -27,6 +27,7 @@ class Intent(IntFlag):
 PRIVILEGED = Intent.GUILD_MEMBERS | Intent.GUILD_PRESENCES | Intent.MESSAGE_CONTENT
 MAX_PAYLOAD = 4096
 """Longest message of a client, in bytes."""
+MAX_STARTS_PER_DAY = 1000
 MAX_EVENTS_PER_CONNECTION = 120
 """Messages of a client, heartbeats excepted. Discord counts them in a minute."""
 
@@ -42,6 +43,11 @@ class _CloseError(Exception):
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
         self.code = code
+
+
+def shard_of(guild_id: str | None, count: int) -> int:
+    """Return the shard that gets the events of a server, or those of direct messages."""
+    return 0 if guild_id is None else (int(guild_id) >> 22) % count
 
 
 @dataclass(eq=False)
@@ -61,6 +67,7 @@ class Session:
 
     id: str
     intents: int
+    shard: tuple[int, int] = (0, 1)
     events: list[Json] = field(default_factory=list)
     connection: Connection | None = None
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -73,8 +80,13 @@ class Gateway:
         heartbeat_seconds: The interval that HELLO asks for.
         acknowledges: Whether heartbeats are answered.
         away: Whether new connections are refused.
+        identify_seconds: Time between two identifications that are accepted; Discord's is 5.
+        starts_left: Sessions that may still be started today.
+        shards: The number of shards that is recommended.
         session: The newest session.
-        identified: How often a client has identified itself.
+        shard_sessions: The newest session of each shard.
+        identified: How often a client has identified itself and was accepted.
+        early: How often one has identified itself too soon after another.
         resumed: How often one has resumed a session.
         heartbeats: How many have arrived.
         closed: Codes of the connections that ended, in order.
@@ -96,8 +108,12 @@ class Gateway:
         self.heartbeat_seconds = 40.0
         self.acknowledges = True
         self.away = False
+        self.identify_seconds = 0.0
+        self.starts_left = MAX_STARTS_PER_DAY
+        self.shards = 1
         self.session: Session | None = None
-        self.identified = self.resumed = self.heartbeats = 0
+        self.shard_sessions: dict[int, Session] = {}
+        self.identified = self.early = self.resumed = self.heartbeats = 0
         self.closed: list[int | None] = []
         self.url = ""
         self._token = token
@@ -107,33 +123,41 @@ class Gateway:
         self._sessions: dict[str, Session] = {}
         self._connections: set[Connection] = set()
         self._numbers = itertools.count(1)
+        self._accepts_at = 0.0
 
     # What a test lets it do.
 
     async def send(self, event: str, data: Json, intent: Intent | None = None) -> None:
-        """Send an event in the newest session, now or when it is resumed.
+        """Send an event to the shard that it concerns, now or when its session is resumed.
+
+        Without a session of that shard, nobody gets it.
 
         Args:
             event: Its name.
             data: Its data.
             intent: Without this intent of the session it is not sent.
         """
-        session = self.session
-        assert session is not None, "no client has identified itself"
-        if intent is not None and not session.intents & intent:
+        assert self.session is not None, "no client has identified itself"
+        guild = data.get("id") if event.startswith("GUILD_") else data.get("guild_id")
+        session = self.shard_sessions.get(shard_of(guild, self.session.shard[1]))
+        if session is None or (intent is not None and not session.intents & intent):
             return
         async with session.sending:
             await self._append(session, event, data)
 
     async def repeat(self, event: str) -> None:
         """Send the last event of a name once more, as if it had happened again."""
-        assert self.session is not None
-        sent = [payload for payload in self.session.events if payload["t"] == event]
+        sent = [
+            payload
+            for session in self.shard_sessions.values()
+            for payload in session.events
+            if payload["t"] == event
+        ]
         await self.send(event, sent[-1]["d"])
 
-    async def send_raw(self, payload: Json) -> None:
-        """Send something that is no event."""
-        await self._connected().socket.send_json(payload)
+    async def send_raw(self, payload: Json, shard: int | None = None) -> None:
+        """Send something that is no event, to the newest session without a shard."""
+        await self._connected(shard).socket.send_json(payload)
 
     async def ask_to_reconnect(self) -> None:
         """Ask the client to connect again and resume."""
@@ -145,7 +169,8 @@ class Gateway:
         assert connection.session is not None
         if not resumable:
             self._sessions.pop(connection.session.id)
-            self.session = None
+            self.shard_sessions.pop(connection.session.shard[0])
+            self.session = next(iter(self.shard_sessions.values()), None)
         await connection.socket.send_json({"op": _INVALID, "d": resumable})
 
     async def close(self, code: int) -> None:
@@ -156,9 +181,9 @@ class Gateway:
             self._sessions.pop(connection.session.id)
         await connection.socket.close(code=code)
 
-    def drop(self) -> None:
-        """Drop the connection without a word."""
-        transport = self._connected().request.transport
+    def drop(self, shard: int | None = None) -> None:
+        """Drop the connection of a shard, or the newest, without a word."""
+        transport = self._connected(shard).request.transport
         assert transport is not None
         transport.abort()
 
@@ -172,6 +197,18 @@ class Gateway:
             lambda: self.identified >= count, "the bot identifies itself", LONG_PATIENCE_SECONDS
         )
 
+    def limits(self) -> Json:
+        """Return what a client that asks for the gateway learns of the sessions that it may start.
+
+        One whose starts are used up has to wait for a second.
+        """
+        return {
+            "total": MAX_STARTS_PER_DAY,
+            "remaining": max(0, self.starts_left),
+            "reset_after": 1000,
+            "max_concurrency": 1,
+        }
+
     async def has_closed(self, count: int) -> None:
         """Wait until so many connections have ended."""
         await self._changes.until(lambda: len(self.closed) >= count, "the connection ends")
@@ -181,10 +218,11 @@ class Gateway:
         for connection in list(self._connections):
             await connection.socket.close(code=WSCloseCode.GOING_AWAY)
 
-    def _connected(self) -> Connection:
-        assert self.session is not None
-        assert self.session.connection is not None, "no client is connected"
-        return self.session.connection
+    def _connected(self, shard: int | None = None) -> Connection:
+        session = self.session if shard is None else self.shard_sessions[shard]
+        assert session is not None
+        assert session.connection is not None, "no client is connected"
+        return session.connection
 
     # What it does by itself.
 
@@ -272,9 +310,17 @@ class Gateway:
             raise _CloseError(4014, f"Disallowed intents {Intent(intents & PRIVILEGED)!r}")
         if not {"os", "browser", "device"} <= set(data.get("properties", ())):
             raise _CloseError(4002, "Decode error: properties")
-        session = Session(f"session-{next(self._numbers)}", intents, connection=connection)
+        shard = self._shard(data)
+        if not await self._may_start(connection):
+            return
+        session = Session(f"session-{next(self._numbers)}", intents, shard, connection=connection)
         self._sessions[session.id] = self.session = connection.session = session
-        guilds = list(self._guilds()) if intents & Intent.GUILDS else []
+        self.shard_sessions[shard[0]] = session
+        guilds = [
+            guild
+            for guild in (self._guilds() if intents & Intent.GUILDS else ())
+            if shard_of(guild["id"], shard[1]) == shard[0]
+        ]
         async with session.sending:
             await self._append(
                 session,
@@ -285,6 +331,7 @@ class Gateway:
                     "guilds": [{"id": guild["id"], "unavailable": True} for guild in guilds],
                     "session_id": session.id,
                     "resume_gateway_url": self.url,
+                    "shard": list(shard),
                     "application": {"id": APPLICATION_ID, "flags": 0},
                 },
             )
@@ -292,6 +339,26 @@ class Gateway:
                 await self._append(session, "GUILD_CREATE", {**guild, "unavailable": False})
         self.identified += 1
         self._changes.notify()
+
+    def _shard(self, data: Json) -> tuple[int, int]:
+        match data.get("shard", [0, 1]):
+            case [int(number), int(count)] if 0 <= number < count:
+                return number, count
+            case other:
+                raise _CloseError(4010, f"Invalid shard {other!r}")
+
+    async def _may_start(self, connection: Connection) -> bool:
+        """Return whether another session may start; tell the client if it is too early."""
+        if self.starts_left <= 0:
+            self._violations.append("gateway: more sessions than Discord allows in a day")
+        self.starts_left -= 1
+        now = asyncio.get_running_loop().time()
+        if now < self._accepts_at:
+            self.early += 1
+            await connection.socket.send_json({"op": _INVALID, "d": False})
+            return False
+        self._accepts_at = now + self.identify_seconds
+        return True
 
     async def _resume(self, connection: Connection, data: Json) -> None:
         session = self._sessions.get(data.get("session_id", ""))

@@ -16,13 +16,15 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import discord, yarl
+from bot import connection
 from bot.__main__ import main
 discord.http.Route.BASE = "{base}"
 discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL("{gateway}")
+connection.IDENTIFY_SECONDS = {identify}
 {first}
 main()
 """
-"""The bot, with the addresses of the double in discord.py."""
+"""The bot, with the addresses of the double in discord.py, and its time between new sessions."""
 
 
 class BotProcess:
@@ -32,6 +34,8 @@ class BotProcess:
         lines: What it has logged since its first start.
         folder: Its working directory.
         database: Its database.
+        runs: Its folder of training runs.
+        weights: The weights that it is configured with.
 
     Args:
         discord: The double.
@@ -46,15 +50,22 @@ class BotProcess:
     ) -> None:
         self.lines: list[str] = []
         self.database = folder / "bard.sqlite3"
+        self.runs = folder / "runs"
+        self.weights = weights
         self._discord = discord
         self.folder = folder
-        self._program = PROGRAM.format(base=discord.base, gateway=discord.gateway.url, first=first)
+        self._program = PROGRAM.format(
+            base=discord.base,
+            gateway=discord.gateway.url,
+            identify=1.05 * discord.gateway.identify_seconds,
+            first=first,
+        )
         own = {
             "PYTHONPATH": str(ROOT),
             "DISCORD_TOKEN": discord.token,
             "BARD_WEIGHTS": str(weights),
             "BARD_DATABASE": str(self.database),
-            "BARD_RUNS_DIR": str(folder / "runs"),
+            "BARD_RUNS_DIR": str(self.runs),
             "BARD_WORKERS": "1",
             "BARD_COOLDOWN": "0",
             "XDG_DATA_HOME": str(folder / "data"),
@@ -152,6 +163,11 @@ class BotProcess:
     def running(self) -> bool:
         """Whether it runs."""
         return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._process.pid if self._process is not None else None
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Read its database, also while it runs."""

@@ -339,8 +339,8 @@ async def _application(call: Call) -> Json:
 
 
 async def _gateway(call: Call) -> Json:
-    left = {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}
-    return {"url": call.discord.gateway.url, "shards": 1, "session_start_limit": left}
+    gateway = call.discord.gateway
+    return {"url": gateway.url, "shards": gateway.shards, "session_start_limit": gateway.limits()}
 
 
 async def _commands(call: Call) -> list[Json]:

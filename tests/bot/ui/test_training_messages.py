@@ -139,6 +139,21 @@ async def test_end_is_a_direct_message_if_its_channel_refuses_it(
     assert "50001" in warning
 
 
+async def test_direct_message_of_a_process_that_gets_none_has_no_buttons(
+    stage: TrainingStage,
+) -> None:
+    """A press would reach the process with shard 0, which has another run of that number."""
+    stage.bot.shard_ids = [1]
+    await start(stage)
+    refuse(stage, "PATCH", BY_TOKEN, 10008, 404)
+    refuse(stage, "POST", f"/channels/{stage.garden.id}/messages", 50001, 403)
+    await stage.end_run("finished", **FINISHED)
+    body = requests(stage, "POST", "/messages")[-1].json
+    assert body["content"].endswith(training_messages.DECIDE_IN_SERVER)
+    assert "Run 1: finished" in body["content"]
+    assert not body.get("components")
+
+
 async def test_end_that_is_refused_everywhere_is_given_up_with_one_line(
     stage: TrainingStage, caplog: pytest.LogCaptureFixture
 ) -> None:

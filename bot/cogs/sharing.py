@@ -1,0 +1,38 @@
+"""Do what other processes of the bot have decided, if there is a folder that they share."""
+
+import logging
+
+from discord.ext import tasks
+
+from ..errors import RejectedError
+from .base import BardCog
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+"""Time between looks at the shared folder."""
+
+
+class SharingCog(BardCog, name="noskgpt_bard.sharing"):
+    """Use the weights that another process promoted, and delete what another was asked to."""
+
+    async def cog_load(self) -> None:
+        """Start to look at the shared folder."""
+        if self.bard.settings.shared_dir is not None:
+            self.look.start()
+
+    async def cog_unload(self) -> None:
+        """Stop looking."""
+        self.look.cancel()
+
+    @tasks.loop(seconds=LOOK_SECONDS)
+    async def look(self) -> None:
+        """Carry out what is new in the shared folder."""
+        try:
+            await self.bard.promotions.follow()
+            if self.bard.shared_deletions is not None:
+                await self.bard.shared_deletions.carry_out()
+        except (OSError, RejectedError) as error:
+            log.warning("What other processes have decided is not carried out yet: %s", error)
+        except Exception:  # an error would end the loop
+            log.exception("Could not do what other processes have decided")

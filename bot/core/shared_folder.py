@@ -1,0 +1,170 @@
+"""The folder through which the processes of one bot share weights and deletions.
+
+active.json            the last decision about the active weights
+weights/NAME.pth       the weights of the last decisions
+deletions/REQUEST      an empty file for each person whose words all processes delete
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from noskgpt.files import read_regular
+
+from ..errors import StartupError
+
+KEPT_WEIGHTS = 3
+"""Number of weights files that stay, the active one among them."""
+DELETION_DAYS = 30
+"""Age at which a request for deletion ends; a process that did not run meanwhile misses it."""
+_DAY_SECONDS = 86_400
+_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+_REQUEST = re.compile(r"(?P<time>[0-9]{1,12})-(?P<user>[0-9]{1,20})-(?P<id>[0-9a-f]{16})")
+_MAX_DECISION_BYTES = 512  # less than what lets a nested array exhaust the stack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The choice of the weights that all processes use."""
+
+    weights: str | None
+    """Their short name; None for the weights that each process is configured with."""
+    id: str
+    """Differs for each decision, also if the weights are the same."""
+
+
+class SharedFolder:
+    """Read and write the shared folder. Every method blocks.
+
+    Other processes read at any time: a file appears complete or not at all.
+
+    Args:
+        folder: Its path.
+
+    Raises:
+        StartupError: It cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._weights, self._deletions = folder / "weights", folder / "deletions"
+        try:
+            for part in (folder, self._weights, self._deletions):
+                part.mkdir(mode=0o700, parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise StartupError(
+                f"BARD_SHARED_DIR is {folder}, which cannot be used: {error.strerror}"
+            ) from error
+
+    def decide(self, weights: str | None, source: Path | None) -> Decision:
+        """Let all processes use weights; return the decision.
+
+        Args:
+            weights: Their short name; None selects the configured ones.
+            source: The file that has them, if they have a name.
+
+        Raises:
+            OSError: A file cannot be read or written.
+        """
+        if source is not None:
+            assert weights is not None  # noqa: S101 - see above
+            with source.open("rb") as data:
+                _replace(self.path(weights), lambda file: shutil.copyfileobj(data, file))
+        decision = Decision(weights=weights, id=secrets.token_hex(8))
+        text = json.dumps(asdict(decision)).encode()
+        _replace(self._folder / "active.json", lambda file: file.write(text))
+        self._prune()
+        return decision
+
+    def decision(self) -> Decision | None:
+        """Return the last decision; None if there was none.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It is damaged.
+        """
+        try:
+            data = read_regular(self._folder / "active.json", _MAX_DECISION_BYTES)
+        except FileNotFoundError:
+            return None
+        match json.loads(data):
+            case {"weights": str(name), "id": str(number)} if _NAME.fullmatch(name):
+                return Decision(weights=name, id=number)
+            case {"weights": None, "id": str(number)}:
+                return Decision(weights=None, id=number)
+        raise ValueError("active.json has no decision")
+
+    def path(self, weights: str) -> Path:
+        """Return the path of shared weights, given their short name."""
+        return self._weights / f"{weights}.pth"
+
+    def request_deletion(self, request_id: str, user_id: int) -> None:
+        """Let all processes delete the words of a person.
+
+        Args:
+            request_id: From `new_request_id`.
+            user_id: The person.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        name = f"{time.time():.0f}-{user_id}-{request_id}"
+        _replace(self._deletions / name, lambda _file: None)
+
+    def deletions(self) -> dict[str, int]:
+        """Return the persons whose words are to be deleted, by the ids of the requests.
+
+        Requests that are over are removed.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        requests = {}
+        for path in self._deletions.iterdir():
+            if match := _REQUEST.fullmatch(path.name):
+                if int(match["time"]) < time.time() - DELETION_DAYS * _DAY_SECONDS:
+                    path.unlink(missing_ok=True)
+                else:
+                    requests[match["id"]] = int(match["user"])
+        return requests
+
+    def _prune(self) -> None:
+        """Remove all but the newest weights."""
+        with suppress(OSError):  # another process does the same
+            newest = sorted(self._weights.glob("*.pth"), key=lambda path: -path.stat().st_mtime)
+            for path in newest[KEPT_WEIGHTS:]:
+                path.unlink(missing_ok=True)
+
+
+def new_request_id() -> str:
+    """Return an id that no other request has, and that does not contain whose request it is."""
+    return secrets.token_hex(8)
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file that replaces another one at once, and that a power cut does not undo.
+
+    Raises:
+        OSError: It cannot be written; the other one is unchanged.
+    """
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(number, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
