@@ -40,6 +40,7 @@ _LOOK_SECONDS = 1.0
 """Time between looks at the identity of the file."""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_NOT_WRITABLE = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY})
 _UNUSABLE = frozenset(
     {
         sqlite3.SQLITE_CANTOPEN,
@@ -222,13 +223,15 @@ def _kind(error: Exception) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: Exception, path: Path) -> str:
     """Return what the owner of the bot can do about a database that cannot be opened."""
     kind = _kind(error)
     if kind in _BUSY:
         return "Another program holds it: end that program, and start the bot again"
     if kind == sqlite3.SQLITE_FULL:
         return "Free some space on its disk, and start the bot again"
+    if kind in _NOT_WRITABLE or not os.access(path.parent, os.W_OK):
+        return "The file or its folder is not writable: let the user that runs the bot write there"
     return _WAY_OUT
 
 
@@ -260,8 +263,8 @@ async def open_database(path: Path, migrations: Path | None = None) -> AsyncIter
         if connection is not None:
             await connection.close()
         raise StartupError(
-            f"Cannot use the database {path}: {error}. {_advice(error)}, or set BARD_DATABASE to "
-            "another path."
+            f"Cannot use the database {path}: {error}. {_advice(error, path)}, or set "
+            "BARD_DATABASE to another path."
         ) from error
     finally:
         await threads.close()
