@@ -20,7 +20,7 @@ from noskgpt.errors import CheckpointError
 from noskgpt.limits import MAX_LETTERS
 from noskgpt.tokenizer import VOCABULARY
 from tests.noskgpt.reference import Reference
-from tests.wheel import run
+from tests.wheel import UNPRIVILEGED, run
 
 
 def test_loads_what_was_saved(random_checkpoint: checkpoints.Checkpoint, tmp_path: Path) -> None:
@@ -188,12 +188,7 @@ for attempt in (
     except errors.CheckpointError as error:
         print(error)
 """
-    command = [sys.executable, "-c", program]
-    if os.geteuid() == 0:
-        # Without these capabilities, root has the permissions of a file's owner.
-        less = "-dac_override,-dac_read_search"
-        command[:0] = ["setpriv", f"--bounding-set={less}", f"--inh-caps={less}"]
-    lines = run(*command, cwd=tmp_path).splitlines()
+    lines = run(*UNPRIVILEGED, sys.executable, "-c", program, cwd=tmp_path).splitlines()
     folder.chmod(0o700)
     not_writable = (
         "folder/weights.pth: cannot be written (its folder is not writable: Permission denied). "

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,5 @@ def test_version_is_that_of_the_project() -> None:
 
 
 def _stated_version() -> str:
-    (version,) = re.findall(
-        r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
-    )
-    return str(version)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return str(project["project"]["version"])
