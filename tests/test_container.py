@@ -154,9 +154,11 @@ class Image:
                 tops = {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}
                 for top in sorted(tops):
                     link = self.packages / top
-                    if link.is_dir() and not link.is_symlink():
-                        shutil.rmtree(link)  # setuptools, which comes with an environment
+                    # Two packages can share a folder; an environment can come with setuptools.
                     if not link.is_symlink():
+                        if link.is_dir():
+                            shutil.rmtree(link)
+                        link.unlink(missing_ok=True)
                         link.symlink_to(installed / top)
 
 
