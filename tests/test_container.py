@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
 from tests.test_packaging import pins
@@ -28,7 +29,9 @@ DOWNLOADS = [
 ]
 # Programs that need an administrator, and the base image's Python.
 STAND_INS = {
-    "python": f'exec {sys.executable} "$@"',
+    # Without pip, which is linked like the other packages: to install it takes seconds.
+    "python": f"""exec {sys.executable} "$@" --without-pip""",
+    "pip": 'exec "$(dirname "$0")/python" -m pip "$@"',
     "groupadd": 'echo "groupadd $*" >>"$LOG"',
     "useradd": 'echo "useradd $*" >>"$LOG"',
     "install": 'echo "install $*" >>"$LOG"; for last; do :; done; mkdir -p -m 700 "$last"',
@@ -134,6 +137,7 @@ class Image:
         if command in DOWNLOADS:
             self.downloads.append(command)
             self.link_packages("bot.txt" if command == DOWNLOADS[0] else "torch.txt")
+            shutil.copy(self.shims / "pip", self.root / "opt/bard/bin")
             return
         done = subprocess.run(  # noqa: S603
             [*self.shell, self.inside(command)],
@@ -147,7 +151,7 @@ class Image:
 
     def link_packages(self, name: str) -> None:
         """Link the packages of a file of pins, those alone."""
-        for package, requirements in pins(name).items():
+        for package, requirements in (pins(name) | {"pip": [Requirement("pip")]}).items():
             if any(pin.marker is None or pin.marker.evaluate() for pin in requirements):
                 found = importlib.metadata.distribution(package)
                 installed = Path(str(found.locate_file("")))
