@@ -114,7 +114,8 @@ class Image:
         if self.stage:
             self.root.rename(self.root.parent / self.stage)
         self.root.mkdir()
-        self.stage, self.environment, self.shell = stage, {}, ["/bin/sh", "-c"]
+        self.stage, self.folder = stage, self.root
+        self.environment, self.shell = {}, ["/bin/sh", "-c"]
 
     def copy(self, *words: str) -> None:
         *sources, target = words

@@ -85,6 +85,8 @@ def _copy(installed: Path, cache: Path) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.parent) as temporary:
         copy = shutil.copytree(installed, Path(temporary) / cache.name)
+        for folder in (copy, *filter(Path.is_dir, copy.rglob("*"))):
+            folder.chmod(0o700)  # that of the original may be read-only
         with suppress(OSError):  # the other one was first
             copy.rename(cache)
 
