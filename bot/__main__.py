@@ -11,6 +11,9 @@ from typing import Annotated, Any
 import discord
 import typer
 
+from noskgpt import commands
+from noskgpt.resources import in_checkout
+
 from .client import EXTENSION, BardClient, create_bot
 from .config import Settings, load_standalone_settings
 from .errors import StartupError
@@ -23,10 +26,6 @@ from .signals import InterruptedStartError, Signals, exit_on_signals
 
 log = logging.getLogger(EXTENSION)
 
-TOKENLESS = (
-    "No DISCORD_TOKEN: put one into .env to join Discord, or run `python -m bot rehearse` "
-    "to try the bot on a simulated Discord"
-)
 
 cli = typer.Typer(
     add_completion=False,
@@ -35,10 +34,20 @@ cli = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        typer.echo(commands.version())
+        raise typer.Exit
+
+
 @cli.callback(invoke_without_command=True)
 def join(
     context: typer.Context,
     *,
+    version: Annotated[  # noqa: ARG001 - the callback ends the program
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
     or_rehearse: Annotated[
         bool, typer.Option("--or-rehearse", help="Without a token, do as `rehearse` does.")
     ] = False,
@@ -67,11 +76,8 @@ def rehearse(
     ] = None,
 ) -> None:
     """Run the bot on a simulated Discord, shown as a page on this machine. Needs no token."""
-    if importlib.util.find_spec("simcord") is None:
-        raise StartupError(
-            "The rehearsal stage is not installed: run `make run` in a checkout, "
-            "or install the extra `rehearsal`"
-        )
+    if not _has_stage():
+        raise StartupError(f"The rehearsal stage is not installed: {_how_to_install_stage()}")
     from .rehearsal import rehearse  # noqa: PLC0415 - needs an optional dependency
 
     settings = load_standalone_settings()
@@ -125,9 +131,32 @@ def restore(
     hosting.restore(file, settings.database_path, settings.runs_path, say=typer.echo)
 
 
+def command(*arguments: str) -> str:
+    """Return the command that runs the stand-alone bot; see `noskgpt.commands`."""
+    return commands.command(EXTENSION, commands.DISTRIBUTION, *arguments)
+
+
+def _tokenless() -> str:
+    problem = "No DISCORD_TOKEN: put one into .env or the environment to join Discord"
+    if not _has_stage():
+        return problem
+    return f"{problem}, or run `{command('rehearse')}` to try the bot on a simulated Discord"
+
+
+def _has_stage() -> bool:
+    return importlib.util.find_spec("simcord") is not None
+
+
+def _how_to_install_stage() -> str:
+    if in_checkout():
+        return "run `make run` in the checkout"
+    pip = commands.pip("install", "FOLDER[rehearsal]")
+    return f"run `{pip}`, in which FOLDER is the checkout that the bot was installed from"
+
+
 async def _join(settings: Settings, signals: Signals) -> None:
     if not settings.token:
-        raise StartupError(TOKENLESS, exit_code=2)
+        raise StartupError(_tokenless(), exit_code=2)
     async with _serve_http(settings) as bot, bot:
         signals.hasten = bot.hasten
         async with signals.interrupting():
@@ -194,7 +223,7 @@ def main() -> None:
     """Run the command line; a startup error becomes one line and an exit code."""
     exit_on_signals()
     try:
-        cli(prog_name=f"python -m {EXTENSION}")
+        cli(prog_name=command())
     except StartupError as error:
         typer.echo(f"bard: {' '.join(str(error).split())}", err=True)
         raise SystemExit(error.exit_code) from None

@@ -9,10 +9,10 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .errors import StartupError
+from noskgpt.commands import DISTRIBUTION
+from noskgpt.resources import in_checkout
 
-DISTRIBUTION = "noskgpt-bard"
-"""Name of the installed distribution, and of its folder among the user's data."""
+from .errors import StartupError
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 
@@ -195,7 +195,7 @@ def load_standalone_settings() -> Settings:
         StartupError: As `load_settings`.
     """
     settings = load_settings(Path(".env"))
-    if (PACKAGE_FOLDER / "migrations").is_dir():  # only an installed package has it inside
+    if not in_checkout():
         return settings
     return settings.model_copy(
         update={

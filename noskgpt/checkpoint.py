@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noskgpt import archive, lexicon, scene
+from noskgpt import archive, commands, lexicon, scene
 from noskgpt.errors import CheckpointError, brief
 from noskgpt.lexicon import Lexicon
 from noskgpt.limits import MAX_LETTERS, MAX_WEIGHTS_BYTES
 from noskgpt.model import GPT, ModelConfig
+from noskgpt.resources import weights_advice
 from noskgpt.scene import Casts
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 
@@ -33,10 +34,8 @@ FORMAT_VERSION = 1
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Numbers of the system's errors for a full disk and for a used-up quota."""
-REMEDY = (
-    "Restore it with `git checkout weights.pth`, train new weights with `noskgpt train`, "
-    "or choose another file."
-)
+NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""Numbers of the system's errors for missing permissions and for a read-only file system."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +141,7 @@ def check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             return
     except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror or error}). Choose another file."
-        raise CheckpointError(msg) from error
+        raise _cannot_write(path, error) from error
 
 
 def write_atomically(document: Mapping[str, Any], path: Path) -> None:
@@ -169,20 +167,22 @@ def write_atomically(document: Mapping[str, Any], path: Path) -> None:
         # torch raises RuntimeError if it cannot write its archive.
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        msg = (
-            f"{path}: cannot be written ({_write_problem(error)}). "
-            "Free disk space or choose another folder."
-        )
-        raise CheckpointError(msg) from error
+        raise _cannot_write(path, error) from error
 
 
-def _write_problem(error: Exception) -> str:
-    """Return why a file could not be written; torch hides the system's error behind its own."""
+def _cannot_write(path: Path, error: Exception) -> CheckpointError:
+    """Word why a file could not be written; torch hides the system's error behind its own."""
     cause = error if isinstance(error, OSError) else error.__context__
-    if not isinstance(cause, OSError):
-        return str(error)
-    problem = cause.strerror or str(cause)
-    return f"the disk is full: {problem}" if cause.errno in DISK_FULL else problem
+    problem, advice = str(error), "Choose another file."
+    if isinstance(cause, OSError):
+        problem = cause.strerror or str(cause)
+        if cause.errno in DISK_FULL:
+            problem = f"the disk is full: {problem}"
+            advice = "Free disk space or choose another folder."
+        elif cause.errno in NOT_WRITABLE:
+            problem = f"its folder is not writable: {problem}"
+            advice = "Let this user write there, or choose another folder."
+    return CheckpointError(f"{path}: cannot be written ({problem}). {advice}")
 
 
 def _sync_directory(folder: Path) -> None:
@@ -206,20 +206,22 @@ def load(path: Path) -> Checkpoint:
     if "token_embedding_table.weight" in document:
         msg = (
             f"{path}: a weights file of the original noskGPT. "
-            f"Convert it with `noskgpt import-reference {path} NEW.pth`."
+            f"Convert it with `{commands.noskgpt('import-reference', str(path), 'NEW.pth')}`."
         )
         raise CheckpointError(msg)
     if document.get("format") != FORMAT:
-        msg = f"{path}: not a noskGPT weights file. {REMEDY}"
+        msg = f"{path}: not a noskGPT weights file. {weights_advice(path)}"
         raise CheckpointError(msg)
     version = document.get("format_version")
     if not is_integer(version):
-        msg = f"{path}: damaged noskGPT weights file (it has no format version). {REMEDY}"
+        problem = "damaged noskGPT weights file (it has no format version)"
+        msg = f"{path}: {problem}. {weights_advice(path)}"
         raise CheckpointError(msg)
     if version != FORMAT_VERSION:
         msg = (
             f"{path}: format version {version}, but this version of noskgpt reads "
-            f"{FORMAT_VERSION}. Update noskgpt, or train new weights with `noskgpt train`."
+            f"{FORMAT_VERSION}. Update noskgpt, or train new weights with "
+            f"`{commands.noskgpt('train')}`."
         )
         raise CheckpointError(msg)
     try:
@@ -232,7 +234,7 @@ def load(path: Path) -> Checkpoint:
         casts = document.get("casts")
         casts = None if casts is None else scene.from_values(casts)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        msg = f"{path}: damaged noskGPT weights file ({brief(error)}). {REMEDY}"
+        msg = f"{path}: damaged noskGPT weights file ({brief(error)}). {weights_advice(path)}"
         raise CheckpointError(msg) from error
     return Checkpoint(
         config=config,
@@ -245,22 +247,29 @@ def load(path: Path) -> Checkpoint:
 
 
 def read_document(
-    path: Path, *, limit: int = MAX_WEIGHTS_BYTES, remedy: str = REMEDY
+    path: Path, *, limit: int = MAX_WEIGHTS_BYTES, remedy: str | None = None
 ) -> dict[str, Any]:
     """Load a `torch.save` file of plain values; see `noskgpt.archive`.
 
     Args:
         path: The file.
         limit: Its maximum size in bytes.
-        remedy: What an error advises.
+        remedy: What an error advises; None selects `weights_advice`.
 
     Raises:
         CheckpointError: The file is missing, unreadable, too large or damaged, or is not a mapping.
     """
+    remedy = remedy or weights_advice(path)
     try:
         document = archive.read(path, limit)
     except FileNotFoundError as error:
         msg = f"{path}: the file does not exist. {remedy}"
+        raise CheckpointError(msg) from error
+    except PermissionError as error:
+        msg = (
+            f"{path}: cannot be read ({error.strerror}). "
+            "Let this user read it, or choose another file."
+        )
         raise CheckpointError(msg) from error
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror or error}). {remedy}"

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from noskgpt import checkpoint as checkpoints
+from noskgpt import commands
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import NoskGPTError, TrainingError
 from noskgpt.evaluation import count_words
@@ -51,6 +52,12 @@ Weights = Annotated[
 CorpusPath = Annotated[
     Path | None, typer.Option(metavar="FILE", help="UTF-8 text file; default: the bundled plays.")
 ]
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        typer.echo(commands.version())
+        raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
@@ -89,6 +96,10 @@ def generate(
         ),
     ] = 1.0,
     *,
+    version: Annotated[  # noqa: ARG001 - the callback ends the program
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
     real_words: Annotated[
         bool,
         typer.Option(

@@ -25,6 +25,7 @@ SLOW = {
     "test_notebook",
     "test_rehearsal",
     "built",
+    "image",
     "small_corpus",
     "test_trains_evaluates_and_generates_in_another_alphabet",
     "test_run_is_cancelled_resumed_and_interrupted_by_a_shutdown",

@@ -146,7 +146,7 @@ def version_of(pin: Requirement) -> str:
     return specifier.version
 
 
-@pytest.mark.parametrize("name", ["run.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["bot.txt", "run.txt", "dev.txt"])
 def test_pins_are_hashed_and_name_no_index(name: str) -> None:
     text = read(ROOT / "requirements" / name)
     assert "://" not in text
@@ -158,13 +158,16 @@ def test_pins_are_hashed_and_name_no_index(name: str) -> None:
         assert re.fullmatch(r"\S+==\S+ (;[^#]*?)?( +--hash=sha256:[0-9a-f]{64})+", line), line
 
 
-@pytest.mark.parametrize(("name", "extra"), [("run.txt", "rehearsal"), ("dev.txt", "dev")])
-def test_pins_hold_all_that_an_install_needs(name: str, extra: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "extra"), [("bot.txt", None), ("run.txt", "rehearsal"), ("dev.txt", "dev")]
+)
+def test_pins_hold_all_that_an_install_needs(name: str, extra: str | None) -> None:
     """In the ranges of `pyproject.toml`, down to the dependencies of dependencies."""
     pinned = pins(name) | pins("torch.txt")
     project = tomllib.loads(read(ROOT / "pyproject.toml"))
     needs = project["build-system"]["requires"] + project["project"]["dependencies"]
-    needs += project["project"]["optional-dependencies"][extra]
+    if extra is not None:
+        needs += project["project"]["optional-dependencies"][extra]
     seen: set[str] = set()
     pending = [Requirement(need) for need in needs]
     while pending:
@@ -191,6 +194,17 @@ def test_pins_hold_all_that_an_install_needs(name: str, extra: str) -> None:
             ):
                 pending.append(dependency)
     assert len(seen) > 50
+
+
+def test_pins_of_the_container_are_those_of_run_without_the_stage() -> None:
+    """With the same versions and hashes."""
+    bot, run = (
+        set(re.split(r"\n(?=[a-z])", read(ROOT / "requirements" / name))[1:])
+        for name in ("bot.txt", "run.txt")
+    )
+    assert {pin.strip() for pin in bot} < {pin.strip() for pin in run}
+    stage = {"simcord", "av", "linkify-it-py", "regex"}
+    assert set(pins("run.txt")) - set(pins("bot.txt")) == stage
 
 
 def test_pins_agree() -> None:

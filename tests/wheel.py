@@ -17,6 +17,13 @@ LITTER = (
 )
 
 
+_CAPABILITIES = "-dac_override,-dac_read_search"
+AS_OWNER = ("setpriv", f"--bounding-set={_CAPABILITIES}", f"--inh-caps={_CAPABILITIES}")
+"""Runs a command of root's without the right to ignore the permissions of its own files."""
+UNPRIVILEGED = AS_OWNER if os.name == "posix" and os.geteuid() == 0 else ()
+"""What comes before a command, so that the permissions of files apply to it."""
+
+
 @dataclass(frozen=True)
 class Built:
     """The distributions of this checkout, and the wheel unpacked into a folder of its own."""

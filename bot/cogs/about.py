@@ -11,9 +11,9 @@ import discord
 
 from noskgpt import Generator
 from noskgpt.checkpoint import TrainingRecord
+from noskgpt.commands import DISTRIBUTION
 from noskgpt.resources import corpus_path
 
-from ..config import DISTRIBUTION
 from ..storage.statistics import Statistics
 from ..ui.commands import command
 from ..ui.embeds import COLOUR, escape

@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info, Proce
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..config import DISTRIBUTION
+from noskgpt.commands import DISTRIBUTION
+
 from ..errors import Reason
 from ..observation import Outcome, Snapshot, TrainingState
 

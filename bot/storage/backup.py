@@ -6,7 +6,6 @@ A backup has what was stored at its time: words that are deleted later stay in i
 import logging
 import os
 import re
-import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -15,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
+
+from noskgpt import commands
 
 from ..errors import StartupError
 from .codes import kind
@@ -30,8 +31,6 @@ KEPT_DAYS = 30
 """Age in days at which those are deleted: members may have deleted words that they contain."""
 SIDE_FILES = ("-wal", "-shm", "-journal")
 """Endings of the files that SQLite keeps beside a database."""
-PROGRAM = f"python -m {__name__.partition('.')[0]}"
-"""The command line, as it is called in the environment of the bot."""
 
 _PAGES_PER_STEP = 256
 _PAUSE_SECONDS = 0.002
@@ -226,7 +225,9 @@ def newest_backup(database: Path, newest: int | None = None) -> Path | None:
 
 def restoring(backup: Path | None) -> str:
     """Return the command that restores a backup, for a message."""
-    return f"`{PROGRAM} restore {shlex.quote(str(backup)) if backup else 'FILE'}`"
+    package = __name__.partition(".")[0]
+    file = str(backup) if backup else "FILE"
+    return f"`{commands.command(package, commands.DISTRIBUTION, 'restore', file)}`"
 
 
 def way_out(database: Path) -> str:

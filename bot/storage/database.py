@@ -37,6 +37,8 @@ _ATTEMPT_SECONDS = 0.02
 _LOOK_SECONDS = 1.0
 """Time between looks at the identity of the file."""
 
+_NOT_WRITABLE = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY})
+
 
 class Statements:
     """Run statements. Each call fetches all of its rows, so that no cursor outlives it.
@@ -209,6 +211,8 @@ def _advice(error: Exception, path: Path) -> str:
         return "Another program holds it: end that program, and start the bot again"
     if code == sqlite3.SQLITE_FULL:
         return "Free some space on its disk, and start the bot again"
+    if code in _NOT_WRITABLE or not os.access(path.parent, os.W_OK):
+        return "The file or its folder is not writable: let the user that runs the bot write there"
     return way_out(path)
 
 

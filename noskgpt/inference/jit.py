@@ -2,14 +2,18 @@
 
 The cache folder is named after a hash of all compiled modules: numba itself invalidates a cached
 function only if its own file changes, not if a function that it calls changes in another file.
-The folder is beside the sources or, if that is read-only, in the user's cache; if neither is
-writable, every process compiles again.
+The folder is beside the sources or, if that is read-only, in the user's cache, which starts with
+a copy of it: a container or a service has the code that was compiled when it was installed. If
+neither is writable, every process compiles again.
 """
 
 import hashlib
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -59,9 +63,13 @@ def _cache_folder() -> Path | None:
     for name in _SOURCES:
         digest.update((_PACKAGE / name).read_bytes())
     user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    for folder in (_PACKAGE / "__pycache__", user / "noskgpt"):
+    name = f"numba-{digest.hexdigest()[:16]}"
+    installed = _PACKAGE / "__pycache__" / name
+    for folder in (installed.parent, user / "noskgpt"):
         try:
-            cache = folder.expanduser() / f"numba-{digest.hexdigest()[:16]}"
+            cache = folder.expanduser() / name
+            if folder != installed.parent and installed.is_dir() and not cache.exists():
+                _copy(installed, cache)
             cache.mkdir(parents=True, exist_ok=True)
             probe = cache / f"probe-{os.getpid()}"
             probe.touch()
@@ -70,6 +78,17 @@ def _cache_folder() -> Path | None:
             continue
         return cache
     return None
+
+
+def _copy(installed: Path, cache: Path) -> None:
+    """Copy a folder of machine code; another process may do the same at once."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache.parent) as temporary:
+        copy = shutil.copytree(installed, Path(temporary) / cache.name)
+        for folder in (copy, *filter(Path.is_dir, copy.rglob("*"))):
+            folder.chmod(0o700)  # that of the original may be read-only
+        with suppress(OSError):  # the other one was first
+            copy.rename(cache)
 
 
 _CACHE = _cache_folder() if AVAILABLE else None

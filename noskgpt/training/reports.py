@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from noskgpt.commands import noskgpt
 from noskgpt.training import warm_start
 from noskgpt.training.run_files import NotSaved, Saved
 from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Started
@@ -67,7 +68,7 @@ def _describe(event: Report, out: Path) -> str | None:
         case Interrupted():
             return (
                 f"Stopped at step {event.step}. "
-                f"Resume the run with `noskgpt train --resume --out {out}`."
+                f"Resume the run with `{noskgpt('train', '--resume', '--out', str(out))}`."
             )
         case Finished():
             return f"Wrote {out}"

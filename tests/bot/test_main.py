@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 import sqlite3
+import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -13,6 +14,7 @@ import pytest
 
 from bot.errors import Reason
 from bot.ui.responses import REJECTIONS
+from noskgpt import commands
 from tests.bot.process import (
     LOADING_HANGS,
     REPLIES_HANG,
@@ -32,6 +34,12 @@ main()
 """
 WITHOUT_A_LIMIT = "import bot.signals; bot.signals.END_SECONDS = 1000"
 AT_ONCE = "import bot.signals; bot.signals.END_SECONDS = 0"
+WITHOUT_SIMCORD = """
+import sys
+from bot.__main__ import main
+sys.modules["simcord"] = None
+main()
+"""
 CLOSING = REJECTIONS[Reason.CLOSING]
 
 
@@ -76,7 +84,21 @@ async def test_missing_token(weights: Path) -> None:
     code, line = await startup_error("-m", "bot", weights=weights)
     assert code == 2
     assert "DISCORD_TOKEN" in line
-    assert "python -m bot rehearse" in line
+    # In the working directory of the test, the interpreter has its folder in front.
+    assert f"`{sys.executable} -m bot rehearse`" in line
+
+
+async def test_missing_token_without_the_stage(weights: Path) -> None:
+    code, line = await startup_error("-c", WITHOUT_SIMCORD, weights=weights)
+    assert code == 2
+    assert "DISCORD_TOKEN" in line
+    assert "rehearse" not in line
+
+
+async def test_prints_its_version(weights: Path) -> None:
+    async with bot_process("-m", "bot", "--version", weights=weights) as process:
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, out.decode()) == (0, f"{commands.version()}\n")
 
 
 async def test_or_rehearse_without_a_token_serves_the_page(weights: Path) -> None:
@@ -350,10 +372,6 @@ async def test_rehearsal_on_a_port_in_use(weights: Path, tmp_path: Path) -> None
 
 
 async def test_rehearsal_without_simcord(weights: Path) -> None:
-    without_simcord = (
-        "import sys; sys.modules['simcord'] = None; sys.argv[1:] = ['rehearse'];"
-        "from bot.__main__ import main; main()"
-    )
-    code, line = await startup_error("-c", without_simcord, weights=weights)
+    code, line = await startup_error("-c", WITHOUT_SIMCORD, "rehearse", weights=weights)
     assert code == 1
     assert "make run" in line

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import resource
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from noskgpt.errors import CheckpointError
 from noskgpt.limits import MAX_LETTERS
 from noskgpt.tokenizer import VOCABULARY
 from tests.noskgpt.reference import Reference
+from tests.wheel import UNPRIVILEGED, run
 
 
 def test_loads_what_was_saved(random_checkpoint: checkpoints.Checkpoint, tmp_path: Path) -> None:
@@ -163,6 +165,44 @@ def test_runs_no_code_from_the_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"evil\.pth"):
         checkpoints.load(tmp_path / "evil.pth")
     assert not (tmp_path / "owned").exists()
+
+
+def test_a_folder_without_permission_is_not_writable(tmp_path: Path) -> None:
+    """Nobody, root neither, is told to free disk space there."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "weights.pth").write_bytes(b"old")
+    (folder / "weights.pth").chmod(0)
+    folder.chmod(0o500)
+    program = """
+import pathlib
+from noskgpt import checkpoint, errors
+path = pathlib.Path("folder/weights.pth")
+for attempt in (
+    lambda: checkpoint.check_writable(path),
+    lambda: checkpoint.write_atomically({}, path),
+    lambda: checkpoint.load(path),
+):
+    try:
+        attempt()
+    except errors.CheckpointError as error:
+        print(error)
+"""
+    lines = run(*UNPRIVILEGED, sys.executable, "-c", program, cwd=tmp_path).splitlines()
+    folder.chmod(0o700)
+    not_writable = (
+        "folder/weights.pth: cannot be written (its folder is not writable: Permission denied). "
+        "Let this user write there, or choose another folder."
+    )
+    not_readable = (
+        "folder/weights.pth: cannot be read (Permission denied). "
+        "Let this user read it, or choose another file."
+    )
+    assert lines == [
+        not_writable,
+        not_writable,
+        not_readable,
+    ]
 
 
 def test_a_failed_write_keeps_the_old_file(

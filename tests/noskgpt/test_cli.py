@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from noskgpt import checkpoint as checkpoints
+from noskgpt import commands
 from tests.noskgpt.reference import Reference
 
 
@@ -155,3 +156,7 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
     text = noskgpt("--help", cwd=tmp_path).stdout
     for name in ("train", "evaluate", "import-reference", "--max-chars", "--temperature"):
         assert name in text
+
+
+def test_prints_its_version(tmp_path: Path) -> None:
+    assert noskgpt("--version", cwd=tmp_path).stdout == f"{commands.version()}\n"

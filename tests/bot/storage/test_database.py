@@ -329,7 +329,7 @@ def test_read_only_file_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch)
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", read_only)
-    with pytest.raises(StartupError, match=r"readonly.* backup"):
+    with pytest.raises(StartupError, match=r"readonly.* is not writable"):
         open_and_close(path)
 
 

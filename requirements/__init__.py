@@ -1,0 +1,1 @@
+"""The pins of what `make` and CI install, and a check of them."""
