@@ -26,7 +26,8 @@ import torch
 from benchmarks import growth
 from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, save
-from noskgpt.model import GPT, ModelConfig
+from noskgpt.config import ModelConfig
+from noskgpt.model import GPT
 from noskgpt.tokenizer import VOCABULARY
 from tests.wire.process import BotProcess
 from tests.wire.server import Discord
@@ -85,7 +86,7 @@ def small_weights(path: Path) -> Path:
     model = GPT(config)
     model.round_to_bfloat16()
     save(
-        Checkpoint(config=config, vocabulary=VOCABULARY, weights=model.state_dict(), lexicon=words),
+        Checkpoint(config=config, vocabulary=VOCABULARY, weights=model.arrays(), lexicon=words),
         path,
     )
     return path

@@ -18,12 +18,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from noskgpt.config import ModelConfig
 from noskgpt.corpus import Corpus, load_corpus
-from noskgpt.model import GPT, ModelConfig
+from noskgpt.model import GPT
+from noskgpt.runs import Finished, Progress
 from noskgpt.training import hardware
 from noskgpt.training.gradients import Gradients
 from noskgpt.training.recipe import PRESETS, TrainingConfig, build_optimizers
-from noskgpt.training.trainer import Finished, Progress, Trainer
+from noskgpt.training.trainer import Trainer
 from tests.noskgpt.reference import Reference
 
 BATCHES = (16, 64)

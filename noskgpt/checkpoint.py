@@ -2,6 +2,7 @@
 
 A checkpoint is a `torch.save` file of plain values and tensors, which `noskgpt.archive` reads
 without running code from it, and without spending more memory or time than the file is worth.
+Nothing here needs PyTorch, except `Checkpoint.build_model`.
 """
 
 import errno
@@ -12,20 +13,22 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from noskgpt import archive, commands, lexicon, scene
+from noskgpt.config import ModelConfig
 from noskgpt.errors import CheckpointError, brief
 from noskgpt.lexicon import Lexicon
 from noskgpt.limits import MAX_LETTERS, MAX_WEIGHTS_BYTES
-from noskgpt.model import GPT, ModelConfig
 from noskgpt.resources import weights_advice
 from noskgpt.scene import Casts
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
+
+if TYPE_CHECKING:
+    from noskgpt.model import GPT
 
 _LEXICON_ARRAYS = ("first", "edges", "ends")
 
@@ -84,21 +87,27 @@ class TrainingRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Hold the contents of a weights file. `weights` are float32 tensors on the CPU."""
+    """Hold the contents of a weights file.
+
+    `weights` are float32 arrays with the names and shapes of `ModelConfig.shapes`.
+    """
 
     config: ModelConfig
     vocabulary: str
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, NDArray[np.float32]]
     training: TrainingRecord = field(default_factory=TrainingRecord)
     lexicon: Lexicon | None = None
     """The words of the text that the weights were trained on; None if unknown."""
     casts: Casts | None = None
     """The casts of that text; None if unknown."""
 
-    def build_model(self) -> GPT:
-        """Return a model with these weights, in evaluation mode."""
+    def build_model(self) -> "GPT":
+        """Return a PyTorch model with a copy of these weights, in evaluation mode."""
+        # Imported here: PyTorch takes a second and 200 MB, and text is generated without it.
+        from noskgpt.model import GPT  # noqa: PLC0415
+
         model = GPT(self.config)
-        model.load_state_dict(dict(self.weights))
+        model.load_arrays(self.weights)
         return model.eval()
 
     def fingerprint(self) -> str:
@@ -106,7 +115,7 @@ class Checkpoint:
         digest = hashlib.sha256()
         for name in sorted(self.weights):
             digest.update(name.encode())
-            digest.update(self.weights[name].detach().contiguous().numpy().tobytes())
+            digest.update(self.weights[name].astype("<f4", copy=False).tobytes())
         return digest.hexdigest()[:8]
 
 
@@ -122,11 +131,11 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "config": asdict(checkpoint.config),
         "vocabulary": checkpoint.vocabulary,
         "training": asdict(checkpoint.training),
-        "weights": {k: v.detach().to("cpu", torch.float32) for k, v in checkpoint.weights.items()},
+        "weights": dict(checkpoint.weights),
     }
     if checkpoint.lexicon is not None:
         arrays = checkpoint.lexicon._asdict()
-        document["lexicon"] = {name: torch.from_numpy(arrays[name]) for name in _LEXICON_ARRAYS}
+        document["lexicon"] = {name: arrays[name] for name in _LEXICON_ARRAYS}
     if checkpoint.casts is not None:
         document["casts"] = scene.to_values(checkpoint.casts)
     write_atomically(document, path)
@@ -147,7 +156,7 @@ def check_writable(path: Path) -> None:
 def write_atomically(document: Mapping[str, Any], path: Path) -> None:
     """Save a document so that `path` always has either the old file or the complete new one.
 
-    `torch.save` writes a temporary file in the same folder, which is flushed to disk and renamed.
+    `archive.write` fills a temporary file in the same folder, which is flushed and renamed.
 
     Raises:
         CheckpointError: The folder cannot be written or the disk is full.
@@ -157,31 +166,27 @@ def write_atomically(document: Mapping[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
-            torch.save(document, file)
+            archive.write(document, file)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
         _sync_directory(path.parent)
-    except (OSError, RuntimeError) as error:
-        # torch raises RuntimeError if it cannot write its archive.
+    except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise _cannot_write(path, error) from error
 
 
-def _cannot_write(path: Path, error: Exception) -> CheckpointError:
-    """Word why a file could not be written; torch hides the system's error behind its own."""
-    cause = error if isinstance(error, OSError) else error.__context__
-    problem, advice = str(error), "Choose another file."
-    if isinstance(cause, OSError):
-        problem = cause.strerror or str(cause)
-        if cause.errno in DISK_FULL:
-            problem = f"the disk is full: {problem}"
-            advice = "Free disk space or choose another folder."
-        elif cause.errno in NOT_WRITABLE:
-            problem = f"its folder is not writable: {problem}"
-            advice = "Let this user write there, or choose another folder."
+def _cannot_write(path: Path, error: OSError) -> CheckpointError:
+    """Word why a file could not be written."""
+    problem, advice = error.strerror or str(error), "Choose another file."
+    if error.errno in DISK_FULL:
+        problem = f"the disk is full: {problem}"
+        advice = "Free disk space or choose another folder."
+    elif error.errno in NOT_WRITABLE:
+        problem = f"its folder is not writable: {problem}"
+        advice = "Let this user write there, or choose another folder."
     return CheckpointError(f"{path}: cannot be written ({problem}). {advice}")
 
 
@@ -346,32 +351,31 @@ def _check_weights(config: ModelConfig, vocabulary: str, weights: object) -> Non
     if not isinstance(weights, dict):
         msg = "the weights are missing"
         raise ValueError(msg)  # noqa: TRY004  (the same error class for every kind of damage)
-    with torch.device("meta"):
-        expected = GPT(config).state_dict()
+    expected = config.shapes
     if weights.keys() != expected.keys():
         differing = sorted(map(str, weights.keys() ^ expected.keys()))
         msg = f"missing or unexpected weights: {', '.join(differing[:3])}"
         raise ValueError(msg)
-    for name, tensor in weights.items():
-        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or tensor.is_sparse:
+    for name, array in weights.items():
+        if not isinstance(array, np.ndarray) or array.dtype != np.float32:
             msg = f"{name} is not a plain float32 tensor"
             raise ValueError(msg)
-        if tensor.shape != expected[name].shape:
-            msg = f"{name} has shape {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
+        if array.shape != expected[name]:
+            msg = f"{name} has shape {array.shape}, not {expected[name]}"
             raise ValueError(msg)
-        if not bool(tensor.isfinite().all()):
+        if not np.isfinite(array).all():
             msg = f"{name} has values that are not finite"
             raise ValueError(msg)
 
 
-def _load_lexicon(vocabulary: str, arrays: Mapping[str, Tensor] | None) -> Lexicon | None:
+def _load_lexicon(vocabulary: str, arrays: Mapping[str, NDArray[Any]] | None) -> Lexicon | None:
     """Return the lexicon of a file, if it has one; raise `ValueError` if it is inconsistent."""
     if arrays is None:
         return None
-    if any(arrays[name].numel() > MAX_LETTERS + 2 for name in _LEXICON_ARRAYS):
+    if any(arrays[name].size > MAX_LETTERS + 2 for name in _LEXICON_ARRAYS):
         msg = "the lexicon is too large"
         raise ValueError(msg)
-    first, edges, ends = (np.ascontiguousarray(arrays[name].numpy()) for name in _LEXICON_ARRAYS)
+    first, edges, ends = (np.ascontiguousarray(arrays[name]) for name in _LEXICON_ARRAYS)
     if ends.dtype == np.bool_:
         ends = ends.view(np.uint8) != 0  # compiled loops know no other truth than 1
     loaded = lexicon.build(vocabulary, ())._replace(first=first, edges=edges, ends=ends)
@@ -406,10 +410,12 @@ def import_reference(old: Path, new: Path) -> Checkpoint:
     return checkpoint
 
 
-def _convert_reference(source: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+def _convert_reference(
+    source: Mapping[str, NDArray[Any]], config: ModelConfig
+) -> dict[str, NDArray[np.float32]]:
     """Rename the weights of the reference and concatenate its per-head matrices."""
     # Many tensors of a file can share the same elements, and each is copied.
-    if any(tensor.numel() > 4 * config.n_embd**2 for tensor in source.values()):
+    if any(array.size > 4 * config.n_embd**2 for array in source.values()):
         msg = "a tensor is too large"
         raise ValueError(msg)
     weights = {
@@ -420,7 +426,7 @@ def _convert_reference(source: Mapping[str, Tensor], config: ModelConfig) -> dic
     for i in range(config.n_layer):
         old, new = f"transformer_blocks.{i}", f"blocks.{i}"
         for part in ("query", "key", "value"):
-            weights[f"{new}.attention.{part}.weight"] = torch.cat(
+            weights[f"{new}.attention.{part}.weight"] = np.concatenate(
                 [
                     source[f"{old}.self_attention.heads.{h}.{part}.weight"]
                     for h in range(config.n_head)
@@ -439,4 +445,4 @@ def _convert_reference(source: Mapping[str, Tensor], config: ModelConfig) -> dic
             weights[f"{new}.contract.{kind}"] = source[f"{old}.network.2.{kind}"]
     for kind in ("weight", "bias"):
         weights[f"head.{kind}"] = source[f"output_head.{kind}"]
-    return {name: tensor.to(torch.float32).clone() for name, tensor in weights.items()}
+    return {name: np.array(array, np.float32) for name, array in weights.items()}

@@ -25,10 +25,11 @@ from noskgpt.evaluation import evaluate as measure
 from noskgpt.inference import generator
 from noskgpt.limits import MAX_BATCH
 from noskgpt.resources import weights_path
+from noskgpt.runs import Finished, Interrupted
 from noskgpt.tokenizer import Tokenizer
 from noskgpt.training import distributed, hardware, planning, plotting, reports, run_files
 from noskgpt.training.recipe import PRESETS
-from noskgpt.training.trainer import Finished, Interrupted, Trainer
+from noskgpt.training.trainer import Trainer
 
 LOGO = r"""
                  _     ___ ___ _____

@@ -6,51 +6,16 @@ In shapes, B is the number of sequences, T of positions, C of channels (`n_embd`
 D of channels in a head, and V of symbols in the vocabulary.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (the name PyTorch's own documentation uses)
 
-from noskgpt.limits import MAX_CONTEXT, MAX_LAYERS, MAX_PARAMETERS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """Set the shape of a model. The defaults are those of the reference, the original noskGPT."""
-
-    vocab_size: int = 65
-    context: int = 256
-    n_layer: int = 5
-    n_head: int = 4
-    n_embd: int = 128
-
-    def __post_init__(self) -> None:
-        """Raise `ValueError` for an invalid shape, or one beyond the bounds of `noskgpt.limits`."""
-        for name in ("vocab_size", "context", "n_layer", "n_head", "n_embd"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                msg = f"{name} must be a positive integer, not {value!r}"
-                raise ValueError(msg)
-        if self.n_embd % self.n_head:
-            msg = f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})"
-            raise ValueError(msg)
-        if self.context > MAX_CONTEXT or self.n_layer > MAX_LAYERS:
-            msg = f"context and n_layer must be at most {MAX_CONTEXT} and {MAX_LAYERS}"
-            raise ValueError(msg)
-        if self.parameters > MAX_PARAMETERS:
-            msg = f"a model of this shape has more than {MAX_PARAMETERS:,} parameters"
-            raise ValueError(msg)
-
-    @property
-    def parameters(self) -> int:
-        """The number of trainable parameters of a model of this shape."""
-        channels, symbols = self.n_embd, self.vocab_size
-        attention = channels * (4 * channels + 1)
-        feed_forward = channels * (8 * channels + 5)
-        embeddings = (symbols + self.context) * channels
-        block = 4 * channels + attention + feed_forward
-        return embeddings + self.n_layer * block + feed_forward + (channels + 1) * symbols
+from noskgpt.config import ModelConfig, is_hidden_matrix
 
 
 class KVCache:
@@ -145,12 +110,7 @@ class Block(nn.Module):
 
 
 def _embedding(rows: int, channels: int) -> nn.Embedding:
-    """Return an embedding initialised from a uniform distribution.
-
-    `nn.Embedding` draws from a normal distribution. On the `meta` device, where a checkpoint's
-    shapes are checked, that draw imports PyTorch's compiler and adds two seconds to every process
-    that loads weights.
-    """
+    """Return an embedding initialised from a narrow uniform distribution."""
     weight = torch.empty(rows, channels).uniform_(-0.1, 0.1)
     embedding: nn.Embedding = nn.Embedding.from_pretrained(weight, freeze=False)  # type: ignore[no-untyped-call]
     return embedding
@@ -205,10 +165,21 @@ class GPT(nn.Module):
 
     def hidden_matrices(self) -> dict[str, nn.Parameter]:
         """Return the matrices of attention and feed-forwards: all except embeddings and head."""
+        return {n: p for n, p in self.named_parameters() if is_hidden_matrix(n, tuple(p.shape))}
+
+    def load_arrays(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Copy the weights of a `Checkpoint` into the model.
+
+        Raises:
+            RuntimeError: They have other names or shapes.
+        """
+        self.load_state_dict({n: torch.from_numpy(array) for n, array in weights.items()})
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return a copy of the weights as a `Checkpoint` holds them: float32 arrays, by name."""
         return {
-            name: p
-            for name, p in self.named_parameters()
-            if p.ndim == 2 and ("attention" in name or "feed_forward" in name)  # noqa: PLR2004
+            name: tensor.detach().to("cpu", torch.float32, copy=True).numpy()
+            for name, tensor in self.state_dict().items()
         }
 
     @torch.no_grad()

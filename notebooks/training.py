@@ -26,16 +26,18 @@ import torch
 from IPython.display import Image, display
 
 from noskgpt.checkpoint import load, save
+from noskgpt.config import ModelConfig
 from noskgpt.corpus import load_corpus
 from noskgpt.evaluation import count_words, evaluate
 from noskgpt.inference.generator import Generator
-from noskgpt.model import GPT, KVCache, ModelConfig
+from noskgpt.model import GPT, KVCache
 from noskgpt.resources import weights_path
+from noskgpt.runs import Finished, Progress
 from noskgpt.tokenizer import Tokenizer
 from noskgpt.training.batches import Batches
 from noskgpt.training.plotting import plot_losses
 from noskgpt.training.recipe import TrainingConfig
-from noskgpt.training.trainer import Finished, Progress, Trainer
+from noskgpt.training.trainer import Trainer
 
 # %% [markdown]
 # ## The text

@@ -9,7 +9,8 @@ import torch
 
 from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, save
-from noskgpt.model import GPT, ModelConfig
+from noskgpt.config import ModelConfig
+from noskgpt.model import GPT
 from noskgpt.tokenizer import VOCABULARY
 from tests.wheel import Built, build_checkout
 

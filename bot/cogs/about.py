@@ -38,7 +38,7 @@ class AboutCog(BardCog, name="noskgpt_bard.about"):
 def about_embed(model: Generator, statistics: Statistics, opened_at: datetime) -> discord.Embed:
     """Return the card of a model with the statistics of a bot that started at `opened_at`."""
     training = model.checkpoint.training
-    parameters = sum(parameter.numel() for parameter in model.model.parameters())
+    parameters = model.checkpoint.config.parameters
     fields = {
         "Model": f"{parameters:,} parameters, weights {model.name}",
         "Corpus": _corpus(training.corpus_sha256),

@@ -23,10 +23,8 @@ from typing import IO, Any, Literal
 
 import noskgpt
 from noskgpt import checkpoint as checkpoints
-from noskgpt.training import warm_start
-from noskgpt.training.recipe import PRESETS
-from noskgpt.training.run_files import run_path
-from noskgpt.training.trainer import SAMPLE_CHARS, Progress
+from noskgpt import coverage
+from noskgpt.runs import SAMPLE_CHARS, Progress, run_path
 
 from ..concurrency import Threads, Wait, plain_wait
 from ..config import DEFAULT_TEMPERATURE
@@ -85,6 +83,8 @@ class ActiveRun:
     process: Process
     progress: Progress | None = None
     """The newest progress event."""
+    characters_per_step: int = 0
+    """Known from the start of the training on."""
     missing: str | None = None
     """The characters of an attached text for which it starts from nothing and not from weights."""
     start_loss: float | None = None
@@ -108,8 +108,7 @@ class ActiveRun:
         """The duration of a step; 0 before the first."""
         if self.progress is None:
             return 0.0
-        characters = PRESETS[self.run.preset].batch * 256
-        return characters / self.progress.characters_per_second
+        return self.characters_per_step / self.progress.characters_per_second
 
 
 class TrainingRunner:
@@ -208,7 +207,7 @@ class TrainingRunner:
         left_out = await self._threads.run(_left_out, request.corpus[1], vocabulary)
         if left_out.fits:
             return model, None
-        missing = warm_start.describe(left_out.characters)
+        missing = coverage.describe(left_out.characters)
         if request.start_from is not None:
             raise RejectedError(Reason.TEXT_DOES_NOT_FIT, missing=missing)
         return None, missing
@@ -622,14 +621,15 @@ def _measured_alike(one: checkpoints.Checkpoint, other: checkpoints.Checkpoint) 
     )
 
 
-def _left_out(corpus: bytes, vocabulary: str) -> warm_start.LeftOut:
+def _left_out(corpus: bytes, vocabulary: str) -> coverage.LeftOut:
     """Return what a vocabulary lacks of an attached text, which need not be a text."""
-    return warm_start.left_out(corpus.decode("utf-8-sig", errors="ignore"), vocabulary)
+    return coverage.left_out(corpus.decode("utf-8-sig", errors="ignore"), vocabulary)
 
 
 def _apply_event(active: ActiveRun, event: dict[str, Any]) -> None:
     kind = event.pop("event")
     if kind == "started":
+        active.characters_per_step = event["characters_per_step"]
         active.start_loss = event["start_loss"]
         active.evaluated_fraction = event["evaluated_characters"] / event["held_out_characters"]
     elif kind == "progress":

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from noskgpt import lexicon, scene
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CorpusError
-from noskgpt.inference.decoder import Cancellation, Request, create_decoder
+from noskgpt.inference.decoder import Cancellation, CompiledDecoder, Decoder, Request
 from noskgpt.inference.sampling import Sampling
 from noskgpt.inference.staging import Stage
 from noskgpt.lexicon import Lexicon
@@ -27,6 +28,9 @@ from noskgpt.limits import MAX_PROMPT
 from noskgpt.resources import weights_path
 from noskgpt.scene import Casts
 from noskgpt.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from noskgpt.model import GPT
 
 MAX_SEED = 2**53 - 1
 """The largest seed: the largest integer that Discord and JSON represent exactly."""
@@ -45,7 +49,6 @@ class Generator:
         fast: False decodes with PyTorch even if the compiled decoder can run.
 
     Attributes:
-        model: `torch.nn.Module` in evaluation mode: (B, T) ids to (B, T, V) logits.
         tokenizer: `encode`, `decode` and `fold` for the vocabulary of the weights.
         checkpoint: The configuration and the record of the training run.
         decoder: Converts prompts to symbol ids; see `noskgpt.inference.decoder`.
@@ -54,12 +57,27 @@ class Generator:
 
     def __init__(self, checkpoint: Checkpoint, *, fast: bool = True) -> None:
         self.checkpoint = checkpoint
-        self.model = checkpoint.build_model()
         self.tokenizer = Tokenizer(checkpoint.vocabulary)
-        self.decoder = create_decoder(self.model, fast=fast)
+        self.decoder = self._create_decoder(fast=fast)
         self.name = f"noskgpt-{checkpoint.fingerprint()}"
         self._empty_lexicon = lexicon.build(checkpoint.vocabulary, ())
         self._bare_stage = Stage(Casts(), self.tokenizer)
+
+    def _create_decoder(self, *, fast: bool) -> Decoder:
+        config = self.checkpoint.config
+        if fast and CompiledDecoder.fits(config):
+            return CompiledDecoder(config, self.checkpoint.weights)
+        from noskgpt.inference.eager import EagerDecoder  # noqa: PLC0415 - imports PyTorch
+
+        return EagerDecoder(self.model)
+
+    @cached_property
+    def model(self) -> "GPT":
+        """The `torch.nn.Module` in evaluation mode: (B, T) ids to (B, T, V) logits.
+
+        Built, and PyTorch imported, at the first access.
+        """
+        return self.checkpoint.build_model()
 
     @cached_property
     def lexicon(self) -> Lexicon:
@@ -189,7 +207,7 @@ class Generator:
         elif not 0 <= seed <= MAX_SEED:
             msg = f"seed must be from 0 to {MAX_SEED}, not {seed!r}"
             raise ValueError(msg)
-        context = self.model.config.context
+        context = self.checkpoint.config.context
         # A scene starts on a new line, so an empty prompt is replaced by a line break.
         text = self._read(prompt) or self._read("\n")
         ids = np.array(self.tokenizer.encode(text[-context:]) or [0], np.int64)

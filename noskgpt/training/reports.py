@@ -11,10 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from noskgpt import coverage
 from noskgpt.commands import noskgpt
-from noskgpt.training import warm_start
-from noskgpt.training.run_files import NotSaved, Saved
-from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Started
+from noskgpt.runs import Event, Finished, Interrupted, NotSaved, Progress, Saved, Started
 
 Report = Event | Saved | NotSaved
 
@@ -87,7 +86,7 @@ def _describe_start(event: Started) -> str:
     if event.left_out:
         lines.append(
             "These characters are left out, because the start weights do not have them: "
-            f"{warm_start.describe(event.left_out)}"
+            f"{coverage.describe(event.left_out)}"
         )
     if event.evaluated_characters < event.held_out_characters:
         lines.append(

@@ -6,7 +6,6 @@ A run that will write `FILE` saves its state to `FILE.run` once a minute, and de
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +14,17 @@ from noskgpt.checkpoint import Checkpoint, is_finite, is_integer
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CheckpointError, TrainingError, brief
 from noskgpt.limits import MAX_STATE_BYTES
+from noskgpt.runs import Event, Finished, Interrupted, NotSaved, Progress, Saved, run_path
 from noskgpt.training import hardware
 from noskgpt.training.distributed import Group
 from noskgpt.training.recipe import TrainingConfig
-from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Trainer
+from noskgpt.training.tensors import to_arrays, to_tensors
+from noskgpt.training.trainer import Trainer
 
 SAVE_SECONDS = 60.0
 FORMAT = "noskgpt-run"
 FORMAT_VERSION = 1
 _REMEDY = "Delete the file to start again."
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """Signal that the state of a run is saved."""
-
-    step: int
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class NotSaved:
-    """Signal that saving failed. The run continues, and the last saved state is intact."""
-
-    step: int
-    problem: str
-
-
-def run_path(out: Path) -> Path:
-    """Return the path of the state file of the run that will write `out`."""
-    return out.with_name(f"{out.name}.run")
 
 
 def start(
@@ -110,7 +90,8 @@ def resume(out: Path, *, corpus_path: Path | None, group: Group) -> tuple[Traine
         stored = document["corpus"]
         corpus_path = corpus_path or (Path(stored) if stored is not None else None)
         with hardware.named_failures():  # which are no damage
-            return Trainer(load_corpus(corpus_path), group=group, state=document), corpus_path
+            state = to_tensors(document)
+            return Trainer(load_corpus(corpus_path), group=group, state=state), corpus_path
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         msg = f"{path}: damaged run ({brief(error)}). {_REMEDY}"
         raise CheckpointError(msg) from error
@@ -169,7 +150,7 @@ def train_and_save(
     def save() -> Saved:
         corpus = str(corpus_path.absolute()) if corpus_path is not None else None
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, "corpus": corpus}
-        checkpoints.write_atomically(document | trainer.state(), path)
+        checkpoints.write_atomically(document | to_arrays(trainer.state()), path)
         return Saved(trainer.step, path)
 
     last_save = time.perf_counter()

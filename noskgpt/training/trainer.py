@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,11 +20,13 @@ from torch import Tensor
 
 from noskgpt import lexicon, scene
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
+from noskgpt.config import ModelConfig
 from noskgpt.corpus import Corpus
 from noskgpt.errors import TrainingError
 from noskgpt.evaluation import evaluate
 from noskgpt.inference.generator import Generator
-from noskgpt.model import GPT, ModelConfig
+from noskgpt.model import GPT
+from noskgpt.runs import SAMPLE_CHARS, Event, Finished, Interrupted, Progress, Started
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 from noskgpt.training import hardware, planning, warm_start
 from noskgpt.training.batches import Batches
@@ -40,80 +42,10 @@ from noskgpt.training.recipe import (
 )
 from noskgpt.training.warm_start import StartWeights
 
-SAMPLE_CHARS = 240
 _SPEED_STEPS = 30
 """Number of latest steps over which the reported speed is averaged."""
 _MAX_POINTS = 50_000
 """Points of a curve: a file of more values than `limits.MAX_OPERATIONS` allows cannot be loaded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """Signal that a run starts or resumes."""
-
-    step: int
-    """Number of completed steps; 0 unless the run resumes."""
-    steps: int
-    """Planned number of steps."""
-    parameters: int
-    characters: int
-    """Length of the training text."""
-    precision: str
-    device: str
-    threads: int
-    processes: int
-    peak_flops: float
-    """Floating-point operations per second of large matrix products, over all processes."""
-    start_weights: str | None
-    """Short name of the weights that the run starts from; None if it starts from nothing."""
-    start_loss: float | None
-    """Held-out loss of these weights, before the first step."""
-    left_out: str
-    """The characters of the text that these weights cannot spell, each once."""
-    held_out_characters: int
-    """Length of the held-out text."""
-    evaluated_characters: int
-    """Number of held-out characters, from the first on, over which losses are measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Report the state of a run after a step. Losses are nats per character."""
-
-    step: int
-    steps: int
-    """Planned number of steps; may change from event to event if the run has a time limit."""
-    train_loss: float
-    """Mean over the steps since the last event."""
-    held_out_loss: float | None
-    """Exact, over the `evaluated_characters` of `Started`; None if not measured at this step."""
-    characters_per_second: float
-    """Training speed over the latest steps, without the time of evaluations."""
-    peak_fraction: float
-    """Floating-point operations of these steps as a fraction of the peak of `Started`."""
-    seconds: float
-    """Duration of the run so far, without interruptions."""
-    seconds_left: float
-    sample: str | None
-    """Text generated with the current weights; None if the held-out loss was not measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """Signal that a run has stopped on request; `Trainer.state` returns the state to resume it."""
-
-    step: int
-    steps: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Signal that a run is complete."""
-
-    checkpoint: Checkpoint
-
-
-Event = Started | Progress | Interrupted | Finished
 
 
 class Trainer:
@@ -235,7 +167,7 @@ class Trainer:
         )
         model.initialize(torch.Generator().manual_seed(self.config.seed))
         if start is not None:
-            model.load_state_dict(dict(start.weights))
+            model.load_arrays(start.weights)
         return model.to(self.group.device)
 
     def stop(self) -> None:
@@ -270,6 +202,7 @@ class Trainer:
             device=str(self.group.device),
             threads=torch.get_num_threads(),
             processes=self.group.size,
+            characters_per_step=self.config.batch * self.model.config.context,
             peak_flops=self.peak_flops,
             start_weights=self.start.name if self.start else None,
             start_loss=self.start_loss,
@@ -562,7 +495,7 @@ class Trainer:
         compile them takes longer than a short run has.
         """
         checkpoint = Checkpoint(
-            config=self.model.config, vocabulary=self.vocabulary, weights=self._cpu_weights()
+            config=self.model.config, vocabulary=self.vocabulary, weights=self.model.arrays()
         )
         decoder = Generator(checkpoint, fast=False)
         threads = torch.get_num_threads()
@@ -573,16 +506,13 @@ class Trainer:
         finally:
             torch.set_num_threads(threads)
 
-    def _cpu_weights(self) -> dict[str, Tensor]:
-        return {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
-
     def _checkpoint(self) -> Checkpoint:
         """Return the current weights with the record of the run."""
         _, train_loss, held_out = self.curve[-1]
         return Checkpoint(
             config=self.model.config,
             vocabulary=self.vocabulary,
-            weights=self._cpu_weights(),
+            weights=self.model.arrays(),
             lexicon=self._lexicon,
             casts=self._casts,
             training=TrainingRecord(

@@ -1,21 +1,16 @@
 """Start a run from trained weights: check that their vocabulary fits the text, and convert it."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, check_vocabulary
+from noskgpt.config import ModelConfig
 from noskgpt.corpus import Corpus
+from noskgpt.coverage import LeftOut, describe, left_out
 from noskgpt.errors import TrainingError
-from noskgpt.model import ModelConfig
 from noskgpt.tokenizer import Tokenizer
-
-MAX_LEFT_OUT = 0.01
-"""Largest fraction of a text that may be left out for lack of symbols, such as brackets."""
-_NAMED = 40
-"""Number of characters that an error names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,27 +61,6 @@ class StartWeights:
         )
 
 
-class LeftOut(NamedTuple):
-    """Return type of `left_out`."""
-
-    characters: str
-    """The characters that a vocabulary cannot spell, each once, in code-point order."""
-    fraction: float
-    """Their fraction of the text."""
-
-    @property
-    def fits(self) -> bool:
-        """Whether the rest of the text is enough of it to train on."""
-        return self.fraction <= MAX_LEFT_OUT
-
-
-def left_out(text: str, vocabulary: str) -> LeftOut:
-    """Return the characters of a text that a vocabulary cannot spell; see `Tokenizer.fold`."""
-    counts = Counter(text)
-    dropped = Tokenizer(vocabulary).fold("".join(sorted(counts))).dropped
-    return LeftOut(dropped, sum(counts[symbol] for symbol in dropped) / max(1, len(text)))
-
-
 def fold(corpus: Corpus, start: StartWeights) -> tuple[Corpus, LeftOut]:
     """Return a text in the vocabulary of start weights, and what was left out of it.
 
@@ -103,13 +77,3 @@ def fold(corpus: Corpus, start: StartWeights) -> tuple[Corpus, LeftOut]:
     tokenizer = Tokenizer(start.vocabulary)
     train, held_out = (tokenizer.fold(part).text for part in (corpus.train, corpus.held_out))
     return replace(corpus, train=train, held_out=held_out), missing
-
-
-def describe(characters: str) -> str:
-    """Return a list of characters for a message: separated by spaces, shortened if there are many.
-
-    Control characters are named by their code points.
-    """
-    shown = [c if c.isprintable() and c != " " else f"U+{ord(c):04X}" for c in characters[:_NAMED]]
-    rest = len(characters) - len(shown)
-    return " ".join(shown) + (f" and {rest} more" if rest else "")

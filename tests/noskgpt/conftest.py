@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt.model import GPT, ModelConfig
+from noskgpt.config import ModelConfig
+from noskgpt.model import GPT
 from noskgpt.tokenizer import VOCABULARY
 
 
@@ -37,7 +38,7 @@ def random_checkpoint() -> checkpoints.Checkpoint:
     model = GPT(ModelConfig())
     model.initialize(torch.Generator().manual_seed(5))
     return checkpoints.Checkpoint(
-        config=model.config, vocabulary=VOCABULARY, weights=model.state_dict()
+        config=model.config, vocabulary=VOCABULARY, weights=model.arrays()
     )
 
 

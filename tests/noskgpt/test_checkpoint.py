@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from noskgpt import archive, lexicon, scene
 from noskgpt import checkpoint as checkpoints
-from noskgpt import lexicon, scene
 from noskgpt.errors import CheckpointError
 from noskgpt.limits import MAX_LETTERS
 from noskgpt.tokenizer import VOCABULARY
@@ -228,8 +228,8 @@ def test_a_full_disk_is_named(
     monkeypatch: pytest.MonkeyPatch,
     written: int,
 ) -> None:
-    """Torch has an error of its own for the end of its archive."""
-    save = torch.save
+    """The end of the archive is written as well after the entry that did not fit."""
+    write = archive.write
 
     class FullDisk(io.BytesIO):
         def write(self, data: Any) -> int:
@@ -237,7 +237,7 @@ def test_a_full_disk_is_named(
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(data)
 
-    monkeypatch.setattr(torch, "save", lambda document, _file: save(document, FullDisk()))
+    monkeypatch.setattr(archive, "write", lambda document, _file: write(document, FullDisk()))
     with pytest.raises(
         CheckpointError, match=r"weights\.pth: cannot be written \(the disk is full"
     ):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt.model import GPT, KVCache, ModelConfig
+from noskgpt.config import ModelConfig
+from noskgpt.model import GPT, KVCache
 from tests.noskgpt.reference import Reference
 
 

@@ -16,7 +16,8 @@ from bot.storage.runs import Run, RunStore
 from noskgpt import checkpoint as checkpoints
 from noskgpt import lexicon
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
-from noskgpt.model import GPT, ModelConfig
+from noskgpt.config import ModelConfig
+from noskgpt.model import GPT
 from noskgpt.tokenizer import VOCABULARY
 
 ANN, BEN = 11, 12
@@ -91,7 +92,7 @@ def trained(
     return Checkpoint(
         config=config,
         vocabulary=vocabulary,
-        weights=model.state_dict(),
+        weights=model.arrays(),
         lexicon=lexicon.build(vocabulary, lexicon.words("but soft, what light is this?")),
         training=TrainingRecord(steps=7, held_out_loss=loss, corpus_sha256=corpus),
     )

@@ -20,7 +20,7 @@ from bot.errors import Reason, RejectedError
 from bot.storage.runs import Run
 from bot.ui.training_status import decision_view, describe_losses
 from noskgpt.checkpoint import Checkpoint
-from noskgpt.training.run_files import run_path
+from noskgpt.runs import run_path
 from tests.bot.conftest import rejected
 from tests.bot.core.conftest import ANN, TrainingServices, name_of, trained
 

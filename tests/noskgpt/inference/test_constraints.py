@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 import noskgpt
 from noskgpt import lexicon, scene
 from noskgpt.checkpoint import Checkpoint
-from noskgpt.model import GPT, ModelConfig
+from noskgpt.config import ModelConfig
+from noskgpt.model import GPT
 from noskgpt.tokenizer import VOCABULARY
 
 LOVERS = ("ROMEO", "JULIET", "Nurse", "First Citizen", "FRIAR LAURENCE", "Citizen")
@@ -50,7 +51,7 @@ def generator(
         Checkpoint(
             config=config,
             vocabulary=vocabulary,
-            weights=model.state_dict(),
+            weights=model.arrays(),
             lexicon=lexicon.build(vocabulary, lexicon.words(" ".join(texts))),
             casts=scene.build(texts),
         ),

@@ -14,16 +14,17 @@ from torch.nn import functional as F  # noqa: N812
 
 import noskgpt
 from noskgpt.checkpoint import Checkpoint
+from noskgpt.config import ModelConfig
 from noskgpt.corpus import load_corpus
 from noskgpt.inference import jit, kernels
 from noskgpt.inference.decoder import (
     Cancellation,
     CompiledDecoder,
     CompiledSession,
-    EagerDecoder,
     Request,
 )
-from noskgpt.model import GPT, ModelConfig
+from noskgpt.inference.eager import EagerDecoder
+from noskgpt.model import GPT
 
 PACKAGE = Path(noskgpt.__file__).parent
 
@@ -140,7 +141,7 @@ def test_decodes_models_of_other_shapes(shape: dict[str, int]) -> None:
     model = GPT(config).eval()
     model.initialize(torch.Generator().manual_seed(2))
     vocabulary = "".join(map(chr, range(300, 300 + config.vocab_size)))
-    checkpoint = Checkpoint(config=config, vocabulary=vocabulary, weights=model.state_dict())
+    checkpoint = Checkpoint(config=config, vocabulary=vocabulary, weights=model.arrays())
     fast, slow = noskgpt.Generator(checkpoint), noskgpt.Generator(checkpoint, fast=False)
     assert isinstance(fast.decoder, CompiledDecoder)
     length = config.context
@@ -153,7 +154,7 @@ def test_decodes_models_of_other_shapes(shape: dict[str, int]) -> None:
 
 
 def test_rejects_heads_of_a_size_that_is_no_multiple_of_8() -> None:
-    assert not CompiledDecoder.fits(GPT(ModelConfig(n_layer=1, n_head=4, n_embd=16)))
+    assert not CompiledDecoder.fits(ModelConfig(n_layer=1, n_head=4, n_embd=16))
 
 
 def test_stops_when_cancelled_from_another_thread(bard: noskgpt.Generator) -> None:

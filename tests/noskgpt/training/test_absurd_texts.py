@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt import lexicon
+from noskgpt import coverage, lexicon
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.corpus import load_corpus
 from noskgpt.inference.generator import Generator
 from noskgpt.limits import MAX_WORD
 from noskgpt.tokenizer import VOCABULARY
-from noskgpt.training import hardware, run_files, warm_start
+from noskgpt.training import hardware, run_files
 from noskgpt.training.recipe import TrainingConfig
 from noskgpt.training.trainer import Trainer
 
@@ -113,12 +113,12 @@ def test_comparing_many_characters_with_a_vocabulary_takes_about_as_long_as_a_pl
     different = "".join(map(chr, range(0x3400, 0x3400 + 20_000))) * (LENGTH // 20_000)
 
     def compare(text: str) -> float:
-        return seconds(lambda: warm_start.left_out(text, VOCABULARY))
+        return seconds(lambda: coverage.left_out(text, VOCABULARY))
 
     assert compare(different) < FACTOR * compare(play(LENGTH))
-    missing = warm_start.left_out(different, VOCABULARY)
+    missing = coverage.left_out(different, VOCABULARY)
     assert not missing.fits
-    assert len(warm_start.describe(missing.characters)) < 200
+    assert len(coverage.describe(missing.characters)) < 200
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from contextlib import closing
 import pytest
 import torch
 
-from noskgpt.model import GPT, KVCache, ModelConfig
+from noskgpt.config import ModelConfig
+from noskgpt.model import GPT, KVCache
 from noskgpt.training.gradients import Gradients
 
 

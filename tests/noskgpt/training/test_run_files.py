@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 import torch
 
+from noskgpt import archive
 from noskgpt import checkpoint as checkpoints
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CheckpointError, TrainingError
 from noskgpt.limits import MAX_STATE_BYTES
+from noskgpt.runs import NotSaved, Progress, run_path
 from noskgpt.training import run_files
 from noskgpt.training import trainer as trainers
 from noskgpt.training.distributed import Group
 from noskgpt.training.recipe import TrainingConfig
-from noskgpt.training.trainer import Progress, Trainer
+from noskgpt.training.trainer import Trainer
 from tests.noskgpt.test_cli import noskgpt
 
 STEPS = ("--steps", "20", "--batch", "4", "--dropout", "0.1", "--precision", "fp32")
@@ -169,18 +171,18 @@ def test_a_run_survives_a_full_disk_and_its_files_stay_intact(
     out = tmp_path / "new.pth"
     config = TrainingConfig(steps=4, batch=2, report_every=1, evaluations=1)
     trainer = run_files.start(out, config, corpus_path=small_corpus, command="", group=CPU)
-    save, events = torch.save, []
+    write, events = archive.write, []
 
     def fail_at_step_2(document: object, file: Any) -> None:
         if trainer.step == 2:
             file.write(b"half of it")
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(document, file)
+        write(document, file)
 
-    monkeypatch.setattr(torch, "save", fail_at_step_2)
+    monkeypatch.setattr(archive, "write", fail_at_step_2)
     for event in run_files.train_and_save(trainer, out, corpus_path=small_corpus, save_seconds=0):
         events.append(event)
-        if isinstance(event, run_files.NotSaved):
+        if isinstance(event, NotSaved):
             assert event.step == 2
             assert "No space left" in event.problem
             assert [path.name for path in tmp_path.iterdir()] == ["new.pth.run"]
@@ -199,7 +201,7 @@ def test_rejects_a_missing_damaged_or_foreign_state_file(
     out = tmp_path / "new.pth"
     with pytest.raises(TrainingError, match="no unfinished run"):
         run_files.resume(out, corpus_path=None, group=CPU)
-    path = run_files.run_path(out)
+    path = run_path(out)
     path.write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match=r"new\.pth\.run"):
         run_files.resume(out, corpus_path=None, group=CPU)
@@ -220,7 +222,7 @@ def test_a_lack_of_memory_is_no_damage_to_the_run(
     out = tmp_path / "new.pth"
     trainer = Trainer(load_corpus(small_corpus), TrainingConfig(steps=2))
     document = {"format": run_files.FORMAT, "format_version": run_files.FORMAT_VERSION}
-    torch.save(document | {"corpus": None} | trainer.state(), run_files.run_path(out))
+    torch.save(document | {"corpus": None} | trainer.state(), run_path(out))
 
     def lack_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -339,7 +341,7 @@ def test_refuses_an_impossible_state(
 ) -> None:
     out = tmp_path / "new.pth"
     partial = isinstance(value, dict) and value and isinstance(state[name], dict)
-    torch.save(state | {name: state[name] | value if partial else value}, run_files.run_path(out))
+    torch.save(state | {name: state[name] | value if partial else value}, run_path(out))
     with pytest.raises(CheckpointError, match=r"^[^\n]*new\.pth\.run: damaged run \([^\n]*$"):
         run_files.resume(out, corpus_path=None, group=CPU)
 
@@ -350,7 +352,7 @@ def test_resumes_a_possible_state_also_of_an_earlier_version(
     out = tmp_path / "new.pth"
     words = {"start": state["start"] | {"words": ["fool", "king"]}}
     for change in ({}, words):
-        torch.save(state | change, run_files.run_path(out))
+        torch.save(state | change, run_path(out))
         trainer, _ = run_files.resume(out, corpus_path=None, group=CPU)
         assert trainer.step == state["step"] > 0
     assert trainer.start is not None
@@ -359,7 +361,7 @@ def test_resumes_a_possible_state_also_of_an_earlier_version(
 
 def test_refuses_a_state_file_that_is_too_large_or_no_file(tmp_path: Path) -> None:
     out = tmp_path / "new.pth"
-    path = run_files.run_path(out)
+    path = run_path(out)
     with path.open("wb") as file:
         file.truncate(MAX_STATE_BYTES + 1)
     with pytest.raises(CheckpointError, match=r"Larger than 1600 MB.* Delete the file"):

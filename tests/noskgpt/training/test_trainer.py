@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 import torch
 
+from noskgpt.config import ModelConfig
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CorpusError, TrainingError
 from noskgpt.evaluation import Evaluation, evaluate
 from noskgpt.inference.decoder import is_bfloat16
-from noskgpt.model import GPT, ModelConfig
+from noskgpt.model import GPT
+from noskgpt.runs import Event, Finished, Interrupted, Progress, Started
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 from noskgpt.training import hardware
 from noskgpt.training.batches import Batches
 from noskgpt.training.distributed import Group
 from noskgpt.training.planning import FINISH_SECONDS, Costs
 from noskgpt.training.recipe import PRESETS, TrainingConfig, lr_factor
-from noskgpt.training.trainer import Event, Finished, Interrupted, Progress, Started, Trainer
+from noskgpt.training.trainer import Trainer
 
 CONFIG = TrainingConfig(steps=30, batch=4, report_every=5, evaluations=2, precision="fp32")
 
@@ -60,7 +62,8 @@ def test_a_run_lowers_the_loss_and_records_its_settings_and_results(small_corpus
     ids = torch.tensor(Tokenizer(finished.checkpoint.vocabulary).encode(corpus.held_out))
     model = finished.checkpoint.build_model()
     assert evaluate(model, ids).loss == pytest.approx(record.held_out_loss, abs=1e-6)
-    assert all(map(is_bfloat16, model.hidden_matrices().values()))
+    weights = finished.checkpoint.weights
+    assert all(is_bfloat16(weights[name]) for name in model.hidden_matrices())
 
 
 def test_the_same_seed_gives_the_same_weights(small_corpus: Path) -> None:

@@ -8,17 +8,19 @@ import pytest
 import torch
 
 from noskgpt import checkpoint as checkpoints
-from noskgpt import lexicon
+from noskgpt import coverage, lexicon
 from noskgpt.checkpoint import Checkpoint
+from noskgpt.config import ModelConfig
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import TrainingError
 from noskgpt.evaluation import evaluate
-from noskgpt.model import GPT, ModelConfig
+from noskgpt.model import GPT
+from noskgpt.runs import Finished, Interrupted, Progress, Started
 from noskgpt.tokenizer import VOCABULARY, Tokenizer
 from noskgpt.training import warm_start
 from noskgpt.training.gradients import Gradients
 from noskgpt.training.recipe import TrainingConfig, fine_tuning_factor
-from noskgpt.training.trainer import Finished, Interrupted, Progress, Started, Trainer
+from noskgpt.training.trainer import Trainer
 from tests.noskgpt.test_cli import noskgpt
 
 CONFIG = TrainingConfig(steps=6, batch=2, report_every=1, evaluations=1, precision="fp32")
@@ -32,7 +34,7 @@ def start() -> Checkpoint:
     return Checkpoint(
         config=model.config,
         vocabulary=VOCABULARY,
-        weights=model.state_dict(),
+        weights=model.arrays(),
         training=checkpoints.TrainingRecord(command="noskgpt train --preset best"),
         lexicon=lexicon.build(VOCABULARY, {"ophelia", "o'er", "o"}),
     )
@@ -137,7 +139,7 @@ def test_a_text_is_converted_to_the_vocabulary_of_the_weights(
     folded, missing = warm_start.fold(mostly, described)
     assert folded.train == "'Cafe'\n" * 999 + "\n"
     assert set(missing.characters) == set("()§")
-    assert 0 < missing.fraction < warm_start.MAX_LEFT_OUT
+    assert 0 < missing.fraction < coverage.MAX_LEFT_OUT
     assert folded.sha256 == corpus.sha256
     with pytest.raises(
         TrainingError, match=r"7\.7% of the text are .*: \( \) §\. Start from nothing"
@@ -161,9 +163,9 @@ def test_a_foreign_alphabet_is_refused_with_its_characters(
 
 
 def test_describes_many_and_invisible_characters_briefly() -> None:
-    assert warm_start.describe("\u200e 1") == "U+200E U+0020 1"
+    assert coverage.describe("\u200e 1") == "U+200E U+0020 1"
     many = "".join(map(chr, range(0x4E00, 0x4E00 + 100)))
-    assert warm_start.describe(many).endswith("and 60 more")
+    assert coverage.describe(many).endswith("and 60 more")
 
 
 def test_words_of_a_lexicon_build_the_same_lexicon() -> None:
