@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import noskgpt
+from noskgpt.inference import pages
 from noskgpt.inference.decoder import Cancellation
 from noskgpt.inference.generator import MAX_SEED
 
@@ -107,6 +108,7 @@ class Inference:
             model = noskgpt.load(self._path if path is None else path)
             # The first generation may have to compile the decoder; no request should wait for it.
             model.generate("", 2, real_words=True, cast=True, echo=True)
+            pages.release()
             return model
 
         return await self._run(work)

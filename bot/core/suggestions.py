@@ -1,9 +1,9 @@
 """Suggest prompts: the channel's recent ones, and the speakers of the corpus."""
 
 import logging
+import re
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from noskgpt.corpus import load_corpus
@@ -17,6 +17,7 @@ from . import transcript
 log = logging.getLogger(__name__)
 
 _RECENT = 5
+_COLON_LINE = re.compile(r"^.*:$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,17 @@ class Suggestions:
 
 
 def _speakers(path: Path | None) -> list[Suggestion]:
-    lines = ["", *load_corpus(path).train.split("\n")]
+    text = load_corpus(path).train
+    # Not a list of all lines, which takes as much memory as the model.
     counts = Counter(
-        line
-        for before, line in pairwise(lines)
-        if ":" in line and transcript.is_speaker(line, before)
+        match[0]
+        for match in _COLON_LINE.finditer(text)
+        if transcript.is_speaker(match[0], _line_before(text, match.start()))
     )
     return [Suggestion(name, speeches) for name, speeches in counts.most_common()]
+
+
+def _line_before(text: str, start: int) -> str:
+    """Return the line before the one that starts there; empty before the first."""
+    end = max(0, start - 1)
+    return text[text.rfind("\n", 0, end) + 1 : end]
