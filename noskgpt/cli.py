@@ -1,35 +1,24 @@
 """Run the command line: console, single prompts, training, evaluation and weight conversion."""
 
 import json
-import os
-import shlex
-import signal
 import sys
-import threading
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Literal
 
-import torch
 import typer
 from rich.console import Console
 
 from noskgpt import checkpoint as checkpoints
 from noskgpt import commands
 from noskgpt.corpus import load_corpus
-from noskgpt.errors import NoskGPTError, TrainingError
-from noskgpt.evaluation import count_words
-from noskgpt.evaluation import evaluate as measure
+from noskgpt.errors import NoskGPTError
 from noskgpt.inference import generator
 from noskgpt.limits import MAX_BATCH
 from noskgpt.resources import weights_path
-from noskgpt.runs import Finished, Interrupted
+from noskgpt.runs import SAVE_SECONDS
 from noskgpt.tokenizer import Tokenizer
-from noskgpt.training import distributed, hardware, planning, plotting, reports, run_files
-from noskgpt.training.recipe import PRESETS
-from noskgpt.training.trainer import Trainer
 
 LOGO = r"""
                  _     ___ ___ _____
@@ -212,7 +201,7 @@ def train(
     ] = None,
     save_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds between saves of the state for --resume.")
-    ] = run_files.SAVE_SECONDS,
+    ] = SAVE_SECONDS,
     until_stdin_ends: Annotated[
         bool,
         typer.Option(
@@ -226,9 +215,9 @@ def train(
     Ctrl-C and SIGTERM stop the run after saving its state; --resume continues it. Processes
     started by `torchrun` divide each batch among them.
     """
-    began = planning.process_start()
-    torch.set_num_threads(threads or torch.get_num_threads())
-    overrides: dict[str, Any] = {
+    from noskgpt.training import command  # noqa: PLC0415 - imports PyTorch
+
+    options: dict[str, Any] = {
         "preset": preset,
         "init_from": init_from,
         "minutes": minutes,
@@ -238,83 +227,19 @@ def train(
         "seed": seed,
         "precision": precision,
     }
-    overrides = {name: value for name, value in overrides.items() if value is not None}
-    console = Console()
-    try:
-        with hardware.named_failures(), distributed.join() as group:
-            checkpoints.check_writable(out)
-            if plot is not None:
-                plotting.check_format(plot)
-                checkpoints.check_writable(plot)
-            if resume:
-                if overrides:
-                    msg = (
-                        "--resume continues the run with its original settings: "
-                        f"leave out --{min(overrides).replace('_', '-')}."
-                    )
-                    raise TrainingError(msg)
-                trainer, corpus = run_files.resume(out, corpus_path=corpus, group=group)
-            else:
-                trainer = _start_run(out, overrides, corpus, group, began)
-            stopped_by = _stop_on_signals(trainer, with_stdin=until_stdin_ends)
-            events = run_files.train_and_save(
-                trainer, out, corpus_path=corpus, save_seconds=save_seconds
-            )
-            if group.rank == 0:
-                print_json = partial(reports.print_json, on_closed_pipe=trainer.stop)
-                events = (print_json if as_json else reports.show)(events, out, console)
-            for event in events:
-                if isinstance(event, Finished) and plot is not None and group.rank == 0:
-                    record = event.checkpoint.training
-                    plotting.plot_losses(record, plot, title=f"noskgpt, {record.steps:,} steps")
-    except NoskGPTError as error:
-        if as_json and int(os.environ.get("RANK", "0")) == 0:
-            reports.print_json_error(str(error), console)
-        raise
-    if isinstance(event, Interrupted):
-        raise typer.Exit(128 + stopped_by[0])
-
-
-def _start_run(
-    out: Path, options: dict[str, Any], corpus: Path | None, group: distributed.Group, began: float
-) -> Trainer:
-    """Return the trainer of a new run with the options of `train` that were given."""
-    config, start = PRESETS[options.pop("preset", "default")], None
-    if weights := options.pop("init_from", None):
-        start = checkpoints.load(weights_path() if weights == "bundled" else Path(weights))
-    return run_files.start(
+    code = command.train(
         out,
-        replace(config, **options),
-        corpus_path=corpus,
-        command=shlex.join(["noskgpt", *sys.argv[1:]]),
-        group=group,
-        start=start,
-        began=began,
+        {name: value for name, value in options.items() if value is not None},
+        corpus=corpus,
+        resume=resume,
+        plot=plot,
+        as_json=as_json,
+        threads=threads,
+        save_seconds=save_seconds,
+        until_stdin_ends=until_stdin_ends,
     )
-
-
-def _stop_on_signals(trainer: Trainer, *, with_stdin: bool) -> list[int]:
-    """Stop the run on the first Ctrl-C or SIGTERM, and with `with_stdin` when the input ends.
-
-    Returns a list with the signal that stopped the run, updated later; SIGTERM if it was no signal.
-    """
-    stopped_by: list[int] = [signal.SIGTERM]
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        stopped_by[0] = number
-        trainer.stop()
-        signal.signal(number, signal.SIG_DFL)  # a second signal does not wait for the step
-
-    def wait_for_end_of_input() -> None:
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
-        trainer.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    if with_stdin:
-        threading.Thread(target=wait_for_end_of_input, name="stdin", daemon=True).start()
-    return stopped_by
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -339,11 +264,15 @@ def evaluate(
 
     The words are those of 100 generated samples of 1,000 characters each, without --real-words.
     """
+    import torch  # noqa: PLC0415 - takes a second, and most commands do without it
+
+    from noskgpt import evaluation  # noqa: PLC0415 - imports it
+
     loaded = checkpoints.load(weights_path() if weights is None else weights)
     text = load_corpus(corpus)
     ids = Tokenizer(loaded.vocabulary).encode(text.held_out)
-    result = measure(loaded.build_model(), torch.tensor(ids))
-    words = count_words(
+    result = evaluation.evaluate(loaded.build_model(), torch.tensor(ids))
+    words = evaluation.count_words(
         generator.Generator(loaded), samples=WORD_SAMPLES, temperature=temperature, seed=seed
     )
     report = {

@@ -10,6 +10,8 @@ from noskgpt.checkpoint import Checkpoint
 
 SAMPLE_CHARS = 240
 """Length of the samples of a run in characters."""
+SAVE_SECONDS = 60.0
+"""Seconds between two saves of the state of a run."""
 
 
 def run_path(out: Path) -> Path:

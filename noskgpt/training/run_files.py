@@ -14,14 +14,22 @@ from noskgpt.checkpoint import Checkpoint, is_finite, is_integer
 from noskgpt.corpus import load_corpus
 from noskgpt.errors import CheckpointError, TrainingError, brief
 from noskgpt.limits import MAX_STATE_BYTES
-from noskgpt.runs import Event, Finished, Interrupted, NotSaved, Progress, Saved, run_path
+from noskgpt.runs import (
+    SAVE_SECONDS,
+    Event,
+    Finished,
+    Interrupted,
+    NotSaved,
+    Progress,
+    Saved,
+    run_path,
+)
 from noskgpt.training import hardware
 from noskgpt.training.distributed import Group
 from noskgpt.training.recipe import TrainingConfig
 from noskgpt.training.tensors import to_arrays, to_tensors
 from noskgpt.training.trainer import Trainer
 
-SAVE_SECONDS = 60.0
 FORMAT = "noskgpt-run"
 FORMAT_VERSION = 1
 _REMEDY = "Delete the file to start again."

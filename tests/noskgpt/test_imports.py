@@ -44,3 +44,15 @@ def test_pytorch_is_imported_only_when_the_network_is_asked_for(
     parameters = load(weights).config.parameters
     assert done.stdout.split() == ["False", str(parameters), "True"]
     assert load(tmp_path / "copy.pth").fingerprint() == load(weights).fingerprint()
+
+
+@pytest.mark.parametrize("module", ["noskgpt.cli", "bot.__main__", "bot.rehearsal"])
+def test_programs_start_without_pytorch_and_training(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules, sep='\\n')"
+    done = subprocess.run(  # noqa: S603  (the code under test)
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    imported = done.stdout.splitlines()
+    assert module in imported
+    unwanted = ("noskgpt.training", "matplotlib", "torch")
+    assert not [name for name in imported if name.startswith(unwanted)]
