@@ -345,8 +345,7 @@ class TrainingRunner:
     def kill(self) -> None:
         """Kill the active run's child, for a shutdown that cannot wait for its checkpoint."""
         if self.active is not None:
-            with suppress(ProcessLookupError):
-                self.active.process.kill()
+            _kill(self.active)
 
     def _require_open(self) -> None:
         if self._closed:
