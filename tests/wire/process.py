@@ -119,12 +119,6 @@ class BotProcess:
         await asyncio.gather(*self._watching)
         return code
 
-    @property
-    def pid(self) -> int:
-        """The id of the running process."""
-        assert self._process is not None, "it does not run"
-        return self._process.pid
-
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal that does not end it."""
         assert self._process is not None, "it does not run"
