@@ -77,6 +77,11 @@ class Town:
         self.place: Place | None = None
         self.person: Person = discord.person("Miranda")
 
+    @property
+    def _pid(self) -> int:
+        assert self.bot.pid is not None, "the bot does not run"
+        return self.bot.pid
+
     async def start(self) -> Figures:
         """Start the bot; return the wall-clock and the processor seconds until it was ready."""
         self.bot.lines.clear()
@@ -86,7 +91,7 @@ class Town:
         seconds = time.monotonic() - started
         return {
             "ready_seconds": seconds,
-            "ready_processor_seconds": processor_seconds(self.bot.pid),
+            "ready_processor_seconds": processor_seconds(self._pid),
         }
 
     async def reply(self) -> float:
@@ -104,11 +109,11 @@ class Town:
     async def idle(self) -> Figures:
         """Return what the bot uses while nothing happens."""
         await asyncio.sleep(SETTLE_SECONDS)
-        before = processor_seconds(self.bot.pid)
+        before = processor_seconds(self._pid)
         await asyncio.sleep(IDLE_SECONDS)
-        used = processor_seconds(self.bot.pid) - before
+        used = processor_seconds(self._pid) - before
         return {
-            "idle_megabytes": megabytes(self.bot.pid, "VmRSS"),
+            "idle_megabytes": megabytes(self._pid, "VmRSS"),
             "idle_load_percent": 100 * used / IDLE_SECONDS,
         }
 
@@ -116,15 +121,15 @@ class Town:
         """Return how the memory grows over a number of replies."""
         for _ in range(min(WARM_REPLIES, replies // 2)):
             await self.reply()
-        before = megabytes(self.bot.pid, "VmRSS")
+        before = megabytes(self._pid, "VmRSS")
         for _ in range(replies - min(WARM_REPLIES, replies // 2)):
             await self.reply()
-        after = megabytes(self.bot.pid, "VmRSS")
+        after = megabytes(self._pid, "VmRSS")
         return {
             "replies": float(replies),
             "after_replies_megabytes": after,
             "growth_percent": 100 * (after - before) / before,
-            "peak_megabytes": megabytes(self.bot.pid, "VmHWM"),
+            "peak_megabytes": megabytes(self._pid, "VmHWM"),
         }
 
 
