@@ -28,14 +28,15 @@ from tests.wire.state import (
 
 File = tuple[str, bytes]
 """The name and the content of a file that somebody attaches."""
-Value = str | float | File
+Value = str | float | File | Person
 
 _SUBCOMMANDS = (1, 2)
-_STRING, _WHOLE, _BOOLEAN, _NUMBER, _FILE = 3, 4, 5, 10, 11
+_STRING, _WHOLE, _BOOLEAN, _USER, _NUMBER, _FILE = 3, 4, 5, 6, 10, 11
 _PYTHON: dict[int, type | tuple[type, ...]] = {
     _STRING: str,
     _WHOLE: int,
     _BOOLEAN: bool,
+    _USER: Person,
     _NUMBER: (int, float),
     _FILE: tuple,
 }
@@ -474,7 +475,7 @@ class People:
             definition = _named(definition.get("options", ()), part)
         known = definition.get("options", ())
         assert not any(option["type"] in _SUBCOMMANDS for option in known), f"/{name} goes on"
-        resolved: dict[str, Json] = {}
+        resolved: dict[str, dict[str, Json]] = {}
         values = []
         for key, value in options.items():
             option = _named(known, key)
@@ -484,10 +485,10 @@ class People:
         for part in reversed(inner):
             values = [{"name": part, "type": 1, "options": values}]
         data = {"id": command["id"], "name": first, "type": 1, "options": values}
-        return command, data | ({"resolved": {"attachments": resolved}} if resolved else {})
+        return command, data | ({"resolved": resolved} if resolved else {})
 
     def _option_data(
-        self, option: Json, value: Value, resolved: dict[str, Json], *, typing: bool
+        self, option: Json, value: Value, resolved: dict[str, dict[str, Json]], *, typing: bool
     ) -> Json:
         data: Json = {"name": option["name"], "type": option["type"], "value": value}
         if typing:
@@ -497,8 +498,11 @@ class People:
         if isinstance(value, tuple):
             attachment = Attachment(self.world.new_id(), *value)
             self.world.attachments[attachment.id] = attachment
-            resolved[attachment.id] = attachment.json(self._base())
+            resolved.setdefault("attachments", {})[attachment.id] = attachment.json(self._base())
             data["value"] = attachment.id
+        if isinstance(value, Person):
+            resolved.setdefault("users", {})[value.id] = value.user()
+            data["value"] = value.id
         return data
 
     # What the bot learns when it connects.
@@ -535,7 +539,7 @@ class People:
             "features": [],
             "member_count": 2,
             "large": False,
-            "members": [],
+            "members": [guild.bot_member()],
             "channels": [place.channel() for place in places if place.parent is None],
             "threads": [place.channel() for place in places if place.parent is not None],
             "presences": [],

@@ -150,8 +150,17 @@ class Guild:
 
     def member(self, person: Person, permissions: Permission | None = None) -> Json:
         """Return a member, in an interaction with the permissions in its channel."""
-        member: Json = {
-            "user": person.user(),
+        member = self._member(person.user())
+        return member | ({} if permissions is None else {"permissions": str(int(permissions))})
+
+    def bot_member(self) -> Json:
+        """Return the bot as a member."""
+        return self._member(BOT)
+
+    @staticmethod
+    def _member(user: Json) -> Json:
+        return {
+            "user": user,
             "nick": None,
             "avatar": None,
             "roles": [],
@@ -163,7 +172,6 @@ class Guild:
             "communication_disabled_until": None,
             "flags": 0,
         }
-        return member | ({} if permissions is None else {"permissions": str(int(permissions))})
 
 
 @dataclass(eq=False, repr=False)

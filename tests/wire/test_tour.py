@@ -21,6 +21,7 @@ async def test_commands_are_registered_in_one_request(scene: Scene) -> None:
     assert names == {
         ("bard", 1),
         ("bard-about", 1),
+        ("bard-admin", 1),
         ("bard-settings", 1),
         ("scene", 1),
         ("train", 1),

@@ -41,6 +41,11 @@ async def stage(stage: Stage) -> AsyncIterator[TrainingStage]:
         await training_stage.bot.close()
 
 
+async def last_weights(stage: Stage) -> str:
+    """Return the name of the weights that generated the last reply in the garden."""
+    return (await stage.turns(stage.garden.id))[-1].take.weights
+
+
 @pytest.fixture
 def _planned_steps() -> Iterator[None]:
     """Runs make 60 steps, however many fit into their minutes."""
@@ -56,9 +61,9 @@ async def test_start_promote_and_roll_back(stage: TrainingStage, settings: Setti
     assert "Starting; the first figures" in message_of(started).content
     await stage.first_step()
     await stage.env.advance_time(5)
-    assert re.search(r"`\[#*-*\]` \d+%: step \d+ of \d+", message_of(started).content)
-    during = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
-    assert f"weights {old}" in text_of(during)
+    assert re.search(r"\d+%: step \d+ of \d+ `\[#*-*\]`", message_of(started).content)
+    await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    assert await last_weights(stage) == old
 
     await stage.run_ended()
     shown = message_of(started)
@@ -75,20 +80,22 @@ async def test_start_promote_and_roll_back(stage: TrainingStage, settings: Setti
     assert pressed.acknowledged
     assert f"the weights {run.weights} are active" in message_of(started).content
     assert labels_of(message_of(started)) == []
-    after = await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
-    assert f"weights {run.weights}" in text_of(after)
+    await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
+    assert await last_weights(stage) == run.weights
+    about = await stage.ben.slash(stage.garden, "bard-about")
+    assert f"weights {run.weights}" in text_of(about)
 
     await stage.restart()
     stage.set_owner()
-    after = await stage.ben.slash(stage.garden, "bard", prompt="NURSE:", max_chars=20)
-    assert f"weights {run.weights}" in text_of(after)
+    await stage.ben.slash(stage.garden, "bard", prompt="NURSE:", max_chars=20)
+    assert await last_weights(stage) == run.weights
     listed = await stage.ann.slash(stage.garden, "train history")
     assert "**active**" in content_of(listed)
 
     rolled_back = await stage.ann.slash(stage.garden, "train rollback")
     assert old in content_of(rolled_back)
-    after = await stage.ben.slash(stage.garden, "bard", prompt="TYBALT:", max_chars=20)
-    assert f"weights {old}" in text_of(after)
+    await stage.ben.slash(stage.garden, "bard", prompt="TYBALT:", max_chars=20)
+    assert await last_weights(stage) == old
     again = await stage.ann.slash(stage.garden, "train rollback")
     assert content_of(again) == REJECTIONS[Reason.NOTHING_TO_ROLL_BACK]
     assert not stage.env.errors
