@@ -66,8 +66,11 @@ class DepartureCog(BardCog, name="noskgpt_bard.departure"):
 
     async def _leave(self, guild: discord.Guild) -> None:
         """Say why, unless that was said before a restart, and leave."""
-        with _logged("Could not read or record whether a server was told", guild):
-            if not await self.bard.departures.is_told(guild.id) and await self._tell(guild):
+        told = False
+        with _logged("Could not find out whether a server was told", guild):
+            told = await self.bard.departures.is_told(guild.id)
+        if not told and await self._tell(guild):
+            with _logged("Could not record that a server was told", guild):
                 await self.bard.departures.record(guild.id)
         try:
             await guild.leave()

@@ -32,6 +32,7 @@ Value = str | float | File | Person
 
 _SUBCOMMANDS = (1, 2)
 _STRING, _WHOLE, _BOOLEAN, _USER, _NUMBER, _FILE = 3, 4, 5, 6, 10, 11
+_ROLE_SELECT = 6
 _PYTHON: dict[int, type | tuple[type, ...]] = {
     _STRING: str,
     _WHOLE: int,
@@ -344,9 +345,9 @@ class People:
         return await self._use(message, data, by)
 
     async def choose(
-        self, message: Message, name: str, values: Sequence[str | Place], *, by: Person
+        self, message: Message, name: str, values: Sequence[str | Place | Guild], *, by: Person
     ) -> Exchange:
-        """Choose values, or channels, in the select with a custom id."""
+        """Choose values, channels, or the role of everybody in a server, in a select by its id."""
         select = message.item(name)
         low, high = select_bounds(select)
         assert low <= len(values) <= high, f"not from {low} to {high} values"
@@ -354,6 +355,11 @@ class People:
         if "options" in select:
             assert set(values) <= {option["value"] for option in select["options"]}
             return await self._use(message, {**data, "values": list(values)}, by)
+        if select["type"] == _ROLE_SELECT:
+            roles = {guild.id: guild.everyone() for guild in values if isinstance(guild, Guild)}
+            return await self._use(
+                message, {**data, "values": [*roles], "resolved": {"roles": roles}}, by
+            )
         places = [value for value in values if isinstance(value, Place)]
         allowed = select.get("channel_types")
         assert all(not allowed or place.kind in allowed for place in places)
@@ -519,22 +525,11 @@ class People:
             for place in self.world.places.values()
             if place.guild is guild and place.bot_is_there and not place.deleted
         ]
-        everyone = {
-            "id": guild.id,
-            "name": "@everyone",
-            "permissions": str(int(MEMBER)),
-            "position": 0,
-            "color": 0,
-            "hoist": False,
-            "managed": False,
-            "mentionable": False,
-            "flags": 0,
-        }
         return {
             "id": guild.id,
             "name": guild.name,
             "owner_id": self.owner.id,
-            "roles": [everyone],
+            "roles": [guild.everyone()],
             "emojis": [],
             "features": [],
             "member_count": 2,

@@ -153,6 +153,20 @@ class Guild:
         member = self._member(person.user())
         return member | ({} if permissions is None else {"permissions": str(int(permissions))})
 
+    def everyone(self) -> Json:
+        """Return the role that every member has."""
+        return {
+            "id": self.id,
+            "name": "@everyone",
+            "permissions": str(int(MEMBER)),
+            "position": 0,
+            "color": 0,
+            "hoist": False,
+            "managed": False,
+            "mentionable": False,
+            "flags": 0,
+        }
+
     def bot_member(self) -> Json:
         """Return the bot as a member."""
         return self._member(BOT)

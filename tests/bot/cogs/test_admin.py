@@ -8,7 +8,7 @@ from bot.cogs import admin
 from bot.errors import Reason
 from bot.ui.owners import OWN_CLIENT
 from bot.ui.responses import REJECTIONS
-from tests.bot.conftest import Stage, content_of, labels_of, message_of, reply_length, text_of
+from tests.bot.conftest import Stage, content_of, message_of, reply_length, text_of
 
 BLOCKED = REJECTIONS[Reason.BLOCKED]
 LIST = "bard:servers:choose"
@@ -115,7 +115,7 @@ async def test_owner_leaves_a_server_of_the_list_after_a_confirmation(
     assert shown.content == f"The bot has left The \\*Rose\\* (`{second.id}`)."
     assert {guild.id for guild in stage.bot.guilds} == {first.id, third.id}
     listed = message_of(await stage.ann.user.slash("bard-admin servers"))
-    assert labels_of(listed)[1:] == []
+    assert len(listed.components) == 1  # all servers are on one page
     assert not stage.env.errors
 
 

@@ -5,8 +5,10 @@ import pytest
 from simcord.actors import MemberActor
 from simcord.builders import ChannelHandle
 
-from bot.ui.responses import LEAVING
-from tests.bot.conftest import Stage, reply_length
+from bot.errors import Reason
+from bot.ui.owners import OWN_CLIENT
+from bot.ui.responses import LEAVING, LEAVING_DIRECT, REJECTIONS
+from tests.bot.conftest import Stage, content_of, reply_length
 
 HOME = 80351110224678912
 pytestmark = pytest.mark.settings(guilds=frozenset({HOME}))
