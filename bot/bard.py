@@ -21,7 +21,9 @@ from .core.suggestions import Suggestions
 from .core.training_runner import TrainingRunner
 from .observation import NO_OBSERVER, Observer, Snapshot
 from .storage.backup import KEPT_DAYS, delete_old_backups
+from .storage.blocks import BlockStore
 from .storage.database import open_database
+from .storage.departures import DepartureStore
 from .storage.exports import ExportStore
 from .storage.guild_settings import GuildSettingsStore
 from .storage.lock import exclusive
@@ -51,6 +53,8 @@ class Bard:
         closing: Whether it rejects new requests.
         turns: The stored turns.
         guild_settings: The settings of servers.
+        blocks: The people whom the bot's owner has blocked.
+        departures: The servers that were told that the bot leaves them.
         runs: The stored training runs.
         exports: All that is stored under a person's id.
         statistics: Totals over all turns.
@@ -68,6 +72,8 @@ class Bard:
     deliveries: Deliveries
     turns: TurnStore
     guild_settings: GuildSettingsStore
+    blocks: BlockStore
+    departures: DepartureStore
     runs: RunStore
     exports: ExportStore
     statistics: StatisticsStore
@@ -129,6 +135,9 @@ class Bard:
         self.statistics = StatisticsStore(database)
         self.guild_settings = GuildSettingsStore(database, settings)
         await self.guild_settings.load()
+        self.blocks = BlockStore(database)
+        await self.blocks.load()
+        self.departures = DepartureStore(database)
         self.inference = Inference(settings.weights, settings.workers, wait, self.observer)
         stack.push_async_callback(self.inference.close)
         sharing = None
@@ -150,7 +159,7 @@ class Bard:
                 self.queue,
                 sharing.threads,
             )
-        self.admission = Admission(self.queue, self.observer)
+        self.admission = Admission(self.queue, self.blocks, self.observer)
         self.deliveries = Deliveries()
         self.scenes = Scenes(self.turns, self.inference, self.guild_settings.rules, wait)
         self.suggestions = Suggestions(self.turns, threads)

@@ -114,6 +114,9 @@ class BardClient(ShardedBot):
         observer: Is told what the extension does.
     """
 
+    hosts_bard_alone = True
+    """See `bot.ui.owners.has_own_client`."""
+
     def __init__(
         self, settings: Settings, wait: Wait = plain_wait, observer: Observer = NO_OBSERVER
     ) -> None:

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     owner_ids: Annotated[frozenset[Annotated[int, Field(gt=0)]], NoDecode] = Field(
         default=frozenset(), description="Discord user ids, separated by commas"
     )
+    guilds: Annotated[frozenset[Annotated[int, Field(gt=0)]], NoDecode] = Field(
+        default=frozenset(), description="Discord server ids, separated by commas; empty: all"
+    )
     max_chars: int = Field(
         default=MAX_REPLY_CHARS,
         ge=1,
@@ -132,7 +135,7 @@ class Settings(BaseSettings):
     def _strip(cls, value: object) -> object:
         return (value.strip() or None) if isinstance(value, str) else value
 
-    @field_validator("owner_ids", mode="before")
+    @field_validator("owner_ids", "guilds", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -184,6 +187,13 @@ class Settings(BaseSettings):
     def runs_path(self) -> Path:
         """The folder of training runs that is set, else one in the user's data folder."""
         return self.runs_dir or user_data_path(DISTRIBUTION, appauthor=False) / "runs"
+
+    def serves(self, guild_id: int | None) -> bool:
+        """Return whether the bard may reply in a server; None means outside servers.
+
+        The server for development counts as one of BARD_GUILDS.
+        """
+        return not (self.guilds and guild_id) or guild_id in {*self.guilds, self.dev_guild_id}
 
 
 def load_standalone_settings() -> Settings:

@@ -21,6 +21,13 @@ class Reason(Enum):
     CLOSING = auto()
     WRONG_CHANNEL = auto()
     """Details: `channels`, the ids of the channels in which the bard may reply."""
+    WRONG_SERVER = auto()
+    """The server is none of BARD_GUILDS."""
+    BLOCKED = auto()
+    """The bot's owner has blocked the person."""
+    ROLE_DENIED = auto()
+    ROLE_MISSING = auto()
+    """Details: `roles`, the ids of those that may use the bard."""
     COOLDOWN = auto()
     """Details: `seconds` until the next request is accepted."""
     TOO_MANY_REQUESTS = auto()
@@ -48,6 +55,13 @@ class Reason(Enum):
     NOT_MODERATOR = auto()
     NOT_MANAGER = auto()
     NOT_OWNER = auto()
+    # Administration.
+    OWN_BLOCK = auto()
+    """An owner cannot block themselves."""
+    UNKNOWN_SERVER = auto()
+    """The bot is not a member of it, or no longer."""
+    CANNOT_LEAVE = auto()
+    """The servers are those of a host."""
     # Training.
     RUN_ACTIVE = auto()
     NO_ACTIVE_RUN = auto()

@@ -61,7 +61,7 @@ async def rehearse(
     """Serve the page on 127.0.0.1 until it is closed or a signal comes.
 
     Args:
-        settings: The bot's; the token and the development server are not used.
+        settings: The bot's; the token and the servers named there are not used.
         port: The page's port; 0 selects a free one.
         channel: The channel to show; None selects the first.
         say: Prints a text on the terminal.
@@ -83,7 +83,9 @@ async def rehearse(
     world = build_world(env)
     # Only the settings can make a simulated person the owner, and the id is not known earlier.
     owners = settings.owner_ids | {world.owner.id}
-    settings = settings.model_copy(update={"owner_ids": owners, "dev_guild_id": None})
+    settings = settings.model_copy(
+        update={"owner_ids": owners, "dev_guild_id": None, "guilds": frozenset()}
+    )
     bot = BardClient(settings, DeclaredWait(env))
     env.bot = bot
     env.backend.advance_clock(max(0.0, (datetime.now(UTC) - env.now()).total_seconds()))

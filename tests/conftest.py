@@ -45,6 +45,7 @@ SLOW = {
     "shared_bot",
     "test_observability",
     "two_processes",
+    "test_private_bot_leaves_other_servers_and_keeps_its_blocks",
     "test_heartbeats_are_not_acknowledged",
     "test_lean",
     "test_refuses_a_file_that_claims_more_than_it_has_without_the_memory",

@@ -7,11 +7,13 @@ from ..ui.queue_status import StopButton
 from ..ui.replies import Continue, Delete, Reroll, ShowTake
 from ..ui.training_status import Discard, Promote
 from .about import AboutCog
+from .admin import AdminCog, ConfirmLeave, ServersPage
 from .bard import MENU, AskCog
 from .base import BardCog
+from .departure import DepartureCog
 from .retention import RetentionCog
 from .scene import ConfirmForget, SceneCog, TurnPage
-from .settings import SettingsCog
+from .settings import SettingsCog, SettingsPage
 from .sharing import SharingCog
 from .shutdown import ShutdownCog
 from .train import TrainCog
@@ -23,6 +25,8 @@ COGS: tuple[type[BardCog], ...] = (
     SettingsCog,
     AboutCog,
     TrainCog,
+    AdminCog,
+    DepartureCog,
     RetentionCog,
     SharingCog,
 )
@@ -35,6 +39,7 @@ COMMANDS: tuple[tuple[str, AppCommandType], ...] = (
     ("bard-settings", AppCommandType.chat_input),
     ("bard-about", AppCommandType.chat_input),
     ("train", AppCommandType.chat_input),
+    ("bard-admin", AppCommandType.chat_input),
 )
 """Name and type of every command that the cogs add."""
 
@@ -46,6 +51,9 @@ BUTTONS: tuple[type[Button], ...] = (
     StopButton,
     TurnPage,
     ConfirmForget,
+    SettingsPage,
+    ServersPage,
+    ConfirmLeave,
     Promote,
     Discard,
 )

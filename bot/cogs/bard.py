@@ -12,6 +12,7 @@ from ..bard import Bard
 from ..config import MAX_TEMPERATURE, MIN_TEMPERATURE
 from ..core import transcript
 from ..errors import Reason, RejectedError
+from ..ui.access import require_person
 from ..ui.commands import EVERYWHERE, FOR_ALL, Command, command, handled
 from ..ui.embeds import one_line, reply_text
 from ..ui.interactions import COG_NAME, bard_of, place_of
@@ -78,10 +79,11 @@ async def _suggest_prompts(
 ) -> list[app_commands.Choice[str]]:
     try:
         bard = bard_of(interaction)
+        require_person(interaction, bard)
         place = await bard.scenes.read_by(place_of(interaction), interaction.user.id, look=False)
         found = await bard.suggestions.find(place, typed, _CHOICES)
     except RejectedError:
-        return []  # the bard shuts down, or its database cannot be used
+        return []  # not for this person, the bard shuts down, or its database cannot be used
     except Exception:
         log.exception("Could not suggest prompts")
         return []

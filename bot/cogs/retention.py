@@ -133,6 +133,7 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
     async def _delete_guild(self, guild_id: int) -> None:
         deletions = self.bard.turns.deletions
         await self.bard.guild_settings.delete(guild_id)
+        await self.bard.departures.remove(guild_id)
         await self.bard.runs.delete_guild(guild_id)
         # A request that can no longer be stopped is not stored after this record.
         deletion = await deletions.record("guild", guild_id, gone=True)
@@ -146,6 +147,11 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
             lambda: self.bard.guild_settings.remove_channel(channel.guild.id, channel.id)
         )
         await self._do(lambda: self._delete_channel(channel.id))
+
+    @listener
+    async def on_guild_role_delete(self, role: discord.Role) -> None:
+        """Remove a deleted role from the settings of its server."""
+        await self._do(lambda: self.bard.guild_settings.remove_role(role.guild.id, role.id))
 
     @listener
     async def on_raw_thread_delete(self, payload: discord.RawThreadDeleteEvent) -> None:

@@ -12,6 +12,7 @@ from discord import app_commands
 from ..bard import Bard
 from ..errors import Reason, RejectedError
 from ..storage.records import Page, Place
+from ..ui.access import require_person
 from ..ui.attachments import FILE_LIMIT, Attachments
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.components import Button, moderates, view_of
@@ -155,6 +156,7 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
     @scene.command(name="fresh", description="End the scene; the next request begins a new one.")
     async def fresh(self, interaction: discord.Interaction[Any]) -> None:
         """End the scene with a response that those see who see the scene."""
+        require_person(interaction, self.bard)
         acknowledgement = await acknowledge(interaction)
         await self.bard.scenes.end(place_of(interaction, private=acknowledgement.private))
         await edit_response(interaction, content=FRESH)

@@ -1,7 +1,6 @@
 """`/bard-settings`: let a server's managers change its settings, in a message with controls."""
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Unpack, cast
 
@@ -9,17 +8,28 @@ import discord
 from discord import app_commands
 
 from ..bard import Bard
-from ..config import MAX_COOLDOWN, MAX_TEMPERATURE, MIN_TEMPERATURE
 from ..errors import Reason, RejectedError
 from ..storage.guild_settings import ButtonAccess, Changes, GuildSettings, Rules
 from ..ui.commands import FOR_SERVERS, SERVERS, command
+from ..ui.components import Button
 from ..ui.interactions import acknowledge_press, edit_response, handle, respond
+from ..ui.responses import role_names
 from .base import BardCog, listener
+from .settings_form import FORM, NOTHING_CHANGED, LimitsModal, parse_limits, text_values
 
 BUTTONS: dict[ButtonAccess, str] = {
     "everyone": "everyone",
     "asker": "the person who asked for the reply, and moderators",
 }
+Page = tuple[str, discord.ui.View]
+"""The text and the controls of a page of the settings."""
+ROLES_PAGE = (
+    "**Who may ask the bard in this server**\n{roles}\n"
+    "The first list below has the roles that may ask, the second those that may not. Somebody with "
+    "a role of both lists may not. Everybody may still read, and have their own words forgotten. "
+    "People who manage the server can always change these settings. "
+    "Direct messages have no roles.\nChanges take effect immediately."
+)
 CHANNEL_TYPES = [
     discord.ChannelType.text,
     discord.ChannelType.news,
@@ -27,9 +37,6 @@ CHANNEL_TYPES = [
     discord.ChannelType.voice,
     discord.ChannelType.stage_voice,
 ]
-FORM = "bard:settings:form"
-"""Custom id of the form with the numbers."""
-NOTHING_CHANGED = "Nothing was changed, because some values are not allowed:"
 
 
 class SettingsCog(BardCog, name="noskgpt_bard.settings"):
@@ -37,15 +44,17 @@ class SettingsCog(BardCog, name="noskgpt_bard.settings"):
 
     def __init__(self, client: Any, bard: Bard) -> None:  # noqa: ANN401 - see BardCog
         super().__init__(client, bard)
-        self.view = SettingsView(GuildSettings())
+        self.views = (SettingsView(GuildSettings()), RolesView(GuildSettings()))
 
     async def cog_load(self) -> None:
         """Handle the controls of every settings message, also of those sent before a restart."""
-        self.client.add_view(self.view)
+        for view in self.views:
+            self.client.add_view(view)
 
     async def cog_unload(self) -> None:
         """Stop handling the controls."""
-        self.view.stop()
+        for view in self.views:
+            view.stop()
 
     @listener
     async def on_interaction(self, interaction: discord.Interaction[Any]) -> None:
@@ -58,7 +67,7 @@ class SettingsCog(BardCog, name="noskgpt_bard.settings"):
             interaction.type is discord.InteractionType.modal_submit
             and data.get("custom_id") == FORM
         ):
-            values = dict(_text_values(data["components"]))
+            values = dict(text_values(data["components"]))
             await handle(interaction, lambda bard: _store_limits(interaction, bard, values))
 
     @command(
@@ -71,7 +80,7 @@ class SettingsCog(BardCog, name="noskgpt_bard.settings"):
     async def settings(self, interaction: discord.Interaction[Any]) -> None:
         """Show the settings to the sender alone."""
         _require_manager(interaction)
-        content, view = _message(interaction, self.bard)
+        content, view = PAGES["main"](interaction, self.bard)
         await respond(interaction, content, view=view)
 
 
@@ -105,7 +114,7 @@ class SettingsView(discord.ui.View):
         select: discord.ui.ChannelSelect["SettingsView"],
     ) -> None:
         """Change the channels in which the bard may reply."""
-        channels = frozenset(channel.id for channel in select.values)
+        channels = _ids(select.values)
         await handle(interaction, lambda bard: _change(interaction, bard, channels=channels))
 
     @discord.ui.select(cls=discord.ui.Select[Any], custom_id="bard:settings:buttons")
@@ -126,26 +135,60 @@ class SettingsView(discord.ui.View):
         await handle(interaction, lambda bard: _open_form(interaction, bard))
 
 
-class LimitsModal(discord.ui.Modal):
-    """A form with the settings that are numbers."""
+class RolesView(discord.ui.View):
+    """The controls of the page with the roles. One instance handles those of all messages."""
 
-    def __init__(self, overrides: GuildSettings, *, defaults: Rules) -> None:
-        super().__init__(title="Length, cooldown, temperature", custom_id=FORM)
-        self._add("Longest reply", "Characters", overrides.max_chars, defaults.max_chars)
-        self._add("Cooldown", "Seconds between requests", overrides.cooldown, defaults.cooldown)
-        self._add(
-            "Temperature", "For requests without one", overrides.temperature, defaults.temperature
-        )
+    def __init__(self, settings: GuildSettings) -> None:
+        super().__init__(timeout=None)
+        for select, roles in (
+            (self.allowed, settings.allowed_roles),
+            (self.denied, settings.denied_roles),
+        ):
+            select.default_values = [
+                discord.SelectDefaultValue(id=role_id, type=discord.SelectDefaultValueType.role)
+                for role_id in sorted(roles)
+            ]
 
-    def _add(self, name: str, unit: str, value: float | None, default: float) -> None:
-        text: discord.ui.TextInput[LimitsModal] = discord.ui.TextInput(
-            custom_id=name,
-            default=None if value is None else f"{value:g}",
-            required=False,
-            max_length=10,
-        )
-        hint = f"{unit}. Empty: {default:g}, the bot's default."
-        self.add_item(discord.ui.Label(text=name, description=hint, component=text))
+    @discord.ui.select(
+        cls=discord.ui.RoleSelect[Any],
+        custom_id="bard:settings:allowed",
+        placeholder="Roles that may ask: all",
+        min_values=0,
+        max_values=25,
+    )
+    async def allowed(
+        self, interaction: discord.Interaction[Any], select: discord.ui.RoleSelect[Any]
+    ) -> None:
+        """Change the roles that may use the bard."""
+        await self._store(interaction, allowed_roles=_ids(select.values))
+
+    @discord.ui.select(
+        cls=discord.ui.RoleSelect[Any],
+        custom_id="bard:settings:denied",
+        placeholder="Roles that may not ask: none",
+        min_values=0,
+        max_values=25,
+    )
+    async def denied(
+        self, interaction: discord.Interaction[Any], select: discord.ui.RoleSelect[Any]
+    ) -> None:
+        """Change the roles that may not."""
+        await self._store(interaction, denied_roles=_ids(select.values))
+
+    @staticmethod
+    async def _store(interaction: discord.Interaction[Any], **changes: Unpack[Changes]) -> None:
+        await handle(interaction, lambda bard: _change(interaction, bard, page="roles", **changes))
+
+
+class SettingsPage(Button, template=r"bard:settings:page:(?P<page>main|roles)"):
+    """Show another page of the settings in the same message."""
+
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
+        """Replace the page if the person manages the server."""
+        _require_manager(interaction)
+        await acknowledge_press(interaction)
+        content, view = PAGES[self["page"]](interaction, bard)
+        await edit_response(interaction, content=content, view=view)
 
 
 async def _open_form(interaction: discord.Interaction[Any], bard: Bard) -> None:
@@ -174,98 +217,96 @@ async def _store_limits(
     await _change(interaction, bard, **changes)
 
 
-def _text_values(components: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield the custom id and the text of every input of a form."""
-    for component in components:
-        if "value" in component:
-            yield component["custom_id"], component["value"]
-        inner = component.get("components") or [component.get("component")]
-        yield from _text_values([item for item in inner if item])
-
-
-def parse_limits(max_chars: str, cooldown: str, temperature: str, *, limit: int) -> Changes:
-    """Parse the numbers of the form; an empty text selects the bot's default.
-
-    Args:
-        max_chars: A whole number from 1 to `limit`.
-        cooldown: Whole seconds from 0.
-        temperature: A number, with a point or a comma.
-        limit: The longest reply that the bot itself allows.
-
-    Raises:
-        ValueError: The message has a line for each value that is not allowed.
-    """
-    problems: list[str] = []
-
-    def parse(
-        name: str, text: str, low: float, high: float, *, whole: bool = False
-    ) -> float | None:
-        if not text.strip():
-            return None
-        try:
-            value = float(text.replace(",", "."))
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high or (whole and not value.is_integer()):
-            kind = "a whole number" if whole else "a number"
-            problems.append(f"{name}: {kind} from {low:g} to {high:g}, or nothing; not {text!r}.")
-        return value
-
-    chars = parse("Longest reply", max_chars, 1, limit, whole=True)
-    seconds = parse("Cooldown", cooldown, 0, MAX_COOLDOWN, whole=True)
-    default_temperature = parse("Temperature", temperature, MIN_TEMPERATURE, MAX_TEMPERATURE)
-    if problems:
-        raise ValueError("\n".join(problems))
-    return Changes(
-        max_chars=None if chars is None else int(chars),
-        cooldown=None if seconds is None else int(seconds),
-        temperature=default_temperature,
-    )
-
-
 def _require_manager(interaction: discord.Interaction[Any]) -> None:
     if not interaction.permissions.manage_guild:
         raise RejectedError(Reason.NOT_MANAGER)
 
 
 async def _change(
-    interaction: discord.Interaction[Any], bard: Bard, **changes: Unpack[Changes]
+    interaction: discord.Interaction[Any],
+    bard: Bard,
+    *,
+    page: str = "main",
+    **changes: Unpack[Changes],
 ) -> None:
-    """Store changes and show the settings that are in force now."""
+    """Store changes and show a page of the settings that are in force now."""
     _require_manager(interaction)
     await acknowledge_press(interaction)
     await bard.guild_settings.change(_guild_id(interaction), **changes)
-    content, view = _message(interaction, bard)
+    content, view = PAGES[page](interaction, bard)
     await edit_response(interaction, content=content, view=view)
 
 
-def _message(interaction: discord.Interaction[Any], bard: Bard) -> tuple[str, SettingsView]:
+def _main_page(interaction: discord.Interaction[Any], bard: Bard) -> Page:
     overrides, rules = _settings_of(interaction, bard)
-    existing = _existing(interaction, rules.channels)
-    view = SettingsView(replace(overrides, channels=existing or frozenset()))
+    found = _Existing(interaction)
+    view = SettingsView(replace(overrides, channels=found.channels(rules.channels, unknown=())))
     # The view of the cog handles the controls, so the library need not keep this one.
     view.stop()
-    return describe(rules, rules.channels if existing is None else existing), view
+    view.add_item(SettingsPage("Roles", "bard:settings:page:roles"))
+    return describe(rules, found), view
 
 
-def _existing(
-    interaction: discord.Interaction[Any], channels: Iterable[int]
-) -> frozenset[int] | None:
-    """Return the channels that still exist: Discord rejects others as default values.
+def _roles_page(interaction: discord.Interaction[Any], bard: Bard) -> Page:
+    overrides, rules = _settings_of(interaction, bard)
+    found = _Existing(interaction)
+    view = RolesView(
+        replace(
+            overrides,
+            allowed_roles=found.roles(rules.allowed_roles, unknown=()),
+            denied_roles=found.roles(rules.denied_roles, unknown=()),
+        )
+    )
+    view.stop()
+    view.add_item(SettingsPage("Back", "bard:settings:page:main"))
+    return ROLES_PAGE.format(roles="\n".join(_describe_roles(rules, found))), view
 
-    None if that is not known, because the host's intents hide the channels of servers.
+
+PAGES: Mapping[str, Callable[[discord.Interaction[Any], Bard], Page]] = {
+    "main": _main_page,
+    "roles": _roles_page,
+}
+"""The pages of the settings, by the name that the buttons have."""
+
+
+class _Existing:
+    """Know which channels and roles of settings still exist.
+
+    That is not known where the host's intents hide servers.
     """
-    guild = interaction.client.get_guild(_guild_id(interaction))
-    return None if guild is None else frozenset(c for c in channels if guild.get_channel(c))
+
+    def __init__(self, interaction: discord.Interaction[Any]) -> None:
+        self._guild: discord.Guild | None = interaction.client.get_guild(_guild_id(interaction))
+
+    def channels(
+        self, ids: frozenset[int], *, unknown: Iterable[int] | None = None
+    ) -> frozenset[int]:
+        """Return the channels that exist.
+
+        Args:
+            ids: The channels.
+            unknown: Returned if it is not known; None selects all. Discord rejects default values
+                that do not exist.
+        """
+        if self._guild is None:
+            return ids if unknown is None else frozenset(unknown)
+        return frozenset(filter(self._guild.get_channel, ids))
+
+    def roles(self, ids: frozenset[int], *, unknown: Iterable[int] | None = None) -> frozenset[int]:
+        """Return the roles that exist, as `channels` does."""
+        if self._guild is None:
+            return ids if unknown is None else frozenset(unknown)
+        return frozenset(filter(self._guild.get_role, ids))
 
 
-def describe(rules: Rules, existing: frozenset[int]) -> str:
+def describe(rules: Rules, found: _Existing) -> str:
     """Return the settings as text.
 
     Args:
         rules: The settings in force.
-        existing: The channels among those in which the bard may reply that still exist.
+        found: Knows which of their channels and roles still exist.
     """
+    existing = found.channels(rules.channels)
     places = ", ".join(f"<#{channel_id}>" for channel_id in sorted(existing))
     if rules.channels and not existing:
         places = "none that still exists, so that I reply nowhere: choose others"
@@ -274,6 +315,7 @@ def describe(rules: Rules, existing: frozenset[int]) -> str:
     lines = [
         "**The bard's settings in this server**",
         f"Channels: {places or 'all'}",
+        *_describe_roles(rules, found),
         f"Longest reply: {rules.max_chars:,} characters",
         f"Cooldown: {rules.cooldown} s between a person's requests",
         f"Temperature of requests without one: {rules.temperature:g}",
@@ -281,6 +323,15 @@ def describe(rules: Rules, existing: frozenset[int]) -> str:
         "Changes take effect immediately.",
     ]
     return "\n".join(lines)
+
+
+def _describe_roles(rules: Rules, found: _Existing) -> tuple[str, str]:
+    """Return a line with the roles that may use the bard, and one with those that may not."""
+    allowed = role_names(found.roles(rules.allowed_roles))
+    if rules.allowed_roles and not allowed:
+        allowed = "none that still exists, so that I reply to nobody: choose others"
+    denied = role_names(found.roles(rules.denied_roles))
+    return f"Roles that may ask: {allowed or 'all'}", f"Roles that may not ask: {denied or 'none'}"
 
 
 def _settings_of(interaction: discord.Interaction[Any], bard: Bard) -> tuple[GuildSettings, Rules]:
@@ -291,3 +342,7 @@ def _settings_of(interaction: discord.Interaction[Any], bard: Bard) -> tuple[Gui
 def _guild_id(interaction: discord.Interaction[Any]) -> int:
     assert interaction.guild_id is not None  # noqa: S101 - managers exist in servers alone
     return interaction.guild_id
+
+
+def _ids(values: Iterable[discord.abc.Snowflake]) -> frozenset[int]:
+    return frozenset(value.id for value in values)

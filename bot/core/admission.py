@@ -1,8 +1,9 @@
-"""Accept or reject requests to the bard: once, by channel, by cooldown, by the request queue."""
+"""Accept or reject requests to the bard: once, by person, channel, cooldown and request queue."""
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 
 from ..errors import Reason, RejectedError, UncertainError
@@ -44,14 +45,36 @@ class Admission:
 
     Args:
         queue: The queue of accepted requests.
+        blocked: The ids of the people whom the bot's owner has blocked.
         observer: Is told how each request ends.
     """
 
-    def __init__(self, queue: RequestQueue, observer: Observer = NO_OBSERVER) -> None:
+    def __init__(
+        self,
+        queue: RequestQueue,
+        blocked: Container[int] = (),
+        observer: Observer = NO_OBSERVER,
+    ) -> None:
         self._queue = queue
+        self._blocked = blocked
         self._observer = observer
         # End of each cooldown, by user and length: a server's new length takes effect at once.
         self._cooldowns: dict[tuple[int, int], float] = {}
+
+    def require_person(self, user_id: int, roles: AbstractSet[int], rules: Rules) -> None:
+        """Raise `RejectedError` unless a person may use the bard.
+
+        Args:
+            user_id: The person.
+            roles: The ids of their roles in the server, its own id included; empty outside servers.
+            rules: The settings in force there.
+        """
+        if user_id in self._blocked:
+            raise RejectedError(Reason.BLOCKED)
+        if not rules.denied_roles.isdisjoint(roles):
+            raise RejectedError(Reason.ROLE_DENIED)
+        if rules.allowed_roles and rules.allowed_roles.isdisjoint(roles):
+            raise RejectedError(Reason.ROLE_MISSING, roles=rules.allowed_roles)
 
     @contextmanager
     def accept(
@@ -62,6 +85,7 @@ class Admission:
         guild_id: int | None,
         channels: set[int],
         rules: Rules,
+        roles: AbstractSet[int] = frozenset(),
     ) -> Iterator[Request]:
         """Hold a place in the queue while the context lasts, and start the user's cooldown.
 
@@ -73,13 +97,16 @@ class Admission:
             guild_id: The server; None outside servers.
             channels: The channel and, for a thread, the channel that it belongs to.
             rules: The settings in force there.
+            roles: See `require_person`.
 
         Raises:
-            RejectedError: The channel is not allowed, the cooldown lasts, or there is no place.
+            RejectedError: The person may not use the bard, the channel is not allowed, the
+                cooldown lasts, or there is no place.
         """
         began = time.monotonic()
         outcome = Outcome.FAILED
         try:
+            self.require_person(user_id, roles, rules)
             with self._accept(request_id, user_id, guild_id, channels, rules) as request:
                 yield request
             outcome = Outcome.STOPPED if request.stopped else Outcome.REPLIED

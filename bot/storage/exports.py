@@ -44,18 +44,23 @@ SELECT id, json_object(
     'withdrawn_at', strftime('%Y-%m-%dT%H:%M:%SZ', withdrawn_at, 'unixepoch')
 ) FROM promotions WHERE :user IN (user_id, withdrawn_by) AND id > :after
 ORDER BY id LIMIT :limit""",
+    """
+SELECT user_id, json_object(
+    'type', 'block', 'user_id', CAST(user_id AS TEXT),
+    'blocked_at', strftime('%Y-%m-%dT%H:%M:%SZ', blocked_at, 'unixepoch')
+) FROM blocks WHERE user_id = :user AND user_id > :after LIMIT :limit""",
 )
 _ROWS_PER_READ = 50
 
 
 class ExportStore:
-    """Read turns, training runs and promotions for the person that they are data of."""
+    """Read turns, training runs, promotions and a block for the person that they are data of."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def read(self, user_id: int) -> AsyncIterator[str]:
-        """Yield a person's turns, runs, and promotions and rollbacks, each as a JSON object.
+        """Yield a person's turns, runs, promotions and rollbacks, and block, each as a JSON object.
 
         Each kind is in the order of its ids. Ids of Discord are strings: many JSON parsers round
         such large numbers.

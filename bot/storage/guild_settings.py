@@ -7,6 +7,9 @@ from typing import Any, Literal, TypedDict, Unpack
 from ..config import Settings
 from .database import Database
 
+_COLUMNS = (
+    "guild_id, channels, max_chars, cooldown, temperature, buttons, allowed_roles, denied_roles"
+)
 ButtonAccess = Literal["everyone", "asker"]
 """Who may use *Continue*: everyone, or the person who requested the reply and moderators."""
 
@@ -23,6 +26,10 @@ class GuildSettings:
     temperature: float | None = None
     """For requests without one."""
     buttons: ButtonAccess = "everyone"
+    allowed_roles: frozenset[int] = frozenset()
+    """Roles that may use the bard; empty means everyone. The server's id is the role of all."""
+    denied_roles: frozenset[int] = frozenset()
+    """Roles that may not, even with one that may."""
 
 
 class Changes(TypedDict, total=False):
@@ -33,6 +40,8 @@ class Changes(TypedDict, total=False):
     cooldown: int | None
     temperature: float | None
     buttons: ButtonAccess
+    allowed_roles: frozenset[int]
+    denied_roles: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +54,8 @@ class Rules:
     temperature: float
     buttons: ButtonAccess
     default_chars: int
+    allowed_roles: frozenset[int] = frozenset()
+    denied_roles: frozenset[int] = frozenset()
 
     def reply_chars(self, requested: int | None) -> int:
         """Return the length limit of a reply; `requested` of None selects the default length."""
@@ -66,7 +77,9 @@ class GuildSettingsStore:
 
     async def load(self) -> None:
         """Read the settings of all servers that have any."""
-        rows = await self._database.fetch("SELECT * FROM guild_settings")
+        rows = await self._database.fetch(
+            f"SELECT {_COLUMNS} FROM guild_settings"  # noqa: S608 - constant
+        )
         self._cache = {row[0]: _guild_settings(row) for row in rows}
 
     def get(self, guild_id: int) -> GuildSettings:
@@ -84,6 +97,8 @@ class GuildSettingsStore:
             temperature=overrides.temperature or defaults.default_temperature,
             buttons=overrides.buttons,
             default_chars=defaults.default_chars,
+            allowed_roles=overrides.allowed_roles,
+            denied_roles=overrides.denied_roles,
         )
 
     async def change(self, guild_id: int, **changes: Unpack[Changes]) -> None:
@@ -99,7 +114,8 @@ class GuildSettingsStore:
                     (guild_id, stored),
                 )
             rows = await statements.fetch(
-                "SELECT * FROM guild_settings WHERE guild_id = ?", (guild_id,)
+                f"SELECT {_COLUMNS} FROM guild_settings WHERE guild_id = ?",  # noqa: S608 - constant
+                (guild_id,),
             )
         for row in rows:
             self._cache[guild_id] = _guild_settings(row)
@@ -113,6 +129,21 @@ class GuildSettingsStore:
         if channel_id in channels and len(channels) > 1:
             await self.change(guild_id, channels=channels - {channel_id})
 
+    async def remove_role(self, guild_id: int, role_id: int) -> None:
+        """Remove a deleted role, unless it is the last of those that may use the bard.
+
+        Without any, everyone might, which nobody has decided.
+        """
+        settings = self.get(guild_id)
+        allowed = settings.allowed_roles - {role_id}
+        changes = Changes()
+        if allowed and allowed != settings.allowed_roles:
+            changes["allowed_roles"] = allowed
+        if role_id in settings.denied_roles:
+            changes["denied_roles"] = settings.denied_roles - {role_id}
+        if changes:
+            await self.change(guild_id, **changes)
+
     async def delete(self, guild_id: int) -> None:
         """Delete the settings of a server."""
         await self._database.fetch("DELETE FROM guild_settings WHERE guild_id = ?", (guild_id,))
@@ -120,11 +151,17 @@ class GuildSettingsStore:
 
 
 def _guild_settings(row: Iterable[Any]) -> GuildSettings:
-    _, channels, max_chars, cooldown, temperature, buttons = row
+    _, channels, max_chars, cooldown, temperature, buttons, allowed, denied = row
     return GuildSettings(
-        channels=frozenset(map(int, channels.split())),
+        channels=_ids(channels),
+        allowed_roles=_ids(allowed),
+        denied_roles=_ids(denied),
         max_chars=max_chars,
         cooldown=cooldown,
         temperature=temperature,
         buttons=buttons,
     )
+
+
+def _ids(stored: str) -> frozenset[int]:
+    return frozenset(map(int, stored.split()))

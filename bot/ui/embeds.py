@@ -16,6 +16,7 @@ MESSAGE_LIMIT = 6000
 
 SOMEONE = "Someone"
 COLOUR = discord.Colour(0x8C1D2F)
+LEFT_OUT = "Not in the bard's alphabet, so left out"
 _PROMPT_SHOWN = 200
 _NOTE_SHOWN = 40
 _FENCE = "```"
@@ -40,26 +41,31 @@ def embeds(turn: Turn, *, author: str, dropped: str = "") -> list[discord.Embed]
         author: Its `headline`.
         dropped: Characters of the prompt that the model's alphabet lacks.
     """
-    return _embeds(turn, author, _footer(turn, dropped))
+    return _embeds(turn, author, _footer(turn), one_line(dropped, _NOTE_SHOWN))
 
 
 def scene_page(page: Page, names: Mapping[int, str]) -> list[discord.Embed]:
     """Return the embeds that show a page of a scene, together at most 6000 characters."""
     shown = []
     for turn in page.turns:
-        shown += _embeds(turn, headline(turn, names[turn.user_id]), None)
+        shown += _embeds(turn, headline(turn, names[turn.user_id]))
     return shown
 
 
-def _embeds(turn: Turn, author: str, footer: str | None) -> list[discord.Embed]:
+def _embeds(turn: Turn, author: str, footer: str = "", dropped: str = "") -> list[discord.Embed]:
     title = _title(turn.prompt) if turn.prompt is not None else "The scene goes on"
-    capacity = MESSAGE_LIMIT - len(author) - len(title) - len(footer or "")
+    notice = escape(dropped)
+    around = (author, title, footer, *((LEFT_OUT, notice) if notice else ()))
+    capacity = MESSAGE_LIMIT - sum(map(len, around))
     pages = [
         discord.Embed(description=page, colour=COLOUR) for page in _pages(turn.reply, capacity)
     ]
     pages[0].title = title
     pages[0].set_author(name=author)
-    if footer is not None:
+    if notice:
+        # A field of its own, which is larger than the footer and read out by itself.
+        pages[-1].add_field(name=LEFT_OUT, value=notice)
+    if footer:
         pages[-1].set_footer(text=footer)
     return pages
 
@@ -155,15 +161,9 @@ def _title(prompt: str) -> str:
     return title or "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _footer(turn: Turn, dropped: str) -> str:
+def _footer(turn: Turn) -> str:
     count = len(turn.reply)
-    parts = [
-        f"{count:,} character{'' if count == 1 else 's'}",
-        f"{turn.take.seconds:.2f} s",
-        f"weights {turn.take.weights[:80]}",
-    ]
+    parts = [f"{count:,} character{'' if count == 1 else 's'}", f"{turn.take.seconds:.2f} s"]
     if turn.takes > 1:
         parts.insert(0, f"Take {turn.number} of {turn.takes}")
-    line = " \N{MIDDLE DOT} ".join(parts)
-    shown = one_line(dropped, _NOTE_SHOWN)
-    return f"{line}\nNot in the bard's alphabet, so left out: {shown}" if shown else line
+    return " \N{MIDDLE DOT} ".join(parts)

@@ -79,7 +79,7 @@ def bard_of(interaction: discord.Interaction[Any]) -> Bard:
     """Return the services of the client that received an interaction.
 
     Raises:
-        RejectedError: They shut down.
+        RejectedError: They shut down, or the server is none of BARD_GUILDS.
     """
     bard = find_bard(interaction.client)
     if bard is None:
@@ -87,6 +87,9 @@ def bard_of(interaction: discord.Interaction[Any]) -> Bard:
     if bard.closing:
         bard.track_current_task()  # the connection stays until the rejection is sent
         raise RejectedError(Reason.CLOSING)
+    if not bard.settings.serves(interaction.guild_id):
+        bard.track_current_task()
+        raise RejectedError(Reason.WRONG_SERVER)
     return bard
 
 

@@ -10,8 +10,10 @@ from discord.ext import commands
 from ..bard import Bard
 from ..errors import Reason, RejectedError
 from .hosts import Host
-from .interactions import acknowledge
+from .interactions import acknowledge, acknowledge_press
 
+OWN_CLIENT = "hosts_bard_alone"
+"""Attribute of a client that exists for the bard alone."""
 _ROLES = (TeamMemberRole.admin, TeamMemberRole.developer)
 """Roles in a team whose members may do what the owner may."""
 
@@ -34,6 +36,33 @@ async def require_owner(interaction: discord.Interaction[Any], bard: Bard) -> No
         allowed = person.id in known_owners(client)
     if not allowed:
         raise RejectedError(Reason.NOT_OWNER)
+
+
+async def acknowledge_owner(
+    interaction: discord.Interaction[Any], bard: Bard, *, press: bool = False
+) -> None:
+    """Acknowledge an interaction of somebody who owns the bot, for that person alone.
+
+    Args:
+        interaction: The interaction.
+        bard: The services.
+        press: Whether it uses a control of a message, which is about to be edited.
+
+    Raises:
+        RejectedError: The person does not own the bot.
+    """
+    await require_owner(interaction, bard)
+    if interaction.response.is_done():
+        return  # `require_owner` had to
+    if press:
+        await acknowledge_press(interaction)
+    else:
+        await acknowledge(interaction, private=True)
+
+
+def has_own_client(client: Host) -> bool:
+    """Return whether a client exists for the bard alone, which may then make it leave servers."""
+    return getattr(client, OWN_CLIENT, False) is True
 
 
 def known_owners(client: Host) -> Collection[int]:

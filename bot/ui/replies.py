@@ -12,6 +12,7 @@ from ..core.request_queue import Request
 from ..core.settlement import Look, MessageRef, Shown, Sighting
 from ..errors import Reason, RejectedError
 from ..storage.records import Place, Turn, TurnRequest
+from .access import roles_of
 from .components import Button, may_change, view_of
 from .embeds import embeds, headline, reply_text
 from .hosts import Host
@@ -255,6 +256,7 @@ def accept(interaction: discord.Interaction[Any], bard: Bard) -> AbstractContext
         guild_id=place.guild_id,
         channels={channel for channel in (place.channel_id, place.parent_id) if channel},
         rules=bard.guild_settings.rules(place.guild_id),
+        roles=roles_of(interaction.user),
     )
 
 

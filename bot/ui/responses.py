@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import aiohttp
 import discord
@@ -15,6 +15,22 @@ REJECTIONS: Mapping[Reason, str] = {
         "I am called from the stage this very moment. Ask me again when I am back, in a minute."
     ),
     Reason.WRONG_CHANNEL: "This is no stage of mine. In this server I play in: {places}",
+    Reason.WRONG_SERVER: (
+        "I am a private bot: my owner lets me play in certain servers alone, and this is not one "
+        "of them. In a direct message to me, `/scene export` and `/scene forget` stay open to you."
+    ),
+    Reason.BLOCKED: (
+        "My stage is closed to you, in every server and in direct messages. "
+        "`/scene export` and `/scene forget` stay open to you."
+    ),
+    Reason.ROLE_DENIED: (
+        "In this server, one of your roles is kept from asking me. "
+        "Whoever manages the server can change that in `/bard-settings`: ask them."
+    ),
+    Reason.ROLE_MISSING: (
+        "In this server I play for people with one of these roles alone: {names}. "
+        "Whoever manages the server can change that in `/bard-settings`: ask them."
+    ),
     Reason.COOLDOWN: "Patience, gentle friend: I may speak to you again in {seconds} s.",
     Reason.TOO_MANY_REQUESTS: (
         "Two of your requests are with me already, good friend: "
@@ -73,8 +89,14 @@ REJECTIONS: Mapping[Reason, str] = {
         "These settings need the permission Manage Server. Ask someone who has it."
     ),
     Reason.NOT_OWNER: (
-        "Training is only for the owner of this bot: the owner or team of its application, or the "
-        "people listed in BARD_OWNER_IDS. `/bard` is open to you."
+        "This command is only for the owner of this bot: the owner or team of its application, or "
+        "the people listed in BARD_OWNER_IDS. `/bard` is open to you."
+    ),
+    Reason.OWN_BLOCK: "You own this bot, and cannot block yourself.",
+    Reason.UNKNOWN_SERVER: "The bot is not in that server, or no longer. Nothing was changed.",
+    Reason.CANNOT_LEAVE: (
+        "These are the servers of the bot that has loaded the bard, which never makes it leave. "
+        "Set BARD_GUILDS to have requests from other servers rejected."
     ),
     Reason.RUN_ACTIVE: (
         "A training run is active, and only one can be. `/train status` shows it, "
@@ -111,6 +133,17 @@ REJECTIONS: Mapping[Reason, str] = {
 }
 """The text of each rejection: in character for players, plain for owners and managers."""
 
+LEAVING = (
+    "I am a private bot: my owner lets me play in certain servers alone, and this is not one of "
+    "them. So I leave it now, and delete the scenes and the settings of this server."
+)
+"""Posted in a server before the bot leaves it."""
+LEAVING_DIRECT = (
+    "I am a private bot: my owner lets me play in certain servers alone, and your server {name} is "
+    "not one of them. So I leave it now, and delete its scenes and its settings. "
+    "I tell you here because I may write in none of its channels."
+)
+"""Sent to the owner of a server in which the bot may not write."""
 NOT_ALLOWED = (
     "This stage is barred to me: I lack a permission here. "
     "Ask whoever manages the server to let me view this channel and send messages in it."
@@ -159,11 +192,20 @@ def rejection_text(error: RejectedError) -> str:
             channels = error.details["channels"]
             assert isinstance(channels, frozenset)  # noqa: S101 - see Reason
             details["places"] = ", ".join(f"<#{channel}>" for channel in sorted(channels))
+        case Reason.ROLE_MISSING:
+            roles = error.details["roles"]
+            assert isinstance(roles, frozenset)  # noqa: S101 - see Reason
+            details["names"] = role_names(roles)
         case Reason.COOLDOWN:
             seconds = error.details["seconds"]
             assert isinstance(seconds, float)  # noqa: S101 - see Reason
             details["seconds"] = math.ceil(seconds)
     return REJECTIONS[error.reason].format_map(details)
+
+
+def role_names(roles: Iterable[int]) -> str:
+    """Return roles as mentions, which ping nobody: every message allows none."""
+    return ", ".join(f"<@&{role}>" for role in sorted(roles))
 
 
 def error_response(error: Exception) -> tuple[int, str]:

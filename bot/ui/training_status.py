@@ -9,8 +9,7 @@ from ..core.training_runner import ActiveRun, is_better
 from ..storage.runs import Run
 from .components import Button, view_of
 from .embeds import escape, one_line
-from .interactions import acknowledge_press
-from .owners import require_owner
+from .owners import acknowledge_owner
 
 BAR_CHARS = 20
 """Length of the progress bar."""
@@ -30,7 +29,7 @@ class Promote(Button, template=r"bard:promote:(?P<run>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Load the weights, and record the promotion in the message."""
-        await _admit(interaction, bard)
+        await acknowledge_owner(interaction, bard, press=True)
         run = await bard.promotions.promote(int(self["run"]), interaction.user.id)
         await _close_decision(interaction, PROMOTED.format(weights=run.weights))
 
@@ -40,7 +39,7 @@ class Discard(Button, template=r"bard:discard:(?P<run>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Delete the files, and record that in the message."""
-        await _admit(interaction, bard)
+        await acknowledge_owner(interaction, bard, press=True)
         await bard.training.discard(int(self["run"]))
         await _close_decision(interaction, DISCARDED.format(id=self["run"]))
 
@@ -57,13 +56,6 @@ def decision_view(run: Run) -> discord.ui.View | None:
         Promote("Promote", f"bard:promote:{run.id}", promote),
         Discard("Discard", f"bard:discard:{run.id}", discord.ButtonStyle.danger),
     )
-
-
-async def _admit(interaction: discord.Interaction[Any], bard: Bard) -> None:
-    """Reject a press by somebody who does not own the bot, and acknowledge any other."""
-    await require_owner(interaction, bard)
-    if not interaction.response.is_done():
-        await acknowledge_press(interaction)
 
 
 async def _close_decision(interaction: discord.Interaction[Any], text: str) -> None:
@@ -86,7 +78,8 @@ def describe_progress(active: ActiveRun) -> str:
     fraction = progress.step / progress.steps
     bar = ("#" * int(fraction * BAR_CHARS)).ljust(BAR_CHARS, "-")
     lines += [
-        f"`[{bar}]` {fraction:.0%}: step {progress.step:,} of {progress.steps:,}",
+        # The figures first: a screen reader spells the bar out.
+        f"{fraction:.0%}: step {progress.step:,} of {progress.steps:,} `[{bar}]`",
         f"Training loss {progress.train_loss:.3f}, held-out loss {_held_out(active)}",
         f"{progress.characters_per_second:,.0f} characters a second",
         f"About {_duration(progress.seconds_left)} left",

@@ -209,11 +209,13 @@ def labels_of(message: ResponseMessage) -> list[str]:
 
 
 def text_of(result: InteractionResult) -> str:
-    """Return the text of a response: its content, then that of its embeds and their footers."""
+    """Return the text of a response: its content, then that of its embeds."""
     message = message_of(result)
     parts: list[str | None] = [message.content]
     for embed in message.embeds:
-        parts += [embed.author.name, embed.title, embed.description, embed.footer.text]
+        parts += [embed.author.name, embed.title, embed.description]
+        parts += [f"{field.name}: {field.value}" for field in embed.fields]
+        parts.append(embed.footer.text)
     return "\n".join(part for part in parts if part)
 
 

@@ -17,7 +17,8 @@ def test_defaults() -> None:
     assert settings.weights is None
     assert settings.corpus is None
     assert settings.runs_path == Path("var/runs")
-    assert settings.owner_ids == frozenset()
+    assert settings.owner_ids == settings.guilds == frozenset()
+    assert settings.serves(1)
     assert settings.max_chars == 4000
     assert 1 <= settings.workers <= 64
     assert settings.queue == 32

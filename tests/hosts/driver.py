@@ -163,6 +163,7 @@ def said(result: InteractionResult) -> str:
             parts.append(message.content)
             for embed in message.embeds:
                 parts += [embed.author.name, embed.description, embed.footer.text]
+                parts += [field.value for field in embed.fields]
             parts += [attachment.filename for attachment in message.attachments]
     return "\n".join(part for part in parts if part)
 
@@ -570,7 +571,7 @@ async def training() -> Observed:
     seen: Observed = {}
     async with world_of(module.create(EXTENSION)) as world:
         garden, ann = world.garden, world.ann
-        seen["before"] = await world.slash(world.ben, "bard", prompt="ROMEO:", max_chars=20)
+        seen["before"] = await world.slash(world.ben, "bard-about")
         world.host.failed.clear()
         plan_steps(world.bard.training, 8)
         seen["refused"] = await world.slash(world.meg, "train start", **QUICK)
@@ -583,7 +584,8 @@ async def training() -> Observed:
         await ann.click(run.response, label="Promote")
         seen["promoted"] = said(run)
         await world.env.advance_time(4)
-        seen["after"] = await world.slash(world.ben, "bard", prompt="ROMEO:", max_chars=20)
+        seen["reply"] = await world.slash(world.ben, "bard", prompt="ROMEO:", max_chars=20)
+        seen["after"] = await world.slash(world.ben, "bard-about")
         seen["history"] = await world.slash(ann, "train history")
         seen["rollback"] = await world.slash(ann, "train rollback")
         seen["host saw"] = list(world.host.failed)

@@ -152,8 +152,8 @@ def only_what_is_declared_is_added(life: Observed, _host: str) -> None:
     changed = {name for name in life["changed"] if not name.startswith("views._modals.")}
     controls = {name for name in changed if name.startswith("views._views.None.")}
     assert changed - controls == added
-    assert len(controls) == 3
-    assert all("bard:settings:" in name for name in controls)
+    assert len(controls) == 6
+    assert all("bard:settings:" in name or "bard:servers:" in name for name in controls)
     assert life["loaded"]["syncs"] == life["syncs later"] == 0
 
 
@@ -217,13 +217,14 @@ def logs_are_under_its_own_names(life: Observed, _host: str) -> None:
 def test_owner_of_the_host_trains_and_promotes(drive: Drive) -> None:
     training = drive("file_host", "training")
     logs_are_under_its_own_names(training, "file_host")
-    (old,) = re.findall(r"weights (\S+)", training["before"])
+    (old,) = re.findall(r"weights (\S+)$", training["before"], re.MULTILINE)
     assert training["refused"] == REJECTIONS[Reason.NOT_OWNER]
     assert training["run"].startswith("**Run 1: finished.**")
     assert training["run"].endswith("\nlosses.png")
     assert training["buttons"] == training["still"] == ["Promote", "Discard"]
     (new,) = re.findall(r"Promoted: the weights (\S+) are active", training["promoted"])
     assert new != old
+    assert " characters · " in training["reply"]
     assert f"weights {new}" in training["after"]
     assert "**active**" in training["history"]
     assert training["rollback"] == f"Rolled back: the weights {old} of the settings are active."

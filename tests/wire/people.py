@@ -28,14 +28,16 @@ from tests.wire.state import (
 
 File = tuple[str, bytes]
 """The name and the content of a file that somebody attaches."""
-Value = str | float | File
+Value = str | float | File | Person
 
 _SUBCOMMANDS = (1, 2)
-_STRING, _WHOLE, _BOOLEAN, _NUMBER, _FILE = 3, 4, 5, 10, 11
+_STRING, _WHOLE, _BOOLEAN, _USER, _NUMBER, _FILE = 3, 4, 5, 6, 10, 11
+_ROLE_SELECT = 6
 _PYTHON: dict[int, type | tuple[type, ...]] = {
     _STRING: str,
     _WHOLE: int,
     _BOOLEAN: bool,
+    _USER: Person,
     _NUMBER: (int, float),
     _FILE: tuple,
 }
@@ -343,9 +345,9 @@ class People:
         return await self._use(message, data, by)
 
     async def choose(
-        self, message: Message, name: str, values: Sequence[str | Place], *, by: Person
+        self, message: Message, name: str, values: Sequence[str | Place | Guild], *, by: Person
     ) -> Exchange:
-        """Choose values, or channels, in the select with a custom id."""
+        """Choose values, channels, or the role of everybody in a server, in a select by its id."""
         select = message.item(name)
         low, high = select_bounds(select)
         assert low <= len(values) <= high, f"not from {low} to {high} values"
@@ -353,6 +355,11 @@ class People:
         if "options" in select:
             assert set(values) <= {option["value"] for option in select["options"]}
             return await self._use(message, {**data, "values": list(values)}, by)
+        if select["type"] == _ROLE_SELECT:
+            roles = {guild.id: guild.everyone() for guild in values if isinstance(guild, Guild)}
+            return await self._use(
+                message, {**data, "values": [*roles], "resolved": {"roles": roles}}, by
+            )
         places = [value for value in values if isinstance(value, Place)]
         allowed = select.get("channel_types")
         assert all(not allowed or place.kind in allowed for place in places)
@@ -474,7 +481,7 @@ class People:
             definition = _named(definition.get("options", ()), part)
         known = definition.get("options", ())
         assert not any(option["type"] in _SUBCOMMANDS for option in known), f"/{name} goes on"
-        resolved: dict[str, Json] = {}
+        resolved: dict[str, dict[str, Json]] = {}
         values = []
         for key, value in options.items():
             option = _named(known, key)
@@ -484,10 +491,10 @@ class People:
         for part in reversed(inner):
             values = [{"name": part, "type": 1, "options": values}]
         data = {"id": command["id"], "name": first, "type": 1, "options": values}
-        return command, data | ({"resolved": {"attachments": resolved}} if resolved else {})
+        return command, data | ({"resolved": resolved} if resolved else {})
 
     def _option_data(
-        self, option: Json, value: Value, resolved: dict[str, Json], *, typing: bool
+        self, option: Json, value: Value, resolved: dict[str, dict[str, Json]], *, typing: bool
     ) -> Json:
         data: Json = {"name": option["name"], "type": option["type"], "value": value}
         if typing:
@@ -497,8 +504,11 @@ class People:
         if isinstance(value, tuple):
             attachment = Attachment(self.world.new_id(), *value)
             self.world.attachments[attachment.id] = attachment
-            resolved[attachment.id] = attachment.json(self._base())
+            resolved.setdefault("attachments", {})[attachment.id] = attachment.json(self._base())
             data["value"] = attachment.id
+        if isinstance(value, Person):
+            resolved.setdefault("users", {})[value.id] = value.user()
+            data["value"] = value.id
         return data
 
     # What the bot learns when it connects.
@@ -515,27 +525,16 @@ class People:
             for place in self.world.places.values()
             if place.guild is guild and place.bot_is_there and not place.deleted
         ]
-        everyone = {
-            "id": guild.id,
-            "name": "@everyone",
-            "permissions": str(int(MEMBER)),
-            "position": 0,
-            "color": 0,
-            "hoist": False,
-            "managed": False,
-            "mentionable": False,
-            "flags": 0,
-        }
         return {
             "id": guild.id,
             "name": guild.name,
             "owner_id": self.owner.id,
-            "roles": [everyone],
+            "roles": [guild.everyone()],
             "emojis": [],
             "features": [],
             "member_count": 2,
             "large": False,
-            "members": [],
+            "members": [guild.bot_member()],
             "channels": [place.channel() for place in places if place.parent is None],
             "threads": [place.channel() for place in places if place.parent is not None],
             "presences": [],

@@ -285,6 +285,9 @@ def _button_target(button: Any, path: Path) -> Iterator[Problem]:
     if needed != "sku_id" and not button.get("label") and not button.get("emoji"):
         message = "A button needs a label or an emoji."
         yield Problem((*path, "label"), "BUTTON_COMPONENT_INVALID_LABEL", message)
+    elif needed != "sku_id" and not any(c.isalnum() for c in button.get("label") or ""):
+        message = "This project's buttons have words, which a screen reader can read."
+        yield Problem((*path, "label"), "BUTTON_WITHOUT_WORDS", message, refused=False)
 
 
 _BUTTON = together(
@@ -425,9 +428,19 @@ def _sets_mentions(body: Any, path: Path) -> Iterator[Problem]:
         yield Problem((*path, "allowed_mentions"), "MENTIONS", message, refused=False)
 
 
-_ATTACHMENT = record(
-    {"id": snowflake},
-    {"filename": or_null(text(1, 1024)), "description": or_null(text(0, 1024))},
+def _image_is_described(attachment: Any, path: Path) -> Iterator[Problem]:
+    image = (attachment.get("filename") or "").endswith((".png", ".jpg", ".gif", ".webp"))
+    if image and not attachment.get("description"):
+        message = "This project describes its images, for screen readers."
+        yield Problem((*path, "description"), "IMAGE_NOT_DESCRIBED", message, refused=False)
+
+
+_ATTACHMENT = together(
+    record(
+        {"id": snowflake},
+        {"filename": or_null(text(1, 1024)), "description": or_null(text(0, 1024))},
+    ),
+    _image_is_described,
 )
 _MESSAGE_FIELDS: dict[str, Check] = {
     "content": or_null(text(0, MAX_CONTENT)),

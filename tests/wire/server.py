@@ -69,6 +69,7 @@ ROUTES = {
     "POST dm": Route("POST", "/users/@me/channels"),
     "GET user": Route("GET", "/users/{user}"),
     "GET member": Route("GET", "/guilds/{guild}/members/{user}"),
+    "DELETE guild": Route("DELETE", "/users/@me/guilds/{guild}"),
 }
 """Every route, by the name that faults and tests use."""
 
@@ -448,6 +449,13 @@ async def _member(call: Call) -> Json:
     return await call.api.member(call["guild"], call["user"])
 
 
+async def _leave(call: Call) -> None:
+    guild = call.discord.world.guilds.get(call["guild"])
+    if guild is None or not guild.installed:
+        raise unknown(10004)
+    await call.discord.leave(guild)
+
+
 _EFFECTS: dict[str, Callable[[Call], Awaitable[Any]]] = {
     "GET me": _me,
     "GET application": _application,
@@ -473,4 +481,5 @@ _EFFECTS: dict[str, Callable[[Call], Awaitable[Any]]] = {
     "POST dm": _open_dm,
     "GET user": _user,
     "GET member": _member,
+    "DELETE guild": _leave,
 }

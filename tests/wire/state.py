@@ -150,8 +150,31 @@ class Guild:
 
     def member(self, person: Person, permissions: Permission | None = None) -> Json:
         """Return a member, in an interaction with the permissions in its channel."""
-        member: Json = {
-            "user": person.user(),
+        member = self._member(person.user())
+        return member | ({} if permissions is None else {"permissions": str(int(permissions))})
+
+    def everyone(self) -> Json:
+        """Return the role that every member has."""
+        return {
+            "id": self.id,
+            "name": "@everyone",
+            "permissions": str(int(MEMBER)),
+            "position": 0,
+            "color": 0,
+            "hoist": False,
+            "managed": False,
+            "mentionable": False,
+            "flags": 0,
+        }
+
+    def bot_member(self) -> Json:
+        """Return the bot as a member."""
+        return self._member(BOT)
+
+    @staticmethod
+    def _member(user: Json) -> Json:
+        return {
+            "user": user,
             "nick": None,
             "avatar": None,
             "roles": [],
@@ -163,7 +186,6 @@ class Guild:
             "communication_disabled_until": None,
             "flags": 0,
         }
-        return member | ({} if permissions is None else {"permissions": str(int(permissions))})
 
 
 @dataclass(eq=False, repr=False)

@@ -46,7 +46,11 @@ GOOD_MESSAGES = [
     message(components=[button(str(number)) for number in range(5)]),
     message(components=[row(*(button(str(number))["components"][0] for number in range(5)))]),
     message(components=[row({"type": 2, "style": 5, "label": "Go", "url": "https://example.org"})]),
-    message(components=[row({"type": 2, "style": 1, "custom_id": "c", "emoji": {"name": "x"}})]),
+    message(
+        components=[
+            row({"type": 2, "style": 1, "custom_id": "c", "emoji": {"name": "x"}, "label": "Go"})
+        ]
+    ),
     message(components=[select(options=options(25), max_values=25, min_values=0)]),
     message(components=[select(placeholder="P" * 150)]),
     message(components=[row({"type": 8, "custom_id": "s", "channel_types": [0, 5, 15]})]),
@@ -84,6 +88,12 @@ def test_message_within_the_limits(body: dict[str, Any]) -> None:
         (message(components=[button("", label="L")]), "components.0.components.0.custom_id"),
         (message(components=[button("x", label="L" * 81)]), "components.0.components.0.label"),
         (message(components=[button("x", label=None)]), "components.0.components.0.label"),
+        (
+            message(components=[button("x", label=None, emoji={"name": "x"})]),
+            "components.0.components.0.label",
+        ),
+        (message(components=[button("x", label="▶")]), "components.0.components.0.label"),
+        (message(attachments=[{"id": "0", "filename": "a.png"}]), "attachments.0.description"),
         (message(components=[button("x", style=7)]), "components.0.components.0.style"),
         (message(components=[button("x", url="https://x")]), "components.0.components.0.url"),
         (message(components=[button("x", disabled="no")]), "components.0.components.0.disabled"),

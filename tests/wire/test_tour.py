@@ -21,6 +21,7 @@ async def test_commands_are_registered_in_one_request(scene: Scene) -> None:
     assert names == {
         ("bard", 1),
         ("bard-about", 1),
+        ("bard-admin", 1),
         ("bard-settings", 1),
         ("scene", 1),
         ("train", 1),
@@ -144,8 +145,34 @@ async def test_settings(scene: Scene) -> None:
     opened = await discord.press(form, "Length, cooldown, temperature", by=scene.ann)
     sent = await discord.submit(opened, {"Longest reply": "50"})
     assert "Longest reply: 50" in (await sent.reply()).text
+    roles = await (await discord.press(form, "Roles", by=scene.ann)).reply()
+    denied = await discord.choose(roles, "bard:settings:denied", [scene.guild], by=scene.ann)
+    assert f"may not ask: <@&{scene.guild.id}>" in (await denied.reply()).text
+    await (await scene.ask("ROMEO:")).private("one of your roles")
+    lifted = await discord.choose(roles, "bard:settings:denied", [], by=scene.ann)
+    assert "may not ask: none" in (await lifted.reply()).text
+    assert (
+        "Longest reply" in (await (await discord.press(roles, "Back", by=scene.ann)).reply()).text
+    )
     attic = await discord.channel(scene.guild, "attic")
     await (await scene.ask("ROMEO:", at=attic)).private("no stage of mine")
+
+
+async def test_administration(scene: Scene) -> None:
+    discord, owner = scene.discord, scene.discord.owner
+    for name in ("block", "unblock"):
+        refused = await discord.slash(f"bard-admin {name}", by=scene.ben, user=owner)
+        await refused.private("only for the owner")
+        await (await discord.slash(f"bard-admin {name}", user=scene.ben)).private("locked: Ben")
+    rose = await discord.guild("The Rose")
+    shown = await (await discord.slash("bard-admin servers")).private("Servers of the bot")
+    while "The Rose" not in shown.text:
+        shown = await (await discord.press(shown, "Later", by=owner)).reply()
+    chosen = await discord.choose(shown, "bard:servers:choose", [rose.id], by=owner)
+    question = await chosen.reply()
+    left = await (await discord.press(question, "Leave", by=owner)).reply()
+    assert "has left The Rose" in left.text
+    assert not rose.installed
 
 
 async def test_training(scene: Scene) -> None:

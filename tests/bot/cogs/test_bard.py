@@ -11,6 +11,7 @@ import simcord
 from bot import Settings, StartupError, create_bot
 from bot.cogs.bard import MENU
 from bot.errors import Reason
+from bot.ui.embeds import LEFT_OUT
 from bot.ui.responses import NOT_ALLOWED, REJECTIONS
 from tests.bot.conftest import Stage, content_of, reply_length, text_of
 
@@ -40,10 +41,7 @@ async def test_reply_and_its_footer(stage: Stage) -> None:
     assert result.acknowledged
     assert not result.ephemeral
     assert "ann asks the bard\nROMEO:" in text_of(result)
-    weights = re.escape(stage.bard.inference.model.name)
-    assert re.search(
-        rf"^\d+ characters · [0-9.]+ s · weights {weights}$", text_of(result), re.MULTILINE
-    )
+    assert re.search(r"^\d+ characters · [0-9.]+ s$", text_of(result), re.MULTILINE)
     (turn,) = await stage.turns(stage.garden.id, 1)
     assert 0 < reply_length(result) == len(turn.reply) <= 50
     assert stage.contexts == ["ROMEO:\n"]
@@ -178,9 +176,9 @@ async def test_odd_prompts_get_replies(stage: Stage, prompt: str) -> None:
     assert len(stage.contexts) == 2
 
 
-async def test_footer_lists_dropped_characters(stage: Stage) -> None:
+async def test_dropped_characters_stand_on_a_line_of_their_own(stage: Stage) -> None:
     result = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO 😀😀 5:", max_chars=20)
-    assert "left out: 😀5" in text_of(result)
+    assert f"{LEFT_OUT}: 😀5" in text_of(result).split("\n")
     assert stage.contexts == ["ROMEO  :\n"]
 
 

@@ -7,7 +7,7 @@ import pytest
 import simcord
 from simcord.results import InteractionResult, ResponseMessage
 
-from bot.cogs.settings import NOTHING_CHANGED, parse_limits
+from bot.cogs.settings_form import NOTHING_CHANGED, parse_limits
 from bot.errors import Reason
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, reply_length

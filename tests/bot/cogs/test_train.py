@@ -41,6 +41,13 @@ async def stage(stage: Stage) -> AsyncIterator[TrainingStage]:
         await training_stage.bot.close()
 
 
+async def used_weights(stage: TrainingStage, prompt: str) -> str:
+    """Let Ben ask in the garden; return the name of the weights that generated the reply."""
+    asked = await stage.ben.slash(stage.garden, "bard", prompt=prompt, max_chars=20)
+    await stage.until(lambda: message_of(asked).embeds)
+    return (await stage.turns(stage.garden.id))[-1].take.weights
+
+
 @pytest.fixture
 def _planned_steps() -> Iterator[None]:
     """Runs make 60 steps, however many fit into their minutes."""
@@ -56,9 +63,8 @@ async def test_start_promote_and_roll_back(stage: TrainingStage, settings: Setti
     assert "Starting; the first figures" in message_of(started).content
     await stage.first_step()
     await stage.env.advance_time(5)
-    assert re.search(r"`\[#*-*\]` \d+%: step \d+ of \d+", message_of(started).content)
-    during = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
-    assert f"weights {old}" in text_of(during)
+    assert re.search(r"\d+%: step \d+ of \d+ `\[#*-*\]`", message_of(started).content)
+    assert await used_weights(stage, "ROMEO:") == old
 
     await stage.run_ended()
     shown = message_of(started)
@@ -75,20 +81,19 @@ async def test_start_promote_and_roll_back(stage: TrainingStage, settings: Setti
     assert pressed.acknowledged
     assert f"the weights {run.weights} are active" in message_of(started).content
     assert labels_of(message_of(started)) == []
-    after = await stage.ben.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)
-    assert f"weights {run.weights}" in text_of(after)
+    assert await used_weights(stage, "JULIET:") == run.weights
+    about = await stage.ben.slash(stage.garden, "bard-about")
+    assert f"weights {run.weights}" in text_of(about)
 
     await stage.restart()
     stage.set_owner()
-    after = await stage.ben.slash(stage.garden, "bard", prompt="NURSE:", max_chars=20)
-    assert f"weights {run.weights}" in text_of(after)
+    assert await used_weights(stage, "NURSE:") == run.weights
     listed = await stage.ann.slash(stage.garden, "train history")
     assert "**active**" in content_of(listed)
 
     rolled_back = await stage.ann.slash(stage.garden, "train rollback")
     assert old in content_of(rolled_back)
-    after = await stage.ben.slash(stage.garden, "bard", prompt="TYBALT:", max_chars=20)
-    assert f"weights {old}" in text_of(after)
+    assert await used_weights(stage, "TYBALT:") == old
     again = await stage.ann.slash(stage.garden, "train rollback")
     assert content_of(again) == REJECTIONS[Reason.NOTHING_TO_ROLL_BACK]
     assert not stage.env.errors

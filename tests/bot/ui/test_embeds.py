@@ -76,6 +76,7 @@ def check_limits(embeds: list[discord.Embed]) -> None:
         assert len(embed.title or "") <= 256
         assert len(embed.author.name or "") <= 256
         assert len(embed.footer.text or "") <= 2048
+        assert all(1 <= len(field.value or "") <= 1024 for field in embed.fields)
 
 
 @given(reply=REPLIES, prompt=st.one_of(st.none(), st.text(max_size=1000)), dropped=st.text())
@@ -149,7 +150,7 @@ def test_reply_is_split_when_bold_marks_exceed_the_limit() -> None:
     assert first.author.name == "ann asks the bard"
     assert first.footer.text is None
     assert second.title is None
-    assert second.footer.text == "4,000 characters · 1.25 s · weights noskgpt-12345678"
+    assert second.footer.text == "4,000 characters · 1.25 s"
     assert (first.description or "").endswith("\n")
     assert plain((first.description or "") + (second.description or "")) == reply
 
@@ -193,8 +194,14 @@ def test_footer_has_the_take() -> None:
 
 
 def test_footer_of_one_character() -> None:
-    (embed,) = rendering.embeds(turn("x"), author="ann asks the bard", dropped="😀")
-    assert embed.footer.text == (
-        "1 character · 1.25 s · weights noskgpt-12345678\n"
-        "Not in the bard's alphabet, so left out: 😀"
-    )
+    (embed,) = rendering.embeds(turn("x"), author="ann asks the bard")
+    assert embed.footer.text == "1 character · 1.25 s"
+    assert not embed.fields
+
+
+def test_left_out_characters_have_a_field_of_their_own_without_formatting() -> None:
+    (embed,) = rendering.embeds(turn("x"), author="ann asks the bard", dropped="😀*\n`")
+    (field,) = embed.fields
+    assert (field.name, field.value) == (rendering.LEFT_OUT, "😀\\* \\`")
+    assert embed.footer.text == "1 character · 1.25 s"
+    assert rendering.reply_text([embed]) == "x"
