@@ -1,7 +1,6 @@
 """`/scene`, and replies that members delete."""
 
 import json
-from functools import partial
 from typing import Any
 
 import discord
@@ -163,7 +162,13 @@ async def test_pages_stay_those_of_the_scene_that_was_opened(
     for number in range(7):
         await stage.ann.slash(stage.garden, "bard", prompt=f"Speech {number}", max_chars=10)
     opened = await stage.ann.slash(stage.garden, "scene show")
-    monkeypatch.setattr(replies, "acknowledge", partial(interactions.acknowledge, private=True))
+
+    async def acknowledge_privately(
+        interaction: discord.Interaction[Any], **_options: bool
+    ) -> interactions.Acknowledgement:
+        return await interactions.acknowledge(interaction, private=True)
+
+    monkeypatch.setattr(replies, "acknowledge", acknowledge_privately)
     for number in range(6):
         await stage.ann.slash(stage.garden, "bard", prompt=f"Whisper {number}", max_chars=10)
     own = await stage.ann.slash(stage.garden, "scene show")
