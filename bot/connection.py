@@ -148,7 +148,12 @@ class ShardedBot(commands.AutoShardedBot):
             assert isinstance(error, discord.gateway.ReconnectWebSocket)  # noqa: S101
             await shard.reidentify(error)
             return
-        if item.type != EventType.reconnect:
+        dropped = item.type == EventType.reconnect
+        if dropped and not isinstance(error, discord.ConnectionClosed) and shard.ws.session_id:
+            # The library would start a new session, without what happened in the meantime.
+            await shard.reidentify(discord.gateway.ReconnectWebSocket(shard.id, resume=True))
+            return
+        if not dropped:
             seconds = self._backoffs[shard.id].delay()
             if item.type == EventType.terminate:
                 log.error(
