@@ -12,11 +12,12 @@ from setuptools.command.build_py import build_py
 
 FOLDER, INSTALLED_AS = "bot", "noskgpt_bard"
 
-# At the top level of a checkout, inside the packages of a wheel.
+# At the top level of a checkout or beside its modules, inside the packages of a wheel.
 BUNDLED = {
     "data/shakespeare.json": "noskgpt/bundled",
     "data/shakespeare.txt": "noskgpt/bundled",
     "weights.pth": "noskgpt/bundled",
+    "bot/*.js": INSTALLED_AS,
     "migrations/*.sql": f"{INSTALLED_AS}/migrations",
 }
 

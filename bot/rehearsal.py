@@ -8,22 +8,22 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import discord
 import simcord
 from simcord.actors import MemberActor
 from simcord.backend.errors import SetupError
 from simcord.builders import ChannelHandle, GuildHandle
-from simcord.preview import Preview
 
 from .client import BardClient, create_bot
 from .config import Settings
 from .errors import StartupError
+from .rehearsal_page import RehearsalPage, listen
 from .signals import Signals
 from .storage.records import Place
 from .ui.embeds import embeds, headline
@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 CHANNELS = ("stage", "tavern")
 BEAT_SECONDS = 0.5
 RECALLED_CHARS = 4000
-"""Characters of the last scene that the page shows first."""
+"""Characters of a channel's last scene that the page shows first."""
+_MESSAGE_MENU = discord.AppCommandType.message
 
 T = TypeVar("T")
 
@@ -76,7 +77,19 @@ async def rehearse(
             f"No channel {channel!r} in the rehearsal; there are {' and '.join(CHANNELS)}",
             exit_code=2,
         )
-    _require_free(port)
+    # The port, like the lock of the database, is taken before any data is opened.
+    with closing(listen(port)) as listener:
+        await _rehearse(settings, listener, channel or CHANNELS[0], say=say, signals=signals)
+
+
+async def _rehearse(
+    settings: Settings,
+    listener: socket.socket,
+    channel: str,
+    *,
+    say: Callable[[str], None],
+    signals: Signals,
+) -> None:
     # The simulated Discord recommends no number of shards.
     settings = settings.model_copy(update={"shard_count": 1, "shard_ids": None})
     env = simcord.Env(create_bot(settings), check_errors=False)
@@ -94,67 +107,38 @@ async def rehearse(
         async with signals.interrupting():
             await env.start()
         with env.time_context():
-            shown = world.channels[channel or CHANNELS[0]]
-            await _serve(env, bot, world, shown, port=port, say=say, signals=signals)
+            await recall(bot, world)
+            menus = [menu.name for menu in bot.tree.get_commands(type=_MESSAGE_MENU)]
+            members = (world.owner, world.guest)
+            async with RehearsalPage(listener, env, world.channels, members, menus) as page:
+                await page.show(channel)
+                say(
+                    "This is a rehearsal: a simulated Discord on this machine, with the real bot "
+                    f"and model.\nOpen {page.url}\nand type /bard in #{channel}. You are "
+                    f"{world.owner.name}, who owns the bot; {world.guest.name} is an ordinary "
+                    "member.\nTo join Discord, put DISCORD_TOKEN=... into .env and run this "
+                    "command again. Ctrl-C ends this."
+                )
+                await _serve(env, bot, page, signals)
     finally:
         await bot.close()
         await env.shutdown()
 
 
-def _require_free(port: int) -> None:
-    """Raise `StartupError` for a port that is taken, before the bot opens its files."""
+async def _serve(env: simcord.Env, bot: BardClient, page: RehearsalPage, signals: Signals) -> None:
+    """Let the clock run until the page is closed or a signal comes, and the last replies end."""
+    clock = asyncio.create_task(_run_clock(env, page))
+    closed = asyncio.create_task(page.wait_closed())
     try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError as error:
-        raise _unserved(error.strerror or error) from error
-
-
-def _unserved(cause: object) -> StartupError:
-    return StartupError(f"Cannot serve the page: {cause}; try another --port")
-
-
-async def _serve(
-    env: simcord.Env,
-    bot: BardClient,
-    world: World,
-    channel: ChannelHandle,
-    *,
-    port: int,
-    say: Callable[[str], None],
-    signals: Signals,
-) -> None:
-    viewers = [world.owner, world.guest]
-    async with AsyncExitStack() as stack:
-        try:
-            page = await stack.enter_async_context(
-                env.preview(channel, viewers=viewers, layout="channel", port=port)
-            )
-        except SetupError as error:
-            raise _unserved(error) from error
-        # Not before the page is served: it clears the ids of the messages of the last rehearsal.
-        await recall(bot, world, channel)
-        await page.refresh()
-        say(
-            "This is a rehearsal: a simulated Discord on this machine, with the real bot and "
-            f"model.\nOpen {page.url}\nand type /bard in #{channel.name}. You are "
-            f"{world.owner.name}, who owns the bot; {world.guest.name} is an ordinary member.\n"
-            "To join Discord, put DISCORD_TOKEN=... into .env and run this command again. "
-            "Ctrl-C ends this."
-        )
-        clock = asyncio.create_task(_run_clock(env, page, _take_turns(page)))
-        closed = asyncio.create_task(page.wait_closed())
-        try:
-            await asyncio.wait(
-                (clock, closed, signals.received), return_when=asyncio.FIRST_COMPLETED
-            )
-            if clock.done():
-                clock.result()
-            # While the page shows what becomes of the requests in progress.
-            await bot.bard.drain()
-        finally:
-            clock.cancel()
-            closed.cancel()
-            await asyncio.gather(clock, closed, return_exceptions=True)
+        await asyncio.wait((clock, closed, signals.received), return_when=asyncio.FIRST_COMPLETED)
+        if clock.done():
+            clock.result()
+        # While the page shows what becomes of the requests in progress.
+        await bot.bard.drain()
+    finally:
+        clock.cancel()
+        closed.cancel()
+        await asyncio.gather(clock, closed, return_exceptions=True)
 
 
 def build_world(env: simcord.Env) -> World:
@@ -174,26 +158,27 @@ def build_world(env: simcord.Env) -> World:
     )
 
 
-async def recall(client: BardClient, world: World, channel: ChannelHandle) -> None:
-    """Post the last turns of the channel's scene again, because a new simulation has no messages.
+async def recall(client: BardClient, world: World) -> None:
+    """Post the last turns of the channels' scenes again: a new simulation has no messages.
 
     Messages get new ids, and a new message may get the id of an old one, so the old ids are
     cleared first.
     """
     store = client.bard.turns
     names = {member.id: member.name for member in (world.owner, world.guest)}
-    place = Place(guild_id=world.guild.id, channel_id=channel.id)
-    turns = await store.tail(place, await store.scene(place), chars=RECALLED_CHARS)
     await store.unlink(world.guild.id)
-    stage = client.get_channel(channel.id)
-    assert isinstance(stage, discord.TextChannel)  # noqa: S101 - as created
-    for turn in turns:
-        message = await stage.send(
-            embeds=embeds(turn, author=headline(turn, names.get(turn.user_id, ""))),
-            view=reply_view(turn),
-            allowed_mentions=discord.AllowedMentions.none(),
-        )
-        await store.show(turn, message.id)
+    for channel in world.channels.values():
+        place = Place(guild_id=world.guild.id, channel_id=channel.id)
+        turns = await store.tail(place, await store.scene(place), chars=RECALLED_CHARS)
+        stage = client.get_channel(channel.id)
+        assert isinstance(stage, discord.TextChannel)  # noqa: S101 - as created
+        for turn in turns:
+            message = await stage.send(
+                embeds=embeds(turn, author=headline(turn, names.get(turn.user_id, ""))),
+                view=reply_view(turn),
+                allowed_mentions=discord.AllowedMentions.none(),
+            )
+            await store.show(turn, message.id)
 
 
 class DeclaredWait:
@@ -208,30 +193,13 @@ class DeclaredWait:
         return result
 
 
-def _take_turns(page: Preview) -> asyncio.Lock:
-    """Return a lock that each action of the page holds from now on.
-
-    The simulation rejects an action that starts during a step of the clock, and the page then
-    reports an error. It has no public way to queue actions.
-    """
-    lock = asyncio.Lock()
-    act = page._action  # noqa: SLF001 - see above; the browser test covers it
-
-    async def act_in_turn(context_id: str | None, body: Mapping[str, Any]) -> dict[str, Any]:
-        async with lock:
-            return await act(context_id, body)
-
-    page._action = act_in_turn  # type: ignore[method-assign]  # noqa: SLF001
-    return lock
-
-
-async def _run_clock(env: simcord.Env, page: Preview, lock: asyncio.Lock) -> None:
+async def _run_clock(env: simcord.Env, page: RehearsalPage) -> None:
     """Advance the simulated clock at the speed of the real one, and refresh the page."""
     shown = len(env.http_requests)
     last = time.perf_counter()
     while True:
         await asyncio.sleep(BEAT_SECONDS)
-        async with lock:
+        async with page.turn:
             now = time.perf_counter()
             try:
                 await env.advance_time(now - last)

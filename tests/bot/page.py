@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Locator, Page, Response, async_playwright, expect
+from playwright.async_api import Locator, Page, async_playwright, expect
 
 from tests.bot.process import bot_process
 
@@ -28,14 +28,19 @@ _ARGUMENTS = [
 
 @asynccontextmanager
 async def rehearsal(
-    *arguments: str, weights: Path, program: tuple[str, ...] = ("-m", "bot"), **environment: str
+    *arguments: str,
+    weights: Path,
+    port: int = 0,
+    folder: Path | None = None,
+    program: tuple[str, ...] = ("-m", "bot"),
+    **environment: str,
 ) -> AsyncIterator[str]:
     """Run the rehearsal stage as a process and yield the address of its page.
 
     The process is killed at the end, as by `kill -9`.
     """
-    command = (*program, "rehearse", "--port", "0", *arguments)
-    async with bot_process(*command, weights=weights, **environment) as process:
+    command = (*program, "rehearse", "--port", f"{port}", *arguments)
+    async with bot_process(*command, weights=weights, folder=folder, **environment) as process:
         yield await address_of(process)
 
 
@@ -84,20 +89,8 @@ def messages(page: Page) -> Locator:
 
 
 async def press(message: Locator, label: str) -> None:
-    """Press a button of a message; retry if the page was outdated."""
-
-    def is_result(response: Response) -> bool:
-        # The page requests suggestions and reports its size at the same address.
-        return response.url.endswith("/api/action") and '"click"' in (
-            response.request.post_data or ""
-        )
-
-    outdated = True
-    async with asyncio.timeout(30):
-        while outdated:
-            async with message.page.expect_response(is_result) as result:
-                await message.get_by_role("button", name=label, exact=True).click()
-            outdated = "stale-revision" in await (await result.value).text()
+    """Press a button of a message once."""
+    await message.get_by_role("button", name=label, exact=True).click()
 
 
 async def slash(page: Page, command: str, *first_option: str, **optional: str) -> None:
@@ -119,10 +112,5 @@ async def slash(page: Page, command: str, *first_option: str, **optional: str) -
         choice = page.locator(".command-suggestion", has_text=value)
         if await choice.count():
             await choice.first.click()
-    composing = page.locator(".command-row[data-command-mode=true]")
-    async with asyncio.timeout(30):
-        # Choosing a command without required options sends it. Another is not sent if the page
-        # was updated during the click; then the click is repeated, as a person would.
-        while await composing.count():
-            await page.locator("#send-message").click()
-            await page.wait_for_timeout(1000)
+    await page.locator("#send-message").click()
+    await expect(page.locator(".command-row")).to_have_count(0, timeout=30_000)

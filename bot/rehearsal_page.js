@@ -1,0 +1,257 @@
+// Completes SimCord's page for the rehearsal stage; bot/rehearsal_page.py adds this script to it.
+// It runs before SimCord's own script and relies on the elements and messages of the pinned version.
+"use strict";
+
+/** @type {{capability: string, channels: string[], shown: string, menus: string[]}} */
+const stage = JSON.parse(document.getElementById("rehearsal").textContent);
+const find = (selector) => document.querySelector(selector);
+const element = (tag, properties) => Object.assign(document.createElement(tag), properties);
+
+// SimCord reads the secret of this run from the address; afterwards the address is the fixed one.
+history.replaceState(null, "", `/#${stage.capability}`);
+addEventListener("DOMContentLoaded", () => history.replaceState(null, "", "/"));
+
+// --- Requests -----------------------------------------------------------------------------------
+
+const plainFetch = window.fetch.bind(window);
+/** The state that the page shows, and its commands. */
+let snapshot = null, catalog = null;
+
+window.fetch = async (resource, options = {}) => {
+  const acts = resource === "/api/action" && typeof options.body === "string";
+  const response = await (acts ? act(options) : plainFetch(resource, options));
+  if ([401, 410].includes(response.status) && options.method !== "DELETE") {
+    // Another run of the bot, another channel, or a tab that slept: load what is shown now.
+    location.reload();
+    return new Promise(() => {});
+  }
+  if (resource === "/api/commands") catalog = await response.clone().json();
+  if (resource === "/api/state" || resource === "/api/pages") {
+    await released();
+    snapshot = await response.clone().json();
+  }
+  return response;
+};
+
+/**
+ * Send an action for the latest state of the page, which may have been updated since it was shown:
+ * SimCord rejects one for an older state. A button has to be the one that the user saw.
+ */
+async function act(options) {
+  const { headers } = options;
+  const body = JSON.parse(options.body);
+  if (["run_command", "send_message"].includes(body.kind)) following = true;
+  for (;;) {
+    const latest = await plainFetch("/api/state", { headers, cache: "no-store" });
+    if (!latest.ok) return latest;
+    const now = await latest.json();
+    const same = !body.control_key || control(now, body) === control(snapshot, body);
+    if (same) body.published_revision = now.publishedRevision;
+    const response = await plainFetch("/api/action", { ...options, body: JSON.stringify(body) });
+    if (!same || !response.ok) return response;
+    const receipt = await response.clone().json();
+    if (!receipt.diagnostics.some(({ code }) => code === "stale-revision")) return response;
+  }
+}
+
+/** Describe the control of a message: another may have taken its place, and so its key. */
+function control(state, body) {
+  const search = (node) => node && typeof node === "object" && (node.control_key === body.control_key
+    ? JSON.stringify(node) : Object.values(node).map(search).find(Boolean));
+  return search(state?.messages?.[body.target_id]?.components);
+}
+
+/** Wait until no button is held down: an update would replace it, and the press would be lost. */
+let down = false;
+addEventListener("pointerdown", () => { down = true; }, true);
+for (const name of ["pointerup", "pointercancel", "dragend", "blur"]) {
+  addEventListener(name, () => { setTimeout(() => { down = false; }); }, true);
+}
+const until = async (condition) => {
+  while (!condition()) await new Promise((resolve) => { setTimeout(resolve, 20); });
+};
+const released = () => until(() => !down);
+
+// --- Presses ------------------------------------------------------------------------------------
+
+/** Return whether the page accepts an action; it ignores those that come before. */
+function ready() {
+  const { contextId, pendingAction, awaitingRevision, publishedRevision } = window.simcordPreview;
+  return Boolean(contextId && !pendingAction && !(awaitingRevision > publishedRevision));
+}
+let last = Promise.resolve();
+/** Keep an event of the user until the page accepts it. */
+function keep(event, repeat) {
+  if (!event.isTrusted || ready()) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  last = last.then(() => until(ready)).then(repeat);
+}
+const composer = () => find("#channel-composer");
+
+document.addEventListener("click", (event) => {
+  const pressed = event.target.closest("#preview-app :is(button, [role=option])");
+  const { controlKey } = pressed?.dataset ?? {};
+  if (pressed) {
+    const label = pressed.textContent;
+    keep(event, () => {
+      const again = controlKey ? find(`[data-control-key="${CSS.escape(controlKey)}"]`) : pressed;
+      if (again?.textContent === label) again.click();
+    });
+  } else if (inside(event, find("#send-message"))) {
+    keep(event, () => composer().requestSubmit()); // it was disabled, and so not pressed
+  }
+}, true);
+const inside = ({ clientX, clientY }, target) => {
+  const { left, right, top, bottom } = target.getBoundingClientRect();
+  return left <= clientX && clientX < right && top <= clientY && clientY < bottom;
+};
+
+document.addEventListener("keydown", (event) => {
+  if (!event.target.closest?.("#channel-composer") || event.isComposing) return;
+  const typed = event.target.id === "channel-composer-input" ? event.target.value : "";
+  const chosen = event.key === " " ? choose(event.target, typed, "")
+    : event.key === "Enter" && !event.shiftKey && / /.test(typed) && choose(event.target, ...split(typed));
+  if (chosen) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }
+  if (event.key !== "Enter" || event.shiftKey) return;
+  if (chosen) last = last.then(() => until(ready)).then(() => composer().requestSubmit());
+  else if (!find(".command-popup [aria-selected=true]")) keep(event, () => composer().requestSubmit());
+}, true);
+
+/** Split a typed line into a command and the text after it, which is its first option. */
+function split(typed) {
+  const names = (catalog?.entries ?? []).map(({ invocation }) => `/${invocation}`);
+  const name = names.filter((known) => typed.startsWith(`${known} `)).sort().at(-1) ?? "";
+  return [name, typed.slice(name.length).trim()];
+}
+/** Begin a command that was typed in full, as Discord does; return whether there is one. */
+function choose(input, name, text) {
+  const entry = catalog?.entries.find(({ invocation }) => name === `/${invocation}`);
+  if (!entry) return false;
+  enter(input, name);
+  const item = find(`.command-entry[data-entry-key="${CSS.escape(entry.key)}"]`);
+  item?.click();
+  const option = find("input.command-option-input");
+  if (text && option) enter(option, text);
+  return Boolean(item);
+}
+function enter(input, value) {
+  input.value = value;
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+// --- The newest message -------------------------------------------------------------------------
+
+/** Whether the page stays at the newest message: until the user scrolls away from it. */
+let following = true;
+addEventListener("DOMContentLoaded", () => {
+  const timeline = find("#channel-timeline");
+  let touched = 0;
+  for (const name of ["wheel", "touchmove", "pointerdown", "keydown"]) {
+    timeline.addEventListener(name, () => { touched = Date.now(); }, { passive: true });
+  }
+  timeline.addEventListener("scroll", () => {
+    if (Date.now() - touched > 1000) return;
+    following = timeline.scrollHeight - timeline.scrollTop - timeline.clientHeight < 40;
+  }, { passive: true });
+  const follow = () => {
+    if (following) requestAnimationFrame(() => { timeline.scrollTop = timeline.scrollHeight; });
+  };
+  const sizes = new ResizeObserver(follow);
+  sizes.observe(timeline);
+  sizes.observe(find("#channel-message-list"));
+  new MutationObserver(() => { follow(); addMenuButtons(); }).observe(
+    find("#channel-message-list"), { childList: true, subtree: true });
+});
+
+// --- Channels and the menu of a message ---------------------------------------------------------
+
+async function ask(path, body) {
+  const response = await plainFetch(path, {
+    method: "POST",
+    headers: { "X-Simcord-Capability": stage.capability, "Content-Type": "application/json" },
+    body: JSON.stringify({ member: window.simcordPreview.viewerId, ...body }),
+  });
+  if (!response.ok) window.alert(await response.text());
+  return response.ok;
+}
+
+addEventListener("DOMContentLoaded", () => {
+  document.title = `#${stage.shown} – rehearsal`;
+  const channels = element("nav", { className: "rehearsal-channels", ariaLabel: "Channels" });
+  for (const name of stage.channels) {
+    const button = element("button", { type: "button", className: "toolbar-button", textContent: `#${name}` });
+    if (name === stage.shown) button.ariaCurrent = "page";
+    button.addEventListener("click", async () => {
+      if (await ask("/rehearsal/show", { channel: name })) location.reload();
+    });
+    channels.append(button);
+  }
+  find(".viewer-control").before(channels);
+});
+
+function openMenu(message, x, y) {
+  closeMenu();
+  const menu = element("div", { className: "rehearsal-menu", role: "menu", ariaLabel: "Apps" });
+  menu.append(element("strong", { textContent: "Apps" }));
+  for (const name of stage.menus) {
+    const item = element("button", { type: "button", role: "menuitem", textContent: name });
+    item.addEventListener("click", () => {
+      closeMenu();
+      following = true;
+      void ask("/rehearsal/menu", { message, name });
+    });
+    menu.append(item);
+  }
+  document.body.append(menu);
+  const { width, height } = menu.getBoundingClientRect();
+  menu.style.left = `${Math.max(0, Math.min(x, innerWidth - width))}px`;
+  menu.style.top = `${Math.max(0, Math.min(y, innerHeight - height))}px`;
+  menu.querySelector("button").focus();
+}
+const closeMenu = () => find(".rehearsal-menu")?.remove();
+addEventListener("pointerdown", (event) => {
+  if (!event.target.closest?.(".rehearsal-menu")) closeMenu();
+}, true);
+addEventListener("keydown", (event) => { if (event.key === "Escape") closeMenu(); }, true);
+addEventListener("contextmenu", (event) => {
+  const message = event.target.closest?.(".channel-message");
+  if (!message || !stage.menus.length) return;
+  event.preventDefault();
+  openMenu(message.dataset.messageId, event.clientX, event.clientY);
+});
+function addMenuButtons() {
+  for (const toolbar of document.querySelectorAll(".message-context-actions:not(:has(.rehearsal-apps))")) {
+    const button = element("button", {
+      type: "button", className: "message-action-button rehearsal-apps", textContent: "⋯", ariaLabel: "Apps",
+    });
+    button.addEventListener("click", () => {
+      const { left, bottom } = button.getBoundingClientRect();
+      openMenu(button.closest(".channel-message").dataset.messageId, left, bottom);
+    });
+    toolbar.append(button);
+  }
+}
+
+const style = new CSSStyleSheet();
+style.replaceSync(`
+  #send-message:disabled { pointer-events: none; }
+  .command-pill { max-width: 100%; }
+  .command-error { position: static; white-space: nowrap; }
+  .rehearsal-channels { display: flex; gap: 4px; }
+  .rehearsal-channels [aria-current] { font-weight: 700; text-decoration: underline; }
+  .rehearsal-menu {
+    position: fixed; z-index: 1000; display: grid; gap: 2px; padding: 8px; border-radius: 6px;
+    background: #111214; color: #dbdee1; box-shadow: 0 4px 16px #0008;
+  }
+  .rehearsal-menu strong { padding: 2px 8px; font-size: 12px; }
+  .rehearsal-menu button {
+    padding: 6px 8px; border: 0; border-radius: 4px; background: none; color: inherit;
+    font: inherit; text-align: left; cursor: pointer;
+  }
+  .rehearsal-menu button:is(:hover, :focus) { background: #4752c4; color: #fff; }
+`);
+document.adoptedStyleSheets = [style];

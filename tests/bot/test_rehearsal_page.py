@@ -1,0 +1,209 @@
+"""The rehearsal stage as a new user tries it: one process and one browser for all of these tests."""
+
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, Route, expect
+
+from tests.bot import page as stage
+
+pytestmark = [
+    pytest.mark.skipif(
+        stage.CHROMIUM is None and "CI" not in os.environ, reason=stage.NO_CHROMIUM
+    ),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+REPLIED = re.compile(r"\d characters · ")
+AT_THE_END = "box => box.scrollHeight - box.scrollTop - box.clientHeight < 2"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tab(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Page]:
+    """A tab that shows #stage."""
+    folder = tmp_path_factory.mktemp("stage")
+    data = str(folder / "data")
+    async with (
+        stage.rehearsal(weights=weights, folder=folder, XDG_DATA_HOME=data) as address,
+        stage.browser_page(address) as page,
+    ):
+        await type_line(page, "/bard ROMEO:")
+        await expect(stage.messages(page).last).to_contain_text(REPLIED, timeout=30_000)
+        yield page
+
+
+async def type_line(page: Page, line: str) -> None:
+    await page.locator("#channel-composer-input").click()
+    await page.keyboard.type(line)
+    await page.keyboard.press("Enter")
+
+
+@asynccontextmanager
+async def second_tab(page: Page) -> AsyncIterator[Page]:
+    other = await page.context.new_page()
+    await other.goto(page.url)
+    yield other
+    await other.close()
+
+
+class Held:
+    """Holds the first request of a tab to a path until `release`; later ones pass."""
+
+    def __init__(self, page: Page, path: str, containing: str = "") -> None:
+        self._page = page
+        self._path = f"**{path}"
+        self._containing = containing
+        self._route: Route | None = None
+
+    async def __aenter__(self) -> "Held":
+        await self._page.route(self._path, self._hold)
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._page.unroute(self._path)
+
+    async def _hold(self, route: Route) -> None:
+        if self._route is None and self._containing in (route.request.post_data or ""):
+            self._route = route
+        else:
+            await route.continue_()
+
+    async def arrived(self) -> None:
+        while self._route is None:  # noqa: ASYNC110 - set by the browser's request
+            await self._page.wait_for_timeout(20)
+
+    async def release(self) -> None:
+        assert self._route is not None
+        await self._route.continue_()
+
+
+async def test_command_without_its_option_says_what_is_wanted(tab: Page) -> None:
+    count = await stage.messages(tab).count()
+    await type_line(tab, "/bard")
+    await expect(tab.locator(".command-context")).to_contain_text("A speaker, such as ROMEO:")
+    await tab.keyboard.press("Enter")
+    await expect(tab.locator(".command-error")).to_have_text("This field is required.")
+    await tab.keyboard.type("JULIET:")
+    await tab.locator("#send-message").click()
+    await expect(stage.messages(tab)).to_have_count(count + 1, timeout=30_000)
+    await expect(stage.messages(tab).last).to_contain_text("JULIET:")
+
+
+async def test_command_is_typed_in_one_line(tab: Page) -> None:
+    await type_line(tab, "/bard NURSE: Anon")
+    await expect(stage.messages(tab).last).to_contain_text("NURSE: Anon", timeout=30_000)
+    await expect(stage.messages(tab).last).to_contain_text("prospero asks the bard")
+
+
+async def test_menu_of_a_message_continues_it(tab: Page) -> None:
+    count = await stage.messages(tab).count()
+    await stage.messages(tab).last.click(button="right")
+    await tab.get_by_role("menuitem", name="Continue as Shakespeare").click()
+    await expect(stage.messages(tab)).to_have_count(count + 1, timeout=30_000)
+    await expect(stage.messages(tab).last).to_contain_text(REPLIED, timeout=30_000)
+    await expect(stage.messages(tab).last).to_contain_text("Continue as Shakespeare")
+
+
+async def test_press_on_a_page_that_was_updated_meanwhile(tab: Page) -> None:
+    message = stage.messages(tab).first
+    async with second_tab(tab) as other, Held(tab, "/api/state") as held:
+        await held.arrived()
+        await type_line(other, "/bard TYBALT:")
+        await expect(stage.messages(other).last).to_contain_text("TYBALT:", timeout=30_000)
+        await expect(stage.messages(tab).last).not_to_contain_text("TYBALT:")
+        await stage.press(message, "Reroll")
+        await expect(message).to_contain_text("Take 2 of 2", timeout=30_000)
+
+
+async def test_press_is_not_given_to_another_button_in_its_place(tab: Page) -> None:
+    # The page still shows "Delete" where the message has no button any more.
+    count = await stage.messages(tab).count()
+    async with second_tab(tab) as other, Held(tab, "/api/state") as held:
+        await stage.press(stage.messages(other).last, "Reroll")
+        await expect(stage.messages(other).last).to_contain_text("Take 2 of 2", timeout=30_000)
+        await held.arrived()
+        # "Earlier take" is now where "Delete" was.
+        ...
+    assert count
+
+
+@pytest.mark.parametrize("key", ["Enter", None])
+async def test_sending_waits_for_the_suggestions(tab: Page, key: str | None) -> None:
+    count = await stage.messages(tab).count()
+    async with Held(tab, "/api/action", "autocomplete_command") as held:
+        await tab.locator("#channel-composer-input").click()
+        await tab.keyboard.type("/bard HAMLET: Ay me")
+        await held.arrived()
+        if key:
+            await tab.keyboard.press(key)
+        else:
+            await tab.locator("#send-message").click(force=True)
+        await held.release()
+        await expect(stage.messages(tab)).to_have_count(count + 1, timeout=30_000)
+    await expect(stage.messages(tab).last).to_contain_text("HAMLET: Ay me")
+
+
+async def test_button_waits_for_the_suggestions(tab: Page) -> None:
+    count = await stage.messages(tab).count()
+    async with Held(tab, "/api/action", "autocomplete_command") as held:
+        await tab.locator("#channel-composer-input").click()
+        await tab.keyboard.type("/bard IAGO:")
+        await held.arrived()
+        await stage.press(stage.messages(tab).last, "Continue")
+        await held.release()
+        await expect(stage.messages(tab)).to_have_count(count + 1, timeout=30_000)
+    await expect(stage.messages(tab).last).to_contain_text("and then?")
+    await tab.get_by_label("Exit command mode").click()
+    await tab.locator("#channel-composer-input").fill("")
+
+
+async def test_page_follows_new_messages_unless_it_was_scrolled_back(tab: Page) -> None:
+    timeline = tab.locator("#channel-timeline")
+    async with second_tab(tab) as other:
+        for number in ("one", "two", "three"):
+            await type_line(other, f"/bard CHORUS: {number}")
+            await expect(stage.messages(tab).last).to_contain_text(number, timeout=30_000)
+            await expect(stage.messages(tab).last).to_contain_text(REPLIED)
+        await expect(stage.messages(tab).last.get_by_role("button").first).to_be_in_viewport()
+        assert await timeline.evaluate(AT_THE_END)
+        await timeline.hover()
+        await tab.mouse.wheel(0, -400)
+        await tab.wait_for_function(
+            "box => box.scrollHeight - box.scrollTop - box.clientHeight > 300",
+            arg=await timeline.element_handle(),
+        )
+        await type_line(other, "/bard CHORUS: four")
+        await expect(stage.messages(tab).last).to_contain_text("four", timeout=30_000)
+        assert not await timeline.evaluate(AT_THE_END)
+    await expect(tab.locator("#new-messages")).to_be_visible()
+    await tab.locator("#new-messages").click()
+    await tab.wait_for_function(AT_THE_END, arg=await timeline.element_handle())
+
+
+async def test_all_channels_as_both_members_in_every_tab(tab: Page) -> None:
+    async with second_tab(tab) as other:
+        await stage.view_as(tab, "miranda")
+        await tab.get_by_role("button", name="#tavern", exact=True).click()
+        for page in (tab, other):
+            await expect(page.locator("#channel-name")).to_have_text("tavern")
+        await expect(stage.messages(tab)).to_have_count(0)
+        await type_line(tab, "/bard FALSTAFF:")
+        await expect(stage.messages(other).last).to_contain_text("miranda asks", timeout=30_000)
+        await other.get_by_role("button", name="#stage", exact=True).click()
+        await expect(tab.locator("#channel-name")).to_have_text("stage")
+        await expect(stage.messages(tab).first).to_contain_text("ROMEO:")
+    assert tab.url.count("/") == 3, "the address has a secret or a channel"
+    assert "#" not in tab.url
+
+
+async def test_other_sites_and_names_are_rejected(tab: Page) -> None:
+    for headers in ({"Origin": "http://example.com"}, {"Host": "example.com"}):
+        answer = await tab.request.get(tab.url, headers=headers)
+        assert answer.status == 403
+    answer = await tab.request.post(f"{tab.url}rehearsal/show", data={"channel": "tavern"})
+    assert answer.status == 401
