@@ -73,6 +73,12 @@ async def browser_page(
             await browser.close()
 
 
+async def show(page: Page, channel: str) -> None:
+    """Change to another channel."""
+    await page.get_by_role("button", name=f"#{channel}", exact=True).click()
+    await expect(page.locator("#channel-name")).to_have_text(channel)
+
+
 async def view_as(page: Page, member: str) -> None:
     """Act as another member; return when the page shows the channel to them."""
     picker = page.locator("#viewer-picker")
@@ -90,7 +96,8 @@ def messages(page: Page) -> Locator:
 
 async def press(message: Locator, label: str) -> None:
     """Press a button of a message once."""
-    await message.get_by_role("button", name=label, exact=True).click()
+    of_the_message = message.page.locator(".component-button")
+    await message.get_by_role("button", name=label, exact=True).and_(of_the_message).click()
 
 
 async def slash(page: Page, command: str, *first_option: str, **optional: str) -> None:

@@ -5,7 +5,7 @@ import re
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -49,27 +49,32 @@ def turns() -> list[dict[str, Any]]:
         return list(map(dict, connection.execute(sql)))
 
 
-async def test_scene_continues_after_a_kill(weights: Path) -> None:
-    async with open_page("stage", weights) as page:
-        await stage.slash(page, "bard", "ROMEO:")
-        reply = stage.messages(page).last
-        await expect(reply).to_contain_text(FOOTER, timeout=30_000)
-        await expect(reply).to_contain_text("prospero asks the bard")
-        await expect(reply.locator(".embed-title")).to_have_text("ROMEO:")
+async def test_scene_continues_in_the_same_tab_after_a_kill(weights: Path) -> None:
+    async with AsyncExitStack() as stack:
+        async with stage.rehearsal(weights=weights) as address:
+            page = await stack.enter_async_context(stage.browser_page(address))
+            await stage.slash(page, "bard", "ROMEO:")
+            reply = stage.messages(page).last
+            await expect(reply).to_contain_text(FOOTER, timeout=30_000)
+            await expect(reply).to_contain_text("prospero asks the bard")
+            await expect(reply.locator(".embed-title")).to_have_text("ROMEO:")
 
-        await stage.view_as(page, "miranda")
-        await stage.slash(page, "bard", "JULIET: 😀")
-        reply = stage.messages(page).last
-        await expect(reply).to_contain_text("miranda asks the bard", timeout=30_000)
-        await expect(reply).to_contain_text("left out")
+            await stage.view_as(page, "miranda")
+            await stage.slash(page, "bard", "JULIET: 😀")
+            reply = stage.messages(page).last
+            await expect(reply).to_contain_text("miranda asks the bard", timeout=30_000)
+            await expect(reply).to_contain_text("left out")
 
-    async with open_page("stage", weights) as page:
-        await expect(stage.messages(page)).to_have_count(2)
-        await expect(stage.messages(page).first).to_contain_text("ROMEO:")
-        await stage.slash(page, "bard", "NURSE:")
-        await expect(stage.messages(page)).to_have_count(3, timeout=30_000)
-        await expect(stage.messages(page).last).to_contain_text("NURSE:", timeout=30_000)
-        await expect(stage.messages(page).last).to_contain_text(FOOTER)
+        loaded = page.wait_for_event("load", timeout=60_000)
+        async with stage.rehearsal(weights=weights, port=int(address.split(":")[2][:-1])) as again:
+            assert again == address
+            await loaded  # by itself
+            await expect(stage.messages(page)).to_have_count(2)
+            await expect(stage.messages(page).first).to_contain_text("ROMEO:")
+            await stage.slash(page, "bard", "NURSE:")
+            await expect(stage.messages(page)).to_have_count(3, timeout=30_000)
+            await expect(stage.messages(page).last).to_contain_text("NURSE:", timeout=30_000)
+            await expect(stage.messages(page).last).to_contain_text(FOOTER)
 
     first, second, third = turns()
     assert [turn["scene"] for turn in (first, second, third)] == [1, 1, 1]
@@ -105,8 +110,9 @@ async def test_signal_lets_the_reply_in_progress_end(weights: Path, tmp_path: Pa
 
 
 async def test_channels_have_separate_scenes(weights: Path) -> None:
-    for channel, prompt in (("tavern", "FALSTAFF:"), ("stage", "HAMLET:")):
-        async with open_page(channel, weights) as page:
+    async with open_page("tavern", weights) as page:
+        for channel, prompt in (("tavern", "FALSTAFF:"), ("stage", "HAMLET:")):
+            await stage.show(page, channel)
             await expect(stage.messages(page)).to_have_count(0)
             await stage.slash(page, "bard", prompt)
             await expect(stage.messages(page).last).to_contain_text(FOOTER, timeout=30_000)
@@ -115,6 +121,9 @@ async def test_channels_have_separate_scenes(weights: Path) -> None:
         await expect(stage.messages(page).last).to_contain_text("FALSTAFF:")
         await stage.slash(page, "scene continue")
         await expect(stage.messages(page).last).to_contain_text("and then?", timeout=30_000)
+        await stage.show(page, "stage")
+        await expect(stage.messages(page)).to_have_count(1)
+        await expect(stage.messages(page).last).to_contain_text("HAMLET:")
     tavern, main_stage, again = turns()
     assert tavern["channel_id"] == again["channel_id"] != main_stage["channel_id"]
 
@@ -162,6 +171,12 @@ async def test_run_is_shown_and_its_promoted_weights_reply(weights: Path, corpus
         await stage.slash(page, "train start", minutes="1", start_from="active weights")
         status = stage.messages(page).last
         await expect(status).to_contain_text(": training.", timeout=30_000)
+        # Its updates do not take away what is typed or pressed meanwhile.
+        await stage.slash(page, "bard", "ROMEO:")
+        await expect(stage.messages(page).last).to_contain_text(FOOTER, timeout=30_000)
+        await stage.press(stage.messages(page).last, "Reroll")
+        await expect(stage.messages(page).last).to_contain_text("Take 2 of 2", timeout=30_000)
+        status = stage.messages(page).first
         await expect(status).to_contain_text("Run 1: finished", timeout=240_000)
         await expect(status.get_by_role("img", name=re.compile("chart"))).to_be_visible()
         await stage.press(status, "Promote")

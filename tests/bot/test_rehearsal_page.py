@@ -13,9 +13,7 @@ from playwright.async_api import Page, Route, expect
 from tests.bot import page as stage
 
 pytestmark = [
-    pytest.mark.skipif(
-        stage.CHROMIUM is None and "CI" not in os.environ, reason=stage.NO_CHROMIUM
-    ),
+    pytest.mark.skipif(stage.CHROMIUM is None and "CI" not in os.environ, reason=stage.NO_CHROMIUM),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
@@ -45,10 +43,12 @@ async def type_line(page: Page, line: str) -> None:
 
 @asynccontextmanager
 async def second_tab(page: Page) -> AsyncIterator[Page]:
-    other = await page.context.new_page()
+    browser = page.context.browser
+    assert browser is not None
+    other = await browser.new_page()
     await other.goto(page.url)
     yield other
-    await other.close()
+    await other.context.close()
 
 
 class Held:
@@ -121,15 +121,15 @@ async def test_press_on_a_page_that_was_updated_meanwhile(tab: Page) -> None:
 
 
 async def test_press_is_not_given_to_another_button_in_its_place(tab: Page) -> None:
-    # The page still shows "Delete" where the message has no button any more.
-    count = await stage.messages(tab).count()
+    message = stage.messages(tab).last
     async with second_tab(tab) as other, Held(tab, "/api/state") as held:
+        await held.arrived()
         await stage.press(stage.messages(other).last, "Reroll")
         await expect(stage.messages(other).last).to_contain_text("Take 2 of 2", timeout=30_000)
-        await held.arrived()
-        # "Earlier take" is now where "Delete" was.
-        ...
-    assert count
+        # Where this tab still shows "Delete", "Earlier take" is now.
+        await stage.press(message, "Delete")
+        await expect(tab.locator("#action-status")).to_have_text("Action was not completed.")
+    await expect(message).to_contain_text("Take 2 of 2")
 
 
 @pytest.mark.parametrize("key", ["Enter", None])
@@ -148,18 +148,18 @@ async def test_sending_waits_for_the_suggestions(tab: Page, key: str | None) -> 
     await expect(stage.messages(tab).last).to_contain_text("HAMLET: Ay me")
 
 
-async def test_button_waits_for_the_suggestions(tab: Page) -> None:
+async def test_button_waits_for_an_earlier_press(tab: Page) -> None:
     count = await stage.messages(tab).count()
-    async with Held(tab, "/api/action", "autocomplete_command") as held:
-        await tab.locator("#channel-composer-input").click()
-        await tab.keyboard.type("/bard IAGO:")
+    first, last = stage.messages(tab).first, stage.messages(tab).last
+    async with Held(tab, "/api/action", '"click"') as held:
+        await stage.press(first, "Reroll")
         await held.arrived()
-        await stage.press(stage.messages(tab).last, "Continue")
+        # Without Playwright's wait for a button that is enabled: a person does not wait.
+        await last.get_by_role("button", name="Continue", exact=True).click(force=True)
         await held.release()
         await expect(stage.messages(tab)).to_have_count(count + 1, timeout=30_000)
-    await expect(stage.messages(tab).last).to_contain_text("and then?")
-    await tab.get_by_label("Exit command mode").click()
-    await tab.locator("#channel-composer-input").fill("")
+    await expect(first).to_contain_text("Take 3 of 3", timeout=30_000)
+    await expect(stage.messages(tab).last).to_contain_text("and then?", timeout=30_000)
 
 
 async def test_page_follows_new_messages_unless_it_was_scrolled_back(tab: Page) -> None:
@@ -188,13 +188,12 @@ async def test_page_follows_new_messages_unless_it_was_scrolled_back(tab: Page) 
 async def test_all_channels_as_both_members_in_every_tab(tab: Page) -> None:
     async with second_tab(tab) as other:
         await stage.view_as(tab, "miranda")
-        await tab.get_by_role("button", name="#tavern", exact=True).click()
-        for page in (tab, other):
-            await expect(page.locator("#channel-name")).to_have_text("tavern")
+        await stage.show(tab, "tavern")
+        await expect(other.locator("#channel-name")).to_have_text("tavern")
         await expect(stage.messages(tab)).to_have_count(0)
         await type_line(tab, "/bard FALSTAFF:")
         await expect(stage.messages(other).last).to_contain_text("miranda asks", timeout=30_000)
-        await other.get_by_role("button", name="#stage", exact=True).click()
+        await stage.show(other, "stage")
         await expect(tab.locator("#channel-name")).to_have_text("stage")
         await expect(stage.messages(tab).first).to_contain_text("ROMEO:")
     assert tab.url.count("/") == 3, "the address has a secret or a channel"
