@@ -27,7 +27,7 @@ window.fetch = async (resource, options = {}) => {
   }
   if (resource === "/api/commands") catalog = await response.clone().json();
   if (resource === "/api/state" || resource === "/api/pages") {
-    await released();
+    await until(() => !down);
     snapshot = await response.clone().json();
   }
   return response;
@@ -61,16 +61,18 @@ function control(state, body) {
   return search(state?.messages?.[body.target_id]?.components);
 }
 
-/** Wait until no button is held down: an update would replace it, and the press would be lost. */
+/** Whether a button is held down. An update would replace it, and the press would be lost. */
 let down = false;
-addEventListener("pointerdown", () => { down = true; }, true);
-for (const name of ["pointerup", "pointercancel", "dragend", "blur"]) {
-  addEventListener(name, () => { setTimeout(() => { down = false; }); }, true);
-}
+addEventListener("pointerdown", ({ target }) => {
+  down = Boolean(target.closest?.("button, [role=option]"));
+}, true);
+// After the click that follows. A pointer may be released where no event says so.
+const release = () => setTimeout(() => { down = false; });
+for (const name of ["pointerup", "pointercancel", "blur"]) addEventListener(name, release, true);
+addEventListener("pointermove", ({ buttons }) => { if (!buttons) release(); }, true);
 const until = async (condition) => {
   while (!condition()) await new Promise((resolve) => { setTimeout(resolve, 20); });
 };
-const released = () => until(() => !down);
 
 // --- Presses ------------------------------------------------------------------------------------
 
@@ -239,6 +241,8 @@ function addMenuButtons() {
 const style = new CSSStyleSheet();
 style.replaceSync(`
   #send-message:disabled { pointer-events: none; }
+  /* Over the messages, or all buttons would move when it appears. */
+  #new-messages { position: relative; z-index: 1; flex: none; height: 28px; margin-top: -28px; }
   .command-pill { max-width: 100%; }
   .command-error { position: static; white-space: nowrap; }
   .rehearsal-channels { display: flex; gap: 4px; }

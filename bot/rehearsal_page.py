@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
-import discord
 import simcord
 from aiohttp import web
 from simcord.actors import MemberActor
@@ -198,7 +197,8 @@ class RehearsalPage:
         return page
 
     async def _script(self, _request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(SCRIPT, headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store", "Content-Type": "text/javascript; charset=utf-8"}
+        return web.FileResponse(SCRIPT, headers=headers)
 
     async def _show(self, request: web.Request) -> web.Response:
         asked = await self._read(request)
@@ -209,8 +209,9 @@ class RehearsalPage:
         asked = await self._read(request)
         async with self.turn:
             member, channel = self._members[int(asked["member"])], self._channels[self._shown]
-            message = discord.utils.get(channel.history(viewer=member), id=int(asked["message"]))
-            if message is None:
+            wanted = int(asked["message"])
+            messages = {message.id: message for message in channel.history(viewer=member)}
+            if (message := messages.get(wanted)) is None:
                 raise web.HTTPConflict(text="That message is gone.")
             try:
                 await member.context_menu(channel, asked["name"], message)

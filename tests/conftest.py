@@ -25,6 +25,7 @@ SLOW = {
     "test_cause_of_a_failure_has_no_folder_of_the_host",
     "test_notebook",
     "test_rehearsal",
+    "test_rehearsal_page",
     "built",
     "image",
     "small_corpus",

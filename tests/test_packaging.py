@@ -73,6 +73,8 @@ def test_installs_two_packages_with_their_data(built: Built) -> None:
         target = built.installed / package
         assert {path.relative_to(target) for path in target.glob("**/*.py")} == modules
         assert (target / "py.typed").is_file(), package
+    script = built.installed / "noskgpt_bard/rehearsal_page.js"
+    assert script.read_bytes() == (ROOT / "bot/rehearsal_page.js").read_bytes()
 
 
 def test_sdist_builds_the_same_wheel(built: Built, tmp_path: Path) -> None:

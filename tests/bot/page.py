@@ -31,7 +31,6 @@ async def rehearsal(
     *arguments: str,
     weights: Path,
     port: int = 0,
-    folder: Path | None = None,
     program: tuple[str, ...] = ("-m", "bot"),
     **environment: str,
 ) -> AsyncIterator[str]:
@@ -40,7 +39,7 @@ async def rehearsal(
     The process is killed at the end, as by `kill -9`.
     """
     command = (*program, "rehearse", "--port", f"{port}", *arguments)
-    async with bot_process(*command, weights=weights, folder=folder, **environment) as process:
+    async with bot_process(*command, weights=weights, **environment) as process:
         yield await address_of(process)
 
 
@@ -76,7 +75,7 @@ async def browser_page(
 async def show(page: Page, channel: str) -> None:
     """Change to another channel."""
     await page.get_by_role("button", name=f"#{channel}", exact=True).click()
-    await expect(page.locator("#channel-name")).to_have_text(channel)
+    await expect(page.locator("#channel-name")).to_have_text(channel, timeout=30_000)
 
 
 async def view_as(page: Page, member: str) -> None:

@@ -61,11 +61,11 @@ def plan_steps(steps: int) -> Callable[..., Awaitable[Process]]:
 
 @asynccontextmanager
 async def bot_process(
-    *arguments: str, weights: Path, folder: Path | None = None, **environment: str
+    *arguments: str, weights: Path, **environment: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start Python with `arguments` in a folder; kill it at the end if it still runs.
+    """Start Python with `arguments` in the working directory; kill it at the end if it still runs.
 
-    Without a folder it is the working directory, the test's own empty folder: see `conftest.py`.
+    The working directory is the test's own empty folder: see `conftest.py`.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -78,7 +78,6 @@ async def bot_process(
             "BARD_COOLDOWN": "0",
             **environment,
         },
-        cwd=folder,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -16,6 +17,7 @@ import noskgpt
 from bot.core import transcript
 from tests.bot import page as stage
 from tests.bot.process import (
+    LOADING_HANGS,
     REPLIES_WAIT,
     WITH_PLANNED_STEPS,
     bot_process,
@@ -89,6 +91,17 @@ async def test_scene_continues_in_the_same_tab_after_a_kill(weights: Path) -> No
     assert third["reply"] == transcript.finish(completion)
     alone = model.generate("NURSE:\n", 1000, 0.8, seed, real_words=True)
     assert third["reply"] != transcript.finish(alone)
+
+
+async def test_port_is_taken_before_the_data_is_opened(weights: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = f"{LOADING_HANGS}\nfrom bot.__main__ import main\nmain()"
+    command = ("-c", program, "rehearse", "--port", f"{port}")
+    async with bot_process(*command, weights=weights):
+        await created(tmp_path / "generating")
+        # The page is not served yet; a second process would not get the port.
+        socket.create_connection(("127.0.0.1", port)).close()
 
 
 async def test_signal_lets_the_reply_in_progress_end(weights: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""The rehearsal stage as a new user tries it: one process and one browser for all of these tests."""
+"""The rehearsal stage as a new user tries it: one process and one browser for all tests here."""
 
+import asyncio
 import os
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, chdir
 from pathlib import Path
+from typing import Self
 
 import pytest
 import pytest_asyncio
@@ -26,10 +28,11 @@ async def tab(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
     """A tab that shows #stage."""
     folder = tmp_path_factory.mktemp("stage")
     data = str(folder / "data")
-    async with (
-        stage.rehearsal(weights=weights, folder=folder, XDG_DATA_HOME=data) as address,
-        stage.browser_page(address) as page,
-    ):
+    async with AsyncExitStack() as stack:
+        running = stage.rehearsal(weights=weights, XDG_DATA_HOME=data)
+        with chdir(folder):
+            address = await stack.enter_async_context(running)
+        page = await stack.enter_async_context(stage.browser_page(address))
         await type_line(page, "/bard ROMEO:")
         await expect(stage.messages(page).last).to_contain_text(REPLIED, timeout=30_000)
         yield page
@@ -59,8 +62,9 @@ class Held:
         self._path = f"**{path}"
         self._containing = containing
         self._route: Route | None = None
+        self._arrived = asyncio.Event()
 
-    async def __aenter__(self) -> "Held":
+    async def __aenter__(self) -> Self:
         await self._page.route(self._path, self._hold)
         return self
 
@@ -70,12 +74,12 @@ class Held:
     async def _hold(self, route: Route) -> None:
         if self._route is None and self._containing in (route.request.post_data or ""):
             self._route = route
+            self._arrived.set()
         else:
             await route.continue_()
 
     async def arrived(self) -> None:
-        while self._route is None:  # noqa: ASYNC110 - set by the browser's request
-            await self._page.wait_for_timeout(20)
+        await asyncio.wait_for(self._arrived.wait(), 30)
 
     async def release(self) -> None:
         assert self._route is not None
@@ -189,12 +193,12 @@ async def test_all_channels_as_both_members_in_every_tab(tab: Page) -> None:
     async with second_tab(tab) as other:
         await stage.view_as(tab, "miranda")
         await stage.show(tab, "tavern")
-        await expect(other.locator("#channel-name")).to_have_text("tavern")
+        await expect(other.locator("#channel-name")).to_have_text("tavern", timeout=30_000)
         await expect(stage.messages(tab)).to_have_count(0)
         await type_line(tab, "/bard FALSTAFF:")
         await expect(stage.messages(other).last).to_contain_text("miranda asks", timeout=30_000)
         await stage.show(other, "stage")
-        await expect(tab.locator("#channel-name")).to_have_text("stage")
+        await expect(tab.locator("#channel-name")).to_have_text("stage", timeout=30_000)
         await expect(stage.messages(tab).first).to_contain_text("ROMEO:")
     assert tab.url.count("/") == 3, "the address has a secret or a channel"
     assert "#" not in tab.url
