@@ -39,6 +39,8 @@ async def tab(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
 
 
 async def type_line(page: Page, line: str) -> None:
+    # The page empties its line when the last command has been sent.
+    await expect(page.locator(".command-row")).to_have_count(0, timeout=30_000)
     await page.locator("#channel-composer-input").click()
     await page.keyboard.type(line)
     await page.keyboard.press("Enter")
