@@ -60,7 +60,9 @@ def fill(path: Path, count: int) -> None:
                 for n, channel in enumerate(channels, start=1)
             ),
         )
-        connection.execute("INSERT INTO takes SELECT id, 1, ?, 1, 'w', 0.1, 1 FROM turns", (REPLY,))
+        connection.execute(
+            "INSERT INTO takes SELECT id, 1, ?, 1, 'w', 0.1, 1, NULL FROM turns", (REPLY,)
+        )
         connection.execute(
             "INSERT INTO places SELECT channel_id, 0, 1, 1, 1 FROM turns GROUP BY channel_id"
         )

@@ -51,6 +51,7 @@ class Reason(Enum):
     """It was damaged, replaced or made unwritable."""
     # Permissions.
     NOT_REQUESTER = auto()
+    NOT_YOUR_WORDS = auto()
     BUTTONS_RESTRICTED = auto()
     NOT_MODERATOR = auto()
     NOT_MANAGER = auto()
@@ -62,6 +63,11 @@ class Reason(Enum):
     """The bot is not a member of it, or no longer."""
     CANNOT_LEAVE = auto()
     """The servers are those of a host."""
+    # Threads.
+    NO_THREAD_HERE = auto()
+    THREAD_NOT_ALLOWED_TO_BOT = auto()
+    """Details: `permissions`, their names; so has the next."""
+    THREAD_NOT_ALLOWED_TO_MEMBER = auto()
     # Training.
     RUN_ACTIVE = auto()
     NO_ACTIVE_RUN = auto()

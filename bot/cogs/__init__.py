@@ -4,7 +4,7 @@ from discord import AppCommandType
 
 from ..ui.components import Button
 from ..ui.queue_status import StopButton
-from ..ui.replies import Continue, Delete, Reroll, ShowTake
+from ..ui.replies import Continue, Delete, EditPrompt, Reroll, ShowTake
 from ..ui.training_status import Discard, Promote
 from .about import AboutCog
 from .admin import AdminCog, ConfirmLeave, ServersPage
@@ -17,11 +17,13 @@ from .settings import SettingsCog, SettingsPage
 from .sharing import SharingCog
 from .shutdown import ShutdownCog
 from .train import TrainCog
+from .words import WordsCog
 
 COGS: tuple[type[BardCog], ...] = (
     ShutdownCog,  # first: see there
     AskCog,
     SceneCog,
+    WordsCog,
     SettingsCog,
     AboutCog,
     TrainCog,
@@ -46,6 +48,7 @@ COMMANDS: tuple[tuple[str, AppCommandType], ...] = (
 BUTTONS: tuple[type[Button], ...] = (
     Continue,
     Reroll,
+    EditPrompt,
     ShowTake,
     Delete,
     StopButton,

@@ -15,13 +15,13 @@ from ..errors import Reason, RejectedError
 from ..ui.access import require_person
 from ..ui.commands import EVERYWHERE, FOR_ALL, Command, command, handled
 from ..ui.embeds import one_line, reply_text
+from ..ui.forms import PROMPT_LIMIT
 from ..ui.interactions import COG_NAME, bard_of, place_of
 from ..ui.replies import reply_to
 from .base import BardCog
 
 log = logging.getLogger(__name__)
 
-PROMPT_LIMIT = 1000
 MENU = "Continue as Shakespeare"
 
 # https://discord.com/developers/docs/interactions/application-commands#application-command-object
@@ -108,6 +108,7 @@ def _bard_command(max_reply_chars: int) -> Command:
         temperature="Low is careful, high is wild",
         seed="The same seed in the same scene gives the same reply",
         fresh="Start a new scene instead of continuing the last",
+        private="Answer me alone, in a scene of my own",
     )
     async def bard(
         interaction: discord.Interaction[Any],
@@ -116,6 +117,7 @@ def _bard_command(max_reply_chars: int) -> Command:
         temperature: app_commands.Range[float, MIN_TEMPERATURE, MAX_TEMPERATURE] | None = None,
         seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
         fresh: bool = False,  # noqa: FBT001, FBT002 - an option of the command
+        private: bool = False,  # noqa: FBT001, FBT002 - an option of the command
     ) -> None:
         await reply_to(
             interaction,
@@ -125,6 +127,7 @@ def _bard_command(max_reply_chars: int) -> Command:
             temperature=temperature,
             seed=seed,
             fresh=fresh,
+            private=private,
         )
 
     return bard

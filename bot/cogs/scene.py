@@ -1,4 +1,4 @@
-"""`/scene`: continue, end, read, forget or export a scene."""
+"""`/scene`: continue, end, read, move, forget or export a scene."""
 
 import io
 import logging
@@ -27,6 +27,7 @@ from ..ui.interactions import (
     respond,
 )
 from ..ui.replies import reply_to
+from ..ui.threads import NAME_LIMIT, open_thread
 from .base import BardCog
 
 log = logging.getLogger(__name__)
@@ -167,6 +168,16 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
         await acknowledge(interaction, private=True)
         place = await self.bard.scenes.read_by(place_of(interaction), interaction.user.id)
         await _show_page(interaction, place, await self.bard.scenes.page(place))
+
+    @scene.command(name="thread", description="Open a thread, and play this scene on there.")
+    @app_commands.describe(name="The name of the thread")
+    async def thread(
+        self,
+        interaction: discord.Interaction[Any],
+        name: app_commands.Range[str, 1, NAME_LIMIT] | None = None,
+    ) -> None:
+        """Open a thread in which the scene of this channel goes on."""
+        await open_thread(interaction, self.bard, name)
 
     @scene.command(name="forget", description="Delete what I remember of you or of this channel.")
     @app_commands.describe(what="Your own words, or all of this channel if you moderate it")

@@ -12,10 +12,11 @@ from ..errors import Reason, RejectedError
 from ..storage.guild_settings import ButtonAccess, Changes, GuildSettings, Rules
 from ..ui.commands import FOR_SERVERS, SERVERS, command
 from ..ui.components import Button
+from ..ui.forms import text_values
 from ..ui.interactions import acknowledge_press, edit_response, handle, respond
 from ..ui.responses import role_names
 from .base import BardCog, listener
-from .settings_form import FORM, NOTHING_CHANGED, LimitsModal, parse_limits, text_values
+from .settings_form import FORM, NOTHING_CHANGED, LimitsModal, parse_limits
 
 BUTTONS: dict[ButtonAccess, str] = {
     "everyone": "everyone",

@@ -1,8 +1,6 @@
 """The form of `/bard-settings` with the settings that are numbers."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import discord
 
@@ -34,15 +32,6 @@ class LimitsModal(discord.ui.Modal):
         )
         hint = f"{unit}. Empty: {default:g}, the bot's default."
         self.add_item(discord.ui.Label(text=name, description=hint, component=text))
-
-
-def text_values(components: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield the custom id and the text of every input of a form."""
-    for component in components:
-        if "value" in component:
-            yield component["custom_id"], component["value"]
-        inner = component.get("components") or [component.get("component")]
-        yield from text_values([item for item in inner if item])
 
 
 def parse_limits(max_chars: str, cooldown: str, temperature: str, *, limit: int) -> Changes:

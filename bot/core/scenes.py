@@ -138,11 +138,13 @@ class Scenes(Settlement):
             raise RejectedError(Reason.SCENE_OVER)
         return turn
 
-    async def reroll(self, ref: MessageRef, display: Display, request: Request) -> None:
+    async def reroll(
+        self, ref: MessageRef, display: Display, request: Request, *, prompt: str | None = None
+    ) -> None:
         """Generate another take of a turn from what precedes it, and show it in its place.
 
-        The take is no longer than the turn's limit and the one in force now. Later turns keep
-        their text.
+        The take is generated from `prompt`, or else from that of the take that is shown. It is no
+        longer than the turn's limit and the one in force now. Later turns keep their text.
 
         Raises:
             RejectedError: The turn was deleted.
@@ -153,6 +155,8 @@ class Scenes(Settlement):
         async with request.stoppable(), self._lock("channel", channel_id):
             await self._settle_channel(channel_id)
             turn = await self._stored(ref)
+            if prompt is not None:
+                turn = replace(turn, prompt=prompt)
             past = await self._turns.tail(
                 turn.place, turn.scene, chars=CONTEXT_CHARS, before=turn.id
             )
@@ -187,7 +191,7 @@ class Scenes(Settlement):
             selected = await self._turns.take(turn, number)
             if selected is None or not await self._turns.intend(selected, display.token):
                 raise RejectedError(Reason.TURN_FORGOTTEN)
-            dropped = self._lead(turn.prompt)[1]
+            dropped = self._lead(selected.prompt)[1]
             await self._show(selected, dropped, display, before=turn.intent, keep_take=True)
 
     async def delete(self, ref: MessageRef, delete_message: Callable[[], Awaitable[None]]) -> None:
@@ -211,6 +215,12 @@ class Scenes(Settlement):
                 turn.place == place for turn in unsettled
             ):
                 await self._turns.start_scene(place)
+            await self._turns.continuations.end(place)
+
+    async def last_turns(self, place: Place) -> list[Turn]:
+        """Return the last turns of a place's current scene as they are shown now, newest last."""
+        await self._settle_channel(place.channel_id)
+        return await self._turns.tail(place, await self._turns.scene(place), chars=CONTEXT_CHARS)
 
     async def read_by(self, place: Place, user_id: int, *, look: bool = True) -> Place:
         """Return the place of the newest turn that a person sees in a channel.

@@ -190,6 +190,10 @@ class DeletionStore:
         column = "audience" if scope == "user" else f"{scope}_id"
         change = "DELETE FROM places" if gone else _NEXT_SCENE
         await statements.run(f"{change} WHERE {column} = ? AND {column} != 0", (target,))
+        if scope == "channel":
+            await statements.run(
+                "DELETE FROM continuations WHERE ? IN (thread_id, channel_id)", (target,)
+            )
         rows = await statements.fetch(
             "INSERT INTO erasures (scope, target, newest)"
             " SELECT ?, ?, coalesce(max(id), 0) FROM turns RETURNING id, scope, target, newest",

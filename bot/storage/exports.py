@@ -16,7 +16,8 @@ SELECT id, json_object(
     'shown_take', take,
     'takes', (
         SELECT json_group_array(json_object(
-            'number', number, 'reply', reply, 'seed', seed, 'weights', weights, 'seconds', seconds,
+            'number', number, 'prompt', coalesce(takes.prompt, turns.prompt),
+            'reply', reply, 'seed', seed, 'weights', weights, 'seconds', seconds,
             'asked_at', strftime('%Y-%m-%dT%H:%M:%SZ', created_at, 'unixepoch')
         )) FROM takes WHERE turn_id = turns.id
     )

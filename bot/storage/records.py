@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 COLUMNS = (
-    "id, guild_id, channel_id, audience, user_id, scene, prompt, max_chars, temperature,"
-    " message_id, turns.take, intent, token, number, reply, seed, weights, seconds,"
-    " (SELECT count(*) FROM takes WHERE turn_id = id)"
+    "id, guild_id, channel_id, audience, user_id, scene, coalesce(takes.prompt, turns.prompt),"
+    " max_chars, temperature, message_id, turns.take, intent, token,"
+    " number, reply, seed, weights, seconds, (SELECT count(*) FROM takes WHERE turn_id = id)"
 )
 WITH_TAKE = f"SELECT {COLUMNS} FROM turns JOIN takes ON turn_id = id AND number"  # noqa: S608
 # Without the hint, SQLite reads all turns in the order of their ids.
@@ -66,6 +66,7 @@ class Turn:
     user_id: int
     scene: int
     prompt: str | None
+    """The words from which this take was generated; None continues the scene without new ones."""
     max_chars: int
     temperature: float
     message_id: int | None

@@ -7,7 +7,9 @@ intent. The intent is settled once it is known whether the message shows it.
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Literal
 
+from .continuations import Continuation, ContinuationStore
 from .database import Database, Statements
 from .deletions import DeletionStore, Watch
 from .records import UNSETTLED, WITH_TAKE, Page, Place, Take, Turn, TurnRequest, turn_of
@@ -24,10 +26,13 @@ class TurnStore:
 
     Attributes:
         deletions: Deletes turns.
+        continuations: The turns of other channels that scenes of threads go on from. They are read
+            as if they were turns of the first scene of the thread.
     """
 
     def __init__(self, database: Database) -> None:
         self.deletions = DeletionStore(database)
+        self.continuations = ContinuationStore(database)
         self._database = database
 
     async def scene(self, place: Place) -> int:
@@ -48,8 +53,9 @@ class TurnStore:
         """
         rows = await self._database.fetch(
             "SELECT EXISTS (SELECT 1 FROM places WHERE channel_id = ? AND counted)"
-            " OR EXISTS (SELECT 1 FROM turns WHERE channel_id = ? AND intent IS NOT NULL)",
-            (channel_id, channel_id),
+            " OR EXISTS (SELECT 1 FROM turns WHERE channel_id = ? AND intent IS NOT NULL)"
+            " OR EXISTS (SELECT 1 FROM continuations WHERE thread_id = ?)",
+            (channel_id, channel_id, channel_id),
         )
         return bool(rows[0][0])
 
@@ -59,7 +65,8 @@ class TurnStore:
             f"SELECT max(scene) FROM turns WHERE {_IN_PLACE}",  # noqa: S608 - a constant
             (place.channel_id, place.audience),
         )
-        return max(await self.scene(place), rows[0][0] or 0) + 1
+        first = 1 if await self.continuations.of(place) else 0  # the first one has turns already
+        return max(await self.scene(place), rows[0][0] or 0, first) + 1
 
     async def start_scene(self, place: Place) -> None:
         """Start a new scene in a place, before its first turn; a place without turns has none."""
@@ -155,7 +162,8 @@ class TurnStore:
     async def prompts(self, place: Place) -> list[str]:
         """Return the distinct prompts among the place's last turns, newest first."""
         rows = await self._database.fetch(
-            f"SELECT prompt, take FROM turns WHERE {_IN_PLACE}"  # noqa: S608 - a constant
+            "SELECT coalesce(takes.prompt, turns.prompt), take FROM turns"  # noqa: S608 - a constant
+            f" LEFT JOIN takes ON turn_id = id AND number = take WHERE {_IN_PLACE}"
             " ORDER BY scene DESC, id DESC LIMIT ?",
             (place.channel_id, place.audience, _ROWS_PER_READ),
         )
@@ -210,7 +218,7 @@ class TurnStore:
                     token,
                 ),
             )
-            await _insert_take(statements, turn_id, 1, take, now)
+            await _insert_take(statements, turn_id, 1, take, now, request.prompt)
             if place.parent_id is not None:
                 await statements.run(
                     "INSERT OR IGNORE INTO threads (id, parent_id, guild_id) VALUES (?, ?, ?)",
@@ -236,6 +244,8 @@ class TurnStore:
     async def add_take(self, turn: Turn, take: Take, token: str | None = None) -> Turn | None:
         """Store another take, which the message is about to show; return the turn with it.
 
+        The take was generated from the prompt that `turn` has, which may not be that of its others.
+
         Returns None if the turn was deleted meanwhile.
         """
         async with self._database.transaction() as statements:
@@ -248,7 +258,7 @@ class TurnStore:
             if not rows:
                 return None
             ((number, shown),) = rows
-            await _insert_take(statements, turn.id, number, take, time.time())
+            await _insert_take(statements, turn.id, number, take, time.time(), turn.prompt)
         return replace(
             turn, number=number, shown=shown, intent=number, token=token, take=take, takes=number
         )
@@ -329,20 +339,45 @@ class TurnStore:
         self, place: Place, scene: int, turn_id: int, limit: int = _ROWS_PER_READ
     ) -> list[Turn]:
         """Return shown turns with lower ids, newest first."""
-        return await self._turns(
-            f"{WITH_TAKE} = turns.take WHERE {_IN_PLACE} AND scene = ? AND id < ?"
-            " ORDER BY id DESC LIMIT ?",
-            (place.channel_id, place.audience, scene, turn_id, limit),
-        )
+        turns = await self._between(place, scene, 0, turn_id, "DESC", limit)
+        if len(turns) < limit and (continued := await self._continued(place, scene)):
+            newest = min(turn_id, continued.newest + 1)
+            turns += await self._between(
+                continued.place, continued.scene, 0, newest, "DESC", limit - len(turns)
+            )
+        return turns
 
     async def _after(
         self, place: Place, scene: int, turn_id: int, limit: int = _ROWS_PER_READ
     ) -> list[Turn]:
         """Return shown turns with higher ids, oldest first."""
+        turns: list[Turn] = []
+        if continued := await self._continued(place, scene):
+            turns = await self._between(
+                continued.place, continued.scene, turn_id, continued.newest + 1, "ASC", limit
+            )
+        if len(turns) < limit:
+            turns += await self._between(place, scene, turn_id, _MAX_ID, "ASC", limit - len(turns))
+        return turns
+
+    async def _continued(self, place: Place, scene: int) -> Continuation | None:
+        """Return the turns of another channel that come before those of a scene."""
+        return await self.continuations.of(place) if scene <= 1 else None
+
+    async def _between(
+        self,
+        place: Place,
+        scene: int,
+        low: int,
+        high: int,
+        order: Literal["ASC", "DESC"],
+        limit: int,
+    ) -> list[Turn]:
+        """Return shown turns of a place with ids between two others, in an order of their ids."""
         return await self._turns(
-            f"{WITH_TAKE} = turns.take WHERE {_IN_PLACE} AND scene = ? AND id > ?"
-            " ORDER BY id LIMIT ?",
-            (place.channel_id, place.audience, scene, turn_id, limit),
+            f"{WITH_TAKE} = turns.take WHERE {_IN_PLACE} AND scene = ? AND id > ? AND id < ?"
+            f" ORDER BY id {order} LIMIT ?",
+            (place.channel_id, place.audience, scene, low, high, limit),
         )
 
     async def _turns(self, sql: str, parameters: tuple[object, ...]) -> list[Turn]:
@@ -350,12 +385,27 @@ class TurnStore:
 
 
 async def _insert_take(
-    statements: Statements, turn_id: int, number: int, take: Take, created_at: float
+    statements: Statements,
+    turn_id: int,
+    number: int,
+    take: Take,
+    created_at: float,
+    prompt: str | None,
 ) -> None:
     await statements.run(
-        "INSERT INTO takes (turn_id, number, reply, seed, weights, seconds, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (turn_id, number, take.reply, take.seed, take.weights, take.seconds, created_at),
+        "INSERT INTO takes (turn_id, number, reply, seed, weights, seconds, created_at, prompt)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, nullif(?, (SELECT prompt FROM turns WHERE id = ?)))",
+        (
+            turn_id,
+            number,
+            take.reply,
+            take.seed,
+            take.weights,
+            take.seconds,
+            created_at,
+            prompt,
+            turn_id,
+        ),
     )
 
 

@@ -21,9 +21,11 @@ class Button(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"(?!)"):
         style: discord.ButtonStyle = discord.ButtonStyle.secondary,
         *,
         disabled: bool = False,
+        row: int | None = None,
     ) -> None:
         super().__init__(
-            discord.ui.Button(label=label, custom_id=custom_id, style=style, disabled=disabled)
+            discord.ui.Button(label=label, custom_id=custom_id, style=style, disabled=disabled),
+            row=row,
         )
 
     @classmethod

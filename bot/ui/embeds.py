@@ -87,6 +87,12 @@ def reply_text(embeds: Iterable[discord.Embed]) -> str:
     return text
 
 
+def shown_prompt(embeds: Iterable[discord.Embed]) -> str:
+    """Return the prompt that embeds show, which is shortened if it is long."""
+    titles = (embed.title for embed in embeds if embed.title)
+    return _MARKUP.sub(r"\1", next(titles, ""))
+
+
 def one_line(text: str, limit: int) -> str:
     """Return text without line breaks, control and bidirectional characters, shortened."""
     visible = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text.translate(_BIDI))

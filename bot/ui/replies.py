@@ -14,7 +14,8 @@ from ..errors import Reason, RejectedError
 from ..storage.records import Place, Turn, TurnRequest
 from .access import roles_of
 from .components import Button, may_change, view_of
-from .embeds import embeds, headline, reply_text
+from .embeds import embeds, headline, reply_text, shown_prompt
+from .forms import open_prompt_form
 from .hosts import Host
 from .interactions import (
     NETWORK_ERRORS,
@@ -267,14 +268,16 @@ def reply_view(turn: Turn) -> discord.ui.View:
         Continue("Continue", Continue.id_for(turn), style.primary),
         Reroll("Reroll", f"bard:reroll:{turn.id}"),
     ]
+    if turn.prompt is not None:
+        buttons.append(EditPrompt("Edit prompt", f"bard:edit:{turn.id}"))
+    buttons.append(Delete("Delete", f"bard:delete:{turn.id}", style.danger))
     if turn.takes > 1:
         take = f"bard:take:{turn.id}:"
         first, last = turn.number == 1, turn.number == turn.takes
         buttons += [
-            ShowTake("◀ Earlier take", f"{take}{turn.number - 1}", disabled=first),
-            ShowTake("Later take ▶", f"{take}{turn.number + 1}", disabled=last),
+            ShowTake("◀ Earlier take", f"{take}{turn.number - 1}", disabled=first, row=1),
+            ShowTake("Later take ▶", f"{take}{turn.number + 1}", disabled=last, row=1),
         ]
-    buttons.append(Delete("Delete", f"bard:delete:{turn.id}", style.danger))
     return view_of(*buttons)
 
 
@@ -326,6 +329,47 @@ class Reroll(Button, template=r"bard:reroll:(?P<turn>[0-9]+)"):
                 await bard.scenes.reroll(ref, _InPlace(interaction, bard), request)
 
 
+class EditPrompt(Button, template=r"bard:edit:(?P<turn>[0-9]+)"):
+    """Open a form with the prompt of the turn, for another take. For its requester alone.
+
+    Moderators may delete what somebody said, but not put other words into their mouth.
+    """
+
+    async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
+        """Open the form: with the prompt, or with what the message shows of it.
+
+        A form has to be the first response to a press, so the database may take only a moment.
+        """
+        ref = _message_ref(interaction, int(self["turn"]))
+        assert interaction.message is not None  # noqa: S101 - buttons are on messages
+        prompt = shown_prompt(interaction.message.embeds)
+
+        async def find() -> None:
+            nonlocal prompt
+            prompt = (await _own(interaction, bard, ref)).prompt or ""
+
+        await look_first(find())
+        await open_prompt_form(interaction, ref.turn_id, prompt)
+
+
+async def play_edited(
+    interaction: discord.Interaction[Any], bard: Bard, turn_id: int, prompt: str
+) -> None:
+    """Show another take of a turn from a changed prompt, in response to the form.
+
+    Raises:
+        RejectedError: The request is not accepted, the turn was deleted, or the prompt is that of
+            another person.
+    """
+    with accept(interaction, bard) as request:
+        await acknowledge_press(interaction)
+        ref = _message_ref(interaction, turn_id)
+        await _own(interaction, bard, ref)
+        words = prompt.encode(errors="replace").decode()  # see `reply_to`
+        async with QueueStatus(FollowupTarget(interaction), request, bard.wait):
+            await bard.scenes.reroll(ref, _InPlace(interaction, bard), request, prompt=words)
+
+
 class ShowTake(Button, template=r"bard:take:(?P<turn>[0-9]+):(?P<take>[0-9]+)"):
     """Show another take, which becomes part of the scene. For its requester and moderators."""
 
@@ -340,9 +384,8 @@ class Delete(Button, template=r"bard:delete:(?P<turn>[0-9]+)"):
     """Delete the turn and its message. For its requester and moderators."""
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
-        """Delete the stored turn, then the message."""
+        """Delete the stored turn, then the message; the message alone if the turn is gone."""
         await acknowledge_press(interaction)
-        ref = await _changeable(interaction, bard, int(self["turn"]))
 
         async def delete_message() -> None:
             try:
@@ -351,7 +394,28 @@ class Delete(Button, template=r"bard:delete:(?P<turn>[0-9]+)"):
             except discord.HTTPException as error:
                 raise RejectedError(Reason.MESSAGE_STAYS) from error
 
-        await bard.scenes.delete(ref, delete_message)
+        try:
+            ref = await _changeable(interaction, bard, int(self["turn"]))
+        except RejectedError as error:
+            # The words were forgotten, or an earlier press was cut short between turn and message.
+            if error.reason is not Reason.TURN_FORGOTTEN or not _may_remove(interaction):
+                raise
+            await delete_message()
+        else:
+            await bard.scenes.delete(ref, delete_message)
+
+
+def _may_remove(interaction: discord.Interaction[Any]) -> bool:
+    """Return whether a person may remove a message whose turn is gone.
+
+    Those may who asked for it, as far as Discord says who did, and moderators; a message that one
+    person alone sees is that person's.
+    """
+    message = interaction.message
+    assert message is not None  # noqa: S101 - buttons are on messages
+    metadata = message.interaction_metadata
+    requester = 0 if metadata is None else metadata.user.id
+    return message.flags.ephemeral or may_change(interaction, requester)
 
 
 def _message_ref(interaction: discord.Interaction[Any], turn_id: int) -> MessageRef:
@@ -378,3 +442,15 @@ async def _changeable(
     if not may_change(interaction, turn.user_id):
         raise RejectedError(Reason.NOT_REQUESTER)
     return ref
+
+
+async def _own(interaction: discord.Interaction[Any], bard: Bard, ref: MessageRef) -> Turn:
+    """Return the turn of a message that a person is about to give other words.
+
+    Raises:
+        RejectedError: The words are those of another person, or the turn was deleted.
+    """
+    turn = await bard.scenes.find(ref)
+    if interaction.user.id != turn.user_id:
+        raise RejectedError(Reason.NOT_YOUR_WORDS)
+    return turn

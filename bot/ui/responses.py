@@ -77,6 +77,22 @@ REJECTIONS: Mapping[Reason, str] = {
         "That is for whoever asked for this speech, and for the moderators here. "
         "You may press Continue, or ask me yourself with `/bard`."
     ),
+    Reason.NOT_YOUR_WORDS: (
+        "Only whoever asked for this speech may change the words that began it. "
+        "Ask me with your own by `/bard`."
+    ),
+    Reason.NO_THREAD_HERE: (
+        "I cannot open a thread here. Ask me in a text or announcement channel of a server that I "
+        "have joined: not in a thread, a direct message, a forum or the chat of a voice channel."
+    ),
+    Reason.THREAD_NOT_ALLOWED_TO_BOT: (
+        "I may not open a thread here, because I lack these permissions: {permissions}. "
+        "Ask whoever manages the server to give them to me in this channel."
+    ),
+    Reason.THREAD_NOT_ALLOWED_TO_MEMBER: (
+        "You may not open a thread here, because you lack these permissions: {permissions}. "
+        "Ask whoever manages the server."
+    ),
     Reason.BUTTONS_RESTRICTED: (
         "In this server the buttons are for whoever asked for the speech, and for the moderators. "
         "Ask me yourself with `/bard`."

@@ -225,6 +225,14 @@ def content_of(result: InteractionResult) -> str:
     return "\n".join(message.content for message in messages if message is not None)
 
 
+async def exported_file(result: InteractionResult) -> str:
+    """Return the text of the one file in the messages that only one person sees."""
+    messages = [message for message in (result.response, *result.followups) if message is not None]
+    assert all(message.ephemeral for message in messages)
+    (file,) = (attachment for message in messages for attachment in message.attachments)
+    return (await file.read()).decode()
+
+
 def reply_length(result: InteractionResult) -> int:
     """Return the number of characters that a reply's footer gives."""
     (count,) = re.findall(r"^(?:Take .* · )?([\d,]+) characters? · ", text_of(result), re.MULTILINE)

@@ -89,7 +89,7 @@ def members_get_replies_and_press_buttons(life: Observed, _host: str) -> None:
         seen = used["players"]
         assert [choice["value"] for choice in seen["choices"]] == ["ROMEO:"]
         assert re.match(r"ben asks the bard\n.+\n\d+ characters · ", seen["reply"], re.DOTALL)
-        assert seen["buttons"] == ["Continue", "Reroll", "Delete"]
+        assert seen["buttons"] == ["Continue", "Reroll", "Edit prompt", "Delete"]
         assert "Take 2 of 2" in seen["rerolled"]
         assert "Take 1 of 2" in seen["earlier"]
         assert seen["continued"].startswith("ann: and then?\n")

@@ -321,6 +321,27 @@ class Api:
             raise refused(400, 50083, "Thread is archived")
         await self._delete(message)
 
+    async def open_thread(self, channel_id: str, body: Body) -> Json:
+        """Open a thread that belongs to no message."""
+        parent = self._place(channel_id)
+        if parent.kind is not Kind.TEXT:
+            raise refused(400, 50024, "Cannot execute action on this channel type")
+        self._require(parent, Permission.CREATE_PUBLIC_THREADS)
+        thread = Place(
+            self._world.new_id(),
+            Kind.THREAD,
+            body.json["name"],
+            parent.guild,
+            parent,
+            allowed=parent.allowed,
+            permissions=parent.permissions,
+        )
+        self._world.places[thread.id] = thread
+        await self._gateway.send(
+            "THREAD_CREATE", {**thread.channel(), "newly_created": True}, Intent.GUILDS
+        )
+        return thread.channel()
+
     async def open_dm(self, body: Body) -> Json:
         """Return the conversation with a person."""
         person = self._world.people.get(str(body.json.get("recipient_id")))

@@ -482,6 +482,17 @@ EDITED_MESSAGE = _message(SUPPRESS_EMBEDS)
 """What an edit changes of a message."""
 
 
+THREAD = record(
+    {"name": text(1, 100), "type": one_of(11)},
+    {
+        "auto_archive_duration": or_null(one_of(60, 1440, 4320, 10080)),
+        "invitable": or_null(boolean),  # discord.py sends it, and Discord ignores it
+        "rate_limit_per_user": or_null(number(0, 21600)),
+    },
+)
+"""A public thread without a message that it belongs to."""
+
+
 def attached(
     body: Mapping[str, Any], files: Collection[int], kept: Collection[str]
 ) -> Iterator[Problem]:

@@ -66,6 +66,7 @@ ROUTES = {
     "POST message": Route("POST", _MESSAGES, "post"),
     "PATCH message": Route("PATCH", f"{_MESSAGES}/{{message}}", "edit"),
     "DELETE message": Route("DELETE", f"{_MESSAGES}/{{message}}", "delete"),
+    "POST thread": Route("POST", "/channels/{channel}/threads"),
     "POST dm": Route("POST", "/users/@me/channels"),
     "GET user": Route("GET", "/users/{user}"),
     "GET member": Route("GET", "/guilds/{guild}/members/{user}"),
@@ -436,6 +437,11 @@ async def _delete(call: Call) -> None:
     await call.api.delete(call["channel"], call["message"])
 
 
+async def _open_thread(call: Call) -> Json:
+    call.check(rules.THREAD(call.body.json, ()))
+    return await call.api.open_thread(call["channel"], call.body)
+
+
 async def _open_dm(call: Call) -> Json:
     call.check(rules.PRIVATE_CHANNEL(call.body.json, ()))
     return await call.api.open_dm(call.body)
@@ -478,6 +484,7 @@ _EFFECTS: dict[str, Callable[[Call], Awaitable[Any]]] = {
     "POST message": _post,
     "PATCH message": _edit,
     "DELETE message": _delete,
+    "POST thread": _open_thread,
     "POST dm": _open_dm,
     "GET user": _user,
     "GET member": _member,

@@ -68,7 +68,7 @@ async def test_stop_that_comes_after_the_reply_leaves_it(scene: Scene) -> None:
     pressed.interaction.response = reply
     look.release()
     await pressed.private(TOO_LATE)
-    assert reply.labels == ["Continue", "Reroll", "Delete"]
+    assert reply.labels == ["Continue", "Reroll", "Edit prompt", "Delete"]
 
 
 async def test_token_expires_while_a_reply_is_generated(scene: Scene) -> None:

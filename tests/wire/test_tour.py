@@ -10,7 +10,15 @@ import pytest
 from tests.wire.changes import LONG_PATIENCE_SECONDS
 from tests.wire.conftest import Scene, speech
 from tests.wire.limits import TOO_MANY_OLD_EDITS
-from tests.wire.state import MANAGER, OLD_MESSAGE_SECONDS, Kind, Message, Place
+from tests.wire.state import (
+    MANAGER,
+    MEMBER,
+    OLD_MESSAGE_SECONDS,
+    Kind,
+    Message,
+    Permission,
+    Place,
+)
 from tests.wire.town import speeches
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -34,7 +42,7 @@ async def test_reply_and_its_buttons(scene: Scene) -> None:
     asked = await scene.ask("ROMEO:")
     assert await asked.acknowledged() == 5
     reply = await speech(asked)
-    assert reply.labels == ["Continue", "Reroll", "Delete"]
+    assert reply.labels == ["Continue", "Reroll", "Edit prompt", "Delete"]
     first = speeches(reply)
 
     continued = await speech(await scene.press(reply, "Continue", by=scene.ann))
@@ -42,7 +50,10 @@ async def test_reply_and_its_buttons(scene: Scene) -> None:
     rerolled = await scene.press(reply, "Reroll")
     assert await rerolled.acknowledged() == 6
     assert await speech(rerolled) is reply
-    assert reply.labels == ["Continue", "Reroll", "◀ Earlier take", "Later take ▶", "Delete"]
+    assert reply.labels == [
+        *("Continue", "Reroll", "Edit prompt", "Delete"),
+        *("◀ Earlier take", "Later take ▶"),
+    ]
     assert await speech(await scene.press(reply, "◀ Earlier take")) is reply
     assert speeches(reply) == first
     assert await speech(await scene.press(reply, "Later take ▶")) is reply
@@ -51,6 +62,72 @@ async def test_reply_and_its_buttons(scene: Scene) -> None:
     await scene.discord.until(lambda: reply.deleted, "the message is deleted")
     assert scene.seen() == [continued]
     assert await scene.read() == speeches(continued)
+
+
+async def test_words_are_changed_in_a_form_also_after_a_restart(scene: Scene) -> None:
+    reply = await speech(await scene.ask("ROMEO:"))
+    await (await scene.press(reply, "Edit prompt", by=scene.ann)).private("Only whoever asked")
+    opened = await scene.press(reply, "Edit prompt")
+    assert await opened.acknowledged() == 9
+    await scene.bot.stop()
+    await scene.bot.start()
+    sent = await scene.discord.submit(opened, {"Prompt": "JULIET:"})
+    assert await sent.acknowledged() == 6
+    assert await speech(sent) is reply
+    assert [embed.get("title") for embed in reply.embeds] == ["JULIET:"]
+    assert "Take 2 of 2" in reply.text
+    await speech(await scene.press(reply, "◀ Earlier take"))
+    assert [embed.get("title") for embed in reply.embeds] == ["ROMEO:"]
+
+
+async def test_private_reply_and_its_buttons(scene: Scene) -> None:
+    public = await speech(await scene.ask("HAMLET:"))
+    asked = await scene.discord.slash(
+        "bard", by=scene.ben, at=scene.garden, prompt="ROMEO:", max_chars=60, private=True
+    )
+    reply = await speech(asked)
+    opened = await scene.press(reply, "Edit prompt")
+    assert await speech(await scene.discord.submit(opened, {"Prompt": "JULIET:"})) is reply
+    continued = await speech(await scene.press(reply, "Continue"))
+    assert reply.only_for is continued.only_for is scene.ben
+    assert scene.seen() == [public]
+    assert await scene.read() == speeches(reply) + speeches(continued)
+    assert await scene.read(by=scene.ann) == speeches(public)
+    for message in (reply, continued):
+        await scene.press(message, "Delete")
+        await scene.discord.until(lambda gone=message: gone.deleted, "the message is deleted")
+    assert await scene.read() == speeches(public)
+
+
+async def test_scene_goes_on_in_a_thread(scene: Scene) -> None:
+    discord = scene.discord
+    reply = await speech(await scene.ask("ROMEO:"))
+    opened = await discord.slash("scene thread", by=scene.ben, at=scene.garden, name="Balcony")
+    await opened.private("Follow me")
+    thread = next(p for p in discord.world.places.values() if p.parent is scene.garden)
+    assert thread.name == "Balcony"
+    (opening,) = scene.seen(thread)
+    assert f"/{scene.garden.id}/{reply.id}" in opening.content
+    continued = await speech(await discord.slash("scene continue", by=scene.ann, at=thread))
+    assert await scene.read(thread) == speeches(reply) + speeches(continued)
+    assert await scene.read() == speeches(reply)
+
+    await discord.delete_message(reply)
+    await scene.ask("JULIET:", at=thread)
+    assert speeches(reply)[0] not in await scene.read(thread)
+
+    await (await discord.slash("scene thread", at=thread)).private("I cannot open a thread here")
+    direct = discord.direct(scene.ben)
+    await (await discord.slash("scene thread", by=scene.ben, at=direct)).private("I cannot open")
+    voice = await discord.channel(scene.guild, "gallery", Kind.VOICE)
+    await (await discord.slash("scene thread", at=voice)).private("I cannot open a thread here")
+    missing = Permission.CREATE_PUBLIC_THREADS
+    barred = await discord.channel(scene.guild, "yard", allowed=MEMBER & ~missing)
+    refused = await discord.slash("scene thread", by=scene.ben, at=barred)
+    await refused.private("I lack these permissions: Create Public Threads")
+    scene.garden.permissions[scene.ben.id] = MEMBER & ~missing
+    refused = await discord.slash("scene thread", by=scene.ben, at=scene.garden)
+    await refused.private("you lack these permissions: Create Public Threads")
 
 
 async def test_foreign_buttons_are_refused_in_private(scene: Scene) -> None:

@@ -77,6 +77,8 @@ class Town:
         ]
         self.places: list[Place] = []
         self._active = self.people[:active]
+        # Ids of the messages of which somebody has pressed Delete.
+        self._deleting: set[str] = set()
         self._quiet_seconds = quiet_seconds
 
     async def build(self, channels: int) -> None:
@@ -101,8 +103,14 @@ class Town:
         else:
             message = self.random.choice(replies)
             label = self.random.choice([label for label in message.labels if label != "Stop"])
+            if label == "Delete":
+                self._deleting.add(message.id)
             asked = await self.discord.press(message, label, by=person)
         await asked.acknowledged()
+        if asked.interaction.opened is not None:
+            prompt = self.random.choice(("TYBALT:", "What is in a name?"))
+            sent = await self.discord.submit(asked, {"Prompt": prompt})
+            await sent.acknowledged()
         self.report.answered += 1
 
     def replies(self, place: Place) -> list[Message]:
@@ -176,6 +184,7 @@ class Town:
             page = await self._settle(place)
             seen = {speech for message in self.replies(place) for speech in speeches(message)}
             broken += [f"a speech that nobody sees: {text!r}" for text in page if text not in seen]
+        await self._delete_again()
         stored = self._stored()
         shown = {message.id: message for place in self.places for message in self.replies(place)}
         for message_id, message in shown.items():
@@ -195,6 +204,24 @@ class Town:
         # The scene is read after that reply was recorded.
         shown = await self.discord.slash("scene show", by=self.people[0], at=place)
         return speeches(await shown.private())
+
+    async def _delete_again(self) -> None:
+        """Press Delete again where it was cut short between the words and their message."""
+        stored = self._stored()
+        for place in self.places:
+            for message in self.replies(place):
+                if message.id in self._deleting and message.id not in stored:
+                    await self._press_delete(message)
+        self._deleting.clear()
+
+    async def _press_delete(self, message: Message) -> None:
+        """Let the person whose message it is, or a moderator, delete a reply; it has to go."""
+        person = message.only_for or self.people[0]
+        asked = await self.discord.press(message, "Delete", by=person)
+        try:
+            await asked.until(lambda: message.deleted or None, "a deletion")
+        except AssertionError:
+            self.report.broken.append(f"a reply cannot be deleted: {message.text[:60]!r}")
 
     def _stored(self) -> dict[str, list[Stored]]:
         """Return the replies that the database has as shown, by the message that shows them."""

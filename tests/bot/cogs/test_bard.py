@@ -12,8 +12,9 @@ from bot import Settings, StartupError, create_bot
 from bot.cogs.bard import MENU
 from bot.errors import Reason
 from bot.ui.embeds import LEFT_OUT
+from bot.ui.forms import PROMPT_FIELD
 from bot.ui.responses import NOT_ALLOWED, REJECTIONS
-from tests.bot.conftest import Stage, content_of, reply_length, text_of
+from tests.bot.conftest import Stage, content_of, message_of, reply_length, text_of
 
 ODD_PROMPTS = [
     " ",
@@ -353,3 +354,30 @@ async def test_menu_rejects_a_message_without_text_with_an_ephemeral_response(st
     assert REJECTIONS[Reason.NO_TEXT] in content_of(result)
     assert result.ephemeral
     assert not stage.contexts
+
+
+async def test_private_reply_is_for_its_asker_alone(stage: Stage) -> None:
+    await stage.ann.slash(stage.garden, "bard", prompt="HAMLET:", max_chars=20)
+    asked = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20, private=True)
+    assert asked.ephemeral
+    assert stage.contexts[-1] == "ROMEO:\n"  # not the scene of the channel
+    reply = message_of(asked)
+    continued = await stage.ben.click(reply, label="Continue")
+    assert continued.ephemeral
+    assert stage.contexts[-1].startswith("ROMEO:\n")
+    opened = await stage.ben.click(reply, label="Edit prompt")
+    await stage.ben.submit_modal(opened, {PROMPT_FIELD: "TYBALT:"})
+    assert stage.contexts[-1] == "TYBALT:\n"
+    for label in ("◀ Earlier take", "Reroll"):
+        await stage.ben.click(reply, label=label)
+    assert len(stage.garden.history()) == 1
+
+    assert "ROMEO:" in text_of(await stage.ben.slash(stage.garden, "scene show"))
+    assert "ROMEO:" not in text_of(await stage.ann.slash(stage.garden, "scene show"))
+    await stage.ben.slash(stage.garden, "bard", prompt="OPHELIA:", max_chars=20)
+    assert stage.contexts[-1].startswith("HAMLET:\n")
+    assert "ROMEO" not in stage.contexts[-1]
+    await stage.ben.click(message_of(continued), label="Delete")
+    await stage.ben.click(reply, label="Delete")
+    assert "ROMEO:" not in text_of(await stage.ben.slash(stage.garden, "scene show"))
+    assert not stage.env.errors

@@ -40,8 +40,8 @@ def embed_text(message: ResponseMessage) -> str:
 
 def enabled_labels(message: ResponseMessage) -> list[str]:
     """Return the labels of the buttons that can be pressed."""
-    (row,) = message.components
-    return [button["label"] for button in row["components"] if not button.get("disabled")]
+    buttons = (button for row in message.components for button in row["components"])
+    return [button["label"] for button in buttons if not button.get("disabled")]
 
 
 def is_ephemeral(result: InteractionResult, text: str) -> bool:
@@ -58,11 +58,8 @@ async def test_anyone_may_continue(stage: Stage) -> None:
     assert message_of(result).id != reply.id
     assert not result.ephemeral
     assert "ann: and then?\nThe scene goes on" in text_of(result)
-    assert (
-        enabled_labels(message_of(result))
-        == enabled_labels(reply)
-        == ["Continue", "Reroll", "Delete"]
-    )
+    assert enabled_labels(message_of(result)) == ["Continue", "Reroll", "Delete"]
+    assert enabled_labels(reply) == ["Continue", "Reroll", "Edit prompt", "Delete"]
     assert stage.contexts[-1] == f"ROMEO:\n{first.reply}"
     _, second = await stored_turns(stage)
     assert (second.user_id, second.max_chars, second.temperature) == (stage.ann.id, 40, 1.5)
@@ -101,7 +98,7 @@ async def test_reroll_shows_another_take_in_the_same_message(stage: Stage) -> No
     assert embed.author.name == "ben asks the bard"
     assert (embed.footer.text or "").startswith(f"Take 2 of 2 · {len(second.reply)} characters")
     assert result.followups == []
-    assert enabled_labels(reply) == ["Continue", "Reroll", EARLIER, "Delete"]
+    assert enabled_labels(reply) == ["Continue", "Reroll", "Edit prompt", "Delete", EARLIER]
 
 
 async def test_browsing_the_takes(stage: Stage) -> None:
@@ -121,7 +118,7 @@ async def test_browsing_the_takes(stage: Stage) -> None:
         assert turn.take == takes[number - 1].take
         (embed,) = reply.embeds
         assert (embed.footer.text or "").startswith(f"Take {number} of 3 · ")
-        assert enabled_labels(reply) == ["Continue", "Reroll", *arrows, "Delete"]
+        assert enabled_labels(reply) == ["Continue", "Reroll", "Edit prompt", "Delete", *arrows]
     # A new take comes last, whichever is shown.
     await stage.ben.click(reply, label="Reroll")
     (turn,) = await stored_turns(stage)
@@ -236,7 +233,7 @@ async def test_turn_is_deleted_if_its_message_is_gone_already(stage: Stage) -> N
     assert await stored_turns(stage) == []
 
 
-@pytest.mark.parametrize("label", ["Continue", "Reroll", EARLIER, "Delete"])
+@pytest.mark.parametrize("label", ["Continue", "Reroll", "Edit prompt", EARLIER])
 async def test_buttons_of_a_forgotten_turn_are_rejected(stage: Stage, label: str) -> None:
     reply = await request_reply(stage)
     await stage.ben.click(reply, label="Reroll")
@@ -247,6 +244,27 @@ async def test_buttons_of_a_forgotten_turn_are_rejected(stage: Stage, label: str
     )
     assert len(stage.contexts) == generated
     assert len(stage.garden.history()) == 1
+
+
+async def test_message_of_a_forgotten_turn_is_deleted_by_its_requester_or_a_moderator(
+    stage: Stage,
+) -> None:
+    cleo = stage.guild.add_member(stage.env.create_user("cleo"))
+    replies = [await request_reply(stage, prompt) for prompt in ("ROMEO:", "JULIET:", "NURSE:")]
+    continued = message_of(await cleo.slash(stage.garden, "scene continue"))
+    await stage.forget(stage.ben.id)
+    await stage.restart()
+    assert is_ephemeral(
+        await cleo.click(replies[0], label="Delete"), REJECTIONS[Reason.TURN_FORGOTTEN]
+    )
+    for person, reply in ((stage.ben, replies[0]), (stage.ann, replies[1])):
+        await person.click(reply, label="Delete")
+    assert [message.id for message in stage.garden.history()] == [replies[2].id, continued.id]
+
+    await stage.forget(cleo.id)
+    await cleo.click(continued, label="Delete")
+    assert [message.id for message in stage.garden.history()] == [replies[2].id]
+    assert not stage.env.errors
 
 
 async def test_turn_deleted_during_a_reroll_stays_deleted(stage: Stage) -> None:

@@ -1,0 +1,123 @@
+"""Open a thread in which the scene of a channel goes on."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import discord
+
+from ..bard import Bard
+from ..core import transcript
+from ..errors import Reason, RejectedError
+from ..storage.records import Turn
+from .embeds import one_line
+from .interactions import NETWORK_ERRORS, acknowledge, brief, place_of, respond
+from .replies import accept
+
+log = logging.getLogger(__name__)
+
+NAME_LIMIT = 100
+NAME = "A scene"
+NAME_WITH_SPEAKERS = "A scene of {speakers}"
+OPENED = "Follow me to {thread}."
+GOES_ON = (
+    "The scene of {channel} goes on here, after {link}. "
+    "Let it go on by `/scene continue`, or give me your words by `/bard`."
+)
+BEGINS = "A scene may begin here: give me your words by `/bard`."
+_LINK = "https://discord.com/channels/{guild}/{channel}/{message}"
+_SPEAKERS = 3
+"""Number of speakers that the name of a thread names."""
+
+PERMISSIONS = {
+    "create_public_threads": "Create Public Threads",
+    "send_messages_in_threads": "Send Messages in Threads",
+}
+"""The permissions that it takes, by their names in the library, as Discord's client names them."""
+
+
+async def open_thread(interaction: discord.Interaction[Any], bard: Bard, name: str | None) -> None:
+    """Open a thread in response to an interaction that is not acknowledged yet.
+
+    The channel's scene stays as it is. The thread's first scene goes on from the turns that
+    everyone in the channel sees; they are not copied, see `bot.storage.continuations`.
+
+    Args:
+        interaction: The interaction.
+        bard: The services.
+        name: The name of the thread; None names the last speakers.
+
+    Raises:
+        RejectedError: The request is not accepted, a permission is missing, or there are no
+            threads in such a channel.
+    """
+    with accept(interaction, bard):
+        channel = _channel_of(interaction)
+        _require_permissions(interaction)
+        await acknowledge(interaction, private=True)
+        turns = await bard.scenes.last_turns(place_of(interaction))
+        kind = discord.ChannelType.public_thread
+        if channel.is_news():
+            kind = discord.ChannelType.news_thread
+        thread = await channel.create_thread(
+            name=one_line(name or "", NAME_LIMIT) or _name_of(turns), type=kind
+        )
+        if turns:
+            await bard.turns.continuations.begin(thread.id, turns[-1])
+        await _send_opening(thread, turns)
+        await respond(interaction, OPENED.format(thread=thread.mention))
+
+
+def _channel_of(interaction: discord.Interaction[Any]) -> discord.TextChannel:
+    """Return the text or announcement channel of an interaction, in a server of the bot."""
+    channel = interaction.channel
+    # In a server that the bot has not joined, a person may have it for themselves.
+    joined = interaction.is_guild_integration() or not interaction.is_user_integration()
+    if not isinstance(channel, discord.TextChannel) or not joined:
+        raise RejectedError(Reason.NO_THREAD_HERE)
+    return channel
+
+
+def _require_permissions(interaction: discord.Interaction[Any]) -> None:
+    for permissions, reason in (
+        (interaction.app_permissions, Reason.THREAD_NOT_ALLOWED_TO_BOT),
+        (interaction.permissions, Reason.THREAD_NOT_ALLOWED_TO_MEMBER),
+    ):
+        missing = [
+            shown
+            for permission, shown in PERMISSIONS.items()
+            if not (permissions.administrator or getattr(permissions, permission))
+        ]
+        if missing:
+            raise RejectedError(reason, permissions=", ".join(missing))
+
+
+def _name_of(turns: Iterable[Turn]) -> str:
+    """Return the name of a thread for a scene, with those who spoke last in it."""
+    speakers: dict[str, None] = {}
+    for turn in turns:
+        before = ""
+        for line in [*(turn.prompt or "").strip().split("\n"), *turn.reply.split("\n")]:
+            if transcript.is_speaker(line, before):
+                speaker = line.removesuffix(":")
+                speakers.pop(speaker, None)
+                speakers[speaker] = None
+            before = line
+    if not speakers:
+        return NAME
+    last = ", ".join(list(speakers)[-_SPEAKERS:])
+    return one_line(NAME_WITH_SPEAKERS.format(speakers=last), NAME_LIMIT)
+
+
+async def _send_opening(thread: discord.Thread, turns: list[Turn]) -> None:
+    """Say in a new thread what can be done there; the thread works without that message, too."""
+    text = BEGINS
+    if turns:
+        last = turns[-1]
+        channel_id = last.place.channel_id
+        link = _LINK.format(guild=thread.guild.id, channel=channel_id, message=last.message_id)
+        text = GOES_ON.format(channel=f"<#{channel_id}>", link=link)
+    try:
+        await thread.send(text, allowed_mentions=discord.AllowedMentions.none())
+    except (discord.HTTPException, *NETWORK_ERRORS) as error:
+        log.warning("Could not send the first message of a thread: %s", brief(error))
