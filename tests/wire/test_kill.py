@@ -36,10 +36,12 @@ class Aftermath:
         rerolled: Here another take arrived, and the answer did not.
         waiting: Here a request waited, and its status said so.
         deleted: Here a message was deleted, and the answer did not arrive.
+        undeleted: Here the words of a message were deleted, and the message was not.
         reply: The reply that arrived.
         placeholder: The message that only said that the bot is thinking.
         status: The message with the status.
         take: The message with the other take.
+        left_over: The message whose words were deleted.
     """
 
     scene: Scene
@@ -47,9 +49,11 @@ class Aftermath:
     answered: Talk
     rerolled: Talk
     deleted: Talk
+    undeleted: Talk
     waiting: Talk
     reply: Message
     take: Message
+    left_over: Message
     placeholder: Message
     status: Message
 
@@ -64,14 +68,15 @@ async def aftermath(shared_bot: tuple[Discord, BotProcess]) -> AsyncIterator[Aft
     discord, bot = shared_bot
     async with new_scene(discord, bot) as scene:
         people = [
-            discord.person(name, installed=True) for name in ("Cai", "Dot", "Eve", "Fay", "Gil")
+            discord.person(name, installed=True)
+            for name in ("Cai", "Dot", "Eve", "Fay", "Gil", "Hal")
         ]
         # Between people, where the bot is not told that a message was deleted.
         talks = [Talk(person, discord.between(person, scene.ann)) for person in people]
-        unanswered, answered, rerolled, deleted, waiting = talks
-        take, gone = [
+        unanswered, answered, rerolled, deleted, undeleted, waiting = talks
+        take, gone, left_over = [
             await speech(await scene.ask("ROMEO:", by=talk.person, at=talk.at))
-            for talk in (rerolled, deleted)
+            for talk in (rerolled, deleted, undeleted)
         ]
 
         fault = discord.faults.holds("PATCH @original", When.BEFORE)
@@ -90,6 +95,9 @@ async def aftermath(shared_bot: tuple[Discord, BotProcess]) -> AsyncIterator[Aft
         fault = discord.faults.holds("DELETE @original")
         await scene.press(gone, "Delete", by=deleted.person)
         await discord.struck(fault)
+        fault = discord.faults.holds("DELETE @original", When.BEFORE)
+        await scene.press(left_over, "Delete", by=undeleted.person)
+        await discord.struck(fault)
 
         asked = await scene.ask_at_the_gate(by=waiting.person, at=waiting.at)
         status = await asked.until(
@@ -107,9 +115,11 @@ async def aftermath(shared_bot: tuple[Discord, BotProcess]) -> AsyncIterator[Aft
             answered,
             rerolled,
             deleted,
+            undeleted,
             waiting,
             reply,
             take,
+            left_over,
             placeholder,
             status,
         )
@@ -190,6 +200,17 @@ async def test_take_that_was_shown(aftermath: Aftermath) -> None:
 
 async def test_message_that_was_deleted(aftermath: Aftermath) -> None:
     assert await aftermath.read(aftermath.deleted) == []
+
+
+async def test_message_whose_words_were_deleted_is_deleted_by_the_next_press(
+    aftermath: Aftermath,
+) -> None:
+    scene, talk, message = aftermath.scene, aftermath.undeleted, aftermath.left_over
+    assert await aftermath.read(talk) == []
+    # There is no moderator in a conversation of two, and Ann did not ask.
+    await (await scene.press(message, "Delete", by=scene.ann)).private("has left my memory")
+    await scene.press(message, "Delete", by=talk.person)
+    await scene.discord.until(lambda: message.deleted, "the message is deleted")
 
 
 async def test_form_that_was_open(scene: Scene) -> None:

@@ -95,7 +95,7 @@ async def test_private_reply_and_its_buttons(scene: Scene) -> None:
     assert await scene.read(by=scene.ann) == speeches(public)
     for message in (reply, continued):
         await scene.press(message, "Delete")
-        await scene.discord.until(lambda gone=message: gone.deleted, "the message is deleted")
+    await scene.discord.until(lambda: reply.deleted and continued.deleted, "deletions")
     assert await scene.read() == speeches(public)
 
 

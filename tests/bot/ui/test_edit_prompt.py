@@ -152,5 +152,5 @@ async def test_deleted_words_leave_no_take_behind(stage: Stage) -> None:
     await edit(stage, reply, "sekritsekrit")
     await stage.ben.click(reply, label="Delete")
     assert stage.garden.history() == []
-    with closing(sqlite3.connect(str(stage.bard.settings.database))) as connection:
+    with closing(sqlite3.connect(stage.bard.settings.database_path)) as connection:
         assert connection.execute("SELECT * FROM takes").fetchall() == []

@@ -210,7 +210,9 @@ async def test_delete_deletes_the_message_and_the_text(stage: Stage) -> None:
     await request_reply(stage, "JULIET:")
     assert stage.contexts[-1] == "JULIET:\n"
     with closing(sqlite3.connect(stage.bard.settings.database_path)) as connection:
-        found = connection.execute("SELECT prompt FROM turns JOIN takes ON turn_id = id").fetchall()
+        found = connection.execute(
+            "SELECT turns.prompt FROM turns JOIN takes ON turn_id = id"
+        ).fetchall()
     assert found == [("JULIET:",)]
 
 

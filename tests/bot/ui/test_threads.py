@@ -145,5 +145,5 @@ async def test_thread_is_refused_where_there_can_be_none(stage: Stage) -> None:
 
 def continuations(stage: Stage) -> list[tuple[int]]:
     """Return the ids of the threads whose scenes go on from another channel."""
-    with closing(sqlite3.connect(str(stage.bard.settings.database))) as connection:
+    with closing(sqlite3.connect(stage.bard.settings.database_path)) as connection:
         return connection.execute("SELECT thread_id FROM continuations").fetchall()
