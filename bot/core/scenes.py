@@ -259,7 +259,7 @@ class Scenes(Settlement):
             RejectedError: The scene has no turns.
         """
         if scene is None:
-            scene = await self._turns.scene(place)
+            scene = await self._turns.scene(place) or 1  # also of a thread without turns of its own
         limits = {"turns": PAGE_TURNS, "chars": PAGE_CHARS}
         page = None
         if before is not None:

@@ -26,11 +26,12 @@ PERMISSIONS = discord.Permissions(
     view_channel=True,
     send_messages=True,
     send_messages_in_threads=True,
+    create_public_threads=True,
     embed_links=True,
     attach_files=True,
     read_message_history=True,
 )
-"""What the bot needs in a server: replies, the end of a training run, and a look at both."""
+"""What the bot needs in a server: replies, the end of a training run, a look at both, and threads."""
 
 
 class UnreachableError(Exception):

@@ -46,7 +46,9 @@ class ContinuationStore:
         """
         channel_id = last.place.channel_id
         await self._database.run(
-            "INSERT INTO continuations (thread_id, channel_id, scene, newest) SELECT ?, ?, ?, ?"
+            # A simulated Discord gives the ids of its threads again.
+            "INSERT OR REPLACE INTO continuations (thread_id, channel_id, scene, newest)"
+            " SELECT ?, ?, ?, ?"
             " WHERE EXISTS (SELECT 1 FROM turns"
             " WHERE channel_id = ? AND audience = 0 AND scene = ? AND id <= ?)",
             (thread_id, channel_id, last.scene, last.id, channel_id, last.scene, last.id),

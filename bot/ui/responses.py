@@ -174,6 +174,9 @@ BLOCKED = (
     "whoever manages the server about its AutoMod rules."
 )
 ARCHIVED = "This thread is archived. Open it again, by a message in it, and then ask me."
+TOO_MANY_THREADS = (
+    "This server has as many open threads as Discord allows. Close one, and then ask me again."
+)
 LOCKED_OUT = "Discord does not let me change that message any more. Ask me anew with `/bard`."
 MESSAGE_GONE = "That message is gone, or this channel is. Ask me anew with `/bard`."
 TOO_LARGE = "That is larger than Discord lets me send."
@@ -193,6 +196,8 @@ _FORESEEN: Mapping[int, str] = {
     50005: LOCKED_OUT,
     50083: ARCHIVED,
     160005: ARCHIVED,
+    160006: TOO_MANY_THREADS,
+    160007: TOO_MANY_THREADS,
     200000: BLOCKED,
     200001: BLOCKED,
 }

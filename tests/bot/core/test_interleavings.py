@@ -49,6 +49,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("ask"), st.sampled_from(CHANNELS), st.sampled_from(FAULTS)),
     st.tuples(st.just("ask in private"), st.sampled_from(CHANNELS), st.sampled_from(FAULTS)),
     st.tuples(st.just("reroll"), st.integers(0, 5), st.sampled_from(FAULTS)),
+    st.tuples(st.just("edit"), st.integers(0, 5), st.sampled_from(FAULTS)),
     st.tuples(st.just("select"), st.integers(0, 5), st.sampled_from(FAULTS)),
     st.tuples(st.just("delete"), st.integers(0, 5), st.sampled_from(("none", "locked"))),
     st.tuples(st.just("end"), st.sampled_from(CHANNELS), st.just("none")),
@@ -67,6 +68,7 @@ class Message:
     place: Place
     requester: int
     turn_id: int = 0
+    prompt: str | None = None
     reply: str = ""
     replies: list[str] = field(default_factory=list)
     forgotten: bool = False
@@ -148,6 +150,7 @@ class FaultyMessage:
         if self._fault == "ended before":
             raise asyncio.CancelledError
         self._message.turn_id, self._message.reply = turn.id, turn.reply
+        self._message.prompt = turn.prompt
         self._message.replies.append(turn.reply)
         self._world.messages[self._message.id] = self._message
         if self._fault == "lost after":
@@ -181,7 +184,7 @@ async def act(world: World, kind: str, target: int, fault: str) -> None:
                             FaultyMessage(world, message, fault, faults),
                             request,
                         )
-                case "reroll" | "select" | "delete":
+                case "reroll" | "edit" | "select" | "delete":
                     await press(world, kind, target, fault, faults)
                 case "end":
                     place = Place(guild_id=5, channel_id=target)
@@ -222,9 +225,10 @@ async def press(world: World, kind: str, index: int, fault: str, faults: ExitSta
     message = list(world.messages.values())[index % len(world.messages)]
     ref = MessageRef(message.turn_id, message.id, message.place.audience, message.reply)
     display = FaultyMessage(world, message, fault, faults)
-    if kind == "reroll":
+    if kind in {"reroll", "edit"}:
+        prompt = f"Edit{world.new_id()}" if kind == "edit" else None
         with RequestQueue(1, 1).admit(1, message.requester, 5) as request:
-            await world.scenes.reroll(ref, display, request)
+            await world.scenes.reroll(ref, display, request, prompt=prompt)
     elif kind == "select":
         await world.scenes.select_take(ref, 1 + index % 3, display)
     else:
@@ -248,7 +252,7 @@ async def check(world: World) -> None:
             assert message.forgotten, "a reply that is shown was forgotten"
         else:
             assert not message.forgotten
-            assert turn.reply == message.reply
+            assert (turn.prompt, turn.reply) == (message.prompt, message.reply)
             assert turn.place == message.place
             assert turn.takes >= len(set(message.replies))
     for place in places:
@@ -263,6 +267,8 @@ async def check(world: World) -> None:
                 )
         words = [word for word in world.contexts[-1].split() if word.startswith("Word")]
         assert words == shown
+        prompts = [word for word in world.contexts[-1].split() if word.startswith(("Ask", "Edit"))]
+        assert prompts == [message.prompt for message in world.shown_in(place)]
 
 
 def is_concurrent(step: tuple[str, int, str]) -> bool:
@@ -271,7 +277,7 @@ def is_concurrent(step: tuple[str, int, str]) -> bool:
     After the other ones, this test could not tell which messages belong to the new scene.
     """
     kind, _, fault = step
-    together = {"ask", "ask in private", "reroll", "select", "delete", "look"}
+    together = {"ask", "ask in private", "reroll", "edit", "select", "delete", "look"}
     return kind in together and fault != "locked"
 
 

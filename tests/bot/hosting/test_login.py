@@ -84,6 +84,7 @@ def test_invite_link_asks_for_what_the_bot_needs() -> None:
         "read_messages",
         "send_messages",
         "send_messages_in_threads",
+        "create_public_threads",
         "embed_links",
         "attach_files",
         "read_message_history",

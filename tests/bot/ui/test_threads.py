@@ -10,7 +10,7 @@ from simcord.builders import ChannelHandle
 from simcord.results import InteractionResult
 
 from bot.errors import Reason
-from bot.ui.responses import REJECTIONS
+from bot.ui.responses import REJECTIONS, TOO_MANY_THREADS
 from tests.bot.conftest import Stage, content_of, exported_file, message_of, text_of
 
 MINE, CHANNEL = "my words, everywhere", "all of this channel"
@@ -130,6 +130,22 @@ async def test_missing_permission_is_named(stage: Stage) -> None:
         assert refused.ephemeral
         assert content_of(refused) == REJECTIONS[reason].format(permissions="Create Public Threads")
         assert channel.threads == []
+    assert not stage.env.errors
+
+
+async def test_thread_that_discord_refuses_is_explained_and_stores_nothing(stage: Stage) -> None:
+    await ask(stage, "ROMEO:", stage.garden)
+    stage.env.inject_error("POST", "/channels/*/threads", status=400, code=160006)
+    refused = await stage.ben.slash(stage.garden, "scene thread")
+    assert refused.ephemeral
+    assert TOO_MANY_THREADS in content_of(refused)
+    assert continuations(stage) == []
+    # The thread works without its first message.
+    stage.env.inject_error("POST", "/channels/*/messages", status=403, code=50013)
+    thread = await open_thread(stage)
+    assert thread.history() == []
+    await stage.ben.slash(thread, "scene continue")
+    assert stage.contexts[-1].startswith("ROMEO:\n")
     assert not stage.env.errors
 
 
