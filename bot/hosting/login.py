@@ -31,7 +31,7 @@ PERMISSIONS = discord.Permissions(
     attach_files=True,
     read_message_history=True,
 )
-"""What the bot needs in a server: replies, the end of a training run, a look at both, and threads."""
+"""What the bot needs in a server: replies, the end of a training run, a look at both, threads."""
 
 
 class UnreachableError(Exception):

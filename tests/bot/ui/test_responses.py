@@ -33,6 +33,8 @@ from bot.ui.responses import (
 DETAILS: dict[Reason, dict[str, object]] = {
     Reason.WRONG_CHANNEL: {"channels": frozenset({22, 21})},
     Reason.COOLDOWN: {"seconds": 6.2},
+    Reason.THREAD_NOT_ALLOWED_TO_BOT: {"permissions": "Create Public Threads"},
+    Reason.THREAD_NOT_ALLOWED_TO_MEMBER: {"permissions": "Create Public Threads"},
     Reason.RUN_NOT_STARTED: {"problem": "No space left on device"},
     Reason.UNKNOWN_RUN: {"run_id": 7},
     Reason.RUN_NOT_FINISHED: {"run_id": 7, "state": "failed", "action": "promoted"},
