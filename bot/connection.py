@@ -85,7 +85,11 @@ class ShardedBot(commands.AutoShardedBot):
                 await self.launch_shard(DiscordWebSocket.DEFAULT_GATEWAY, shard_id)
 
     async def launch_shard(
-        self, gateway: yarl.URL, shard_id: int, *, initial: bool = False
+        self,
+        gateway: Any,  # noqa: ANN401 - an address, as the library keeps it
+        shard_id: int,
+        *,
+        initial: bool = False,
     ) -> None:
         """Connect a shard, however long Discord cannot be reached."""
         backoff = self._backoffs[shard_id]

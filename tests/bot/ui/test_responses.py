@@ -32,6 +32,7 @@ from bot.ui.responses import (
 # As documented in `Reason`.
 DETAILS: dict[Reason, dict[str, object]] = {
     Reason.WRONG_CHANNEL: {"channels": frozenset({22, 21})},
+    Reason.ROLE_MISSING: {"roles": frozenset({31, 32})},
     Reason.COOLDOWN: {"seconds": 6.2},
     Reason.THREAD_NOT_ALLOWED_TO_BOT: {"permissions": "Create Public Threads"},
     Reason.THREAD_NOT_ALLOWED_TO_MEMBER: {"permissions": "Create Public Threads"},

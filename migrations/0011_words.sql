@@ -1,4 +1,4 @@
--- 0013: from one prompt a turn to takes with their own, and to scenes that go on in a thread.
+-- 0011: from one prompt a turn to takes with their own, and to scenes that go on in a thread.
 -- Why: people change the words of a turn, and play on where they disturb nobody.
 --
 -- A take without a prompt of its own was generated from that of its turn.
