@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import discord
-import yarl
 from discord.backoff import ExponentialBackoff
 from discord.ext import commands
 from discord.gateway import DiscordWebSocket

@@ -28,7 +28,7 @@ REJECTIONS: Mapping[Reason, str] = {
         "Whoever manages the server can change that in `/bard-settings`: ask them."
     ),
     Reason.ROLE_MISSING: (
-        "In this server I play for people with one of these roles alone: {names}. "
+        "In this server I play for people with one of these roles alone: {roles}. "
         "Whoever manages the server can change that in `/bard-settings`: ask them."
     ),
     Reason.COOLDOWN: "Patience, gentle friend: I may speak to you again in {seconds} s.",
@@ -216,7 +216,7 @@ def rejection_text(error: RejectedError) -> str:
         case Reason.ROLE_MISSING:
             roles = error.details["roles"]
             assert isinstance(roles, frozenset)  # noqa: S101 - see Reason
-            details["names"] = role_names(roles)
+            details["roles"] = role_names(roles)
         case Reason.COOLDOWN:
             seconds = error.details["seconds"]
             assert isinstance(seconds, float)  # noqa: S101 - see Reason
