@@ -11,10 +11,12 @@ from typing import Any
 from .concurrency import Threads, Wait, plain_wait
 from .config import Settings
 from .core.admission import Admission, Deliveries
+from .core.daily_scenes import DailyScenes
 from .core.inference import Inference
 from .core.promotions import Promotions, Sharing
 from .core.request_queue import RequestQueue
 from .core.scenes import Scenes
+from .core.schedule import Zones
 from .core.shared_deletions import SharedDeletions
 from .core.shared_folder import SharedFolder
 from .core.suggestions import Suggestions
@@ -28,6 +30,7 @@ from .storage.exports import ExportStore
 from .storage.guild_settings import GuildSettingsStore
 from .storage.lock import exclusive
 from .storage.runs import RunStore
+from .storage.schedules import ScheduleStore
 from .storage.shared_deletions import SharedDeletionStore
 from .storage.statistics import StatisticsStore
 from .storage.turns import TurnStore
@@ -64,6 +67,7 @@ class Bard:
         deliveries: The interactions that were delivered.
         scenes: Plays turns.
         suggestions: Suggests prompts.
+        daily_scenes: The scenes that servers have played each day.
         promotions: Chooses the active weights.
         shared_deletions: Deletes in other processes; None without a shared folder.
         training: Runs training.
@@ -82,6 +86,7 @@ class Bard:
     admission: Admission
     scenes: Scenes
     suggestions: Suggestions
+    daily_scenes: DailyScenes
     promotions: Promotions
     shared_deletions: SharedDeletions | None
     training: TrainingRunner
@@ -164,6 +169,7 @@ class Bard:
         self.scenes = Scenes(self.turns, self.inference, self.guild_settings.rules, wait)
         self.suggestions = Suggestions(self.turns, threads)
         await self.suggestions.load(settings.corpus)
+        self.daily_scenes = DailyScenes(ScheduleStore(database), await threads.run(Zones.read))
         self.training = TrainingRunner(
             self.runs,
             self.promotions,

@@ -68,6 +68,18 @@ class Reason(Enum):
     THREAD_NOT_ALLOWED_TO_BOT = auto()
     """Details: `permissions`, their names; so has the next."""
     THREAD_NOT_ALLOWED_TO_MEMBER = auto()
+    # Daily scenes.
+    NO_SUCH_TIME = auto()
+    NO_SUCH_ZONE = auto()
+    TOO_MANY_SCHEDULES = auto()
+    """Details: `limit`."""
+    UNKNOWN_SCHEDULE = auto()
+    """Details: `number`."""
+    CANNOT_SEND = auto()
+    """The bot may not. Details: `channel`, its id, and `missing`, the names of permissions."""
+    SENDER_CANNOT_SEND = auto()
+    """The person may not. Details: as above."""
+    SERVER_UNAVAILABLE = auto()
     # Training.
     RUN_ACTIVE = auto()
     NO_ACTIVE_RUN = auto()

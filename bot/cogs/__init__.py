@@ -13,6 +13,7 @@ from .base import BardCog
 from .departure import DepartureCog
 from .retention import RetentionCog
 from .scene import ConfirmForget, SceneCog, TurnPage
+from .schedule import ScheduleCog
 from .settings import SettingsCog, SettingsPage
 from .sharing import SharingCog
 from .shutdown import ShutdownCog
@@ -29,6 +30,7 @@ COGS: tuple[type[BardCog], ...] = (
     TrainCog,
     AdminCog,
     DepartureCog,
+    ScheduleCog,  # before the next, which deletes the schedules of a channel without telling
     RetentionCog,
     SharingCog,
 )
@@ -42,6 +44,7 @@ COMMANDS: tuple[tuple[str, AppCommandType], ...] = (
     ("bard-about", AppCommandType.chat_input),
     ("train", AppCommandType.chat_input),
     ("bard-admin", AppCommandType.chat_input),
+    ("schedule", AppCommandType.chat_input),
 )
 """Name and type of every command that the cogs add."""
 

@@ -53,6 +53,7 @@ FORGOT_NOTHING = "I had nothing there to forget."
 FORGOT_MARKS = (
     "Forgotten: that you trained me, or chose my weights. There were no speeches of yours."
 )
+FORGOT_DAILY = " Your daily scenes are removed."
 FORGET_LATER = (
     "I cannot write in my book at this moment. But it is noted there that I must forget all that, "
     "and I shall, within minutes after I can write again. You need not ask once more."
@@ -114,8 +115,11 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
                 bard.queue.stop_user(user_id)
                 # First, because from the record of the deletion on, it is completed anyway.
                 marks = await bard.runs.delete_user(user_id)
+                daily = await bard.daily_scenes.store.delete_user(user_id)
                 deletion = await deletions.record("user", user_id)
                 elsewhere = await _forget_elsewhere(interaction, bard)
+                if daily:
+                    elsewhere = FORGOT_DAILY + elsewhere
                 speeches = await deletions.carry_out(deletion)
         if speeches is None:
             return FORGET_LATER + elsewhere

@@ -80,7 +80,7 @@ class SettingsCog(BardCog, name="noskgpt_bard.settings"):
     @app_commands.default_permissions(manage_guild=True)
     async def settings(self, interaction: discord.Interaction[Any]) -> None:
         """Show the settings to the sender alone."""
-        _require_manager(interaction)
+        require_manager(interaction)
         content, view = PAGES["main"](interaction, self.bard)
         await respond(interaction, content, view=view)
 
@@ -186,14 +186,14 @@ class SettingsPage(Button, template=r"bard:settings:page:(?P<page>main|roles)"):
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Replace the page if the person manages the server."""
-        _require_manager(interaction)
+        require_manager(interaction)
         await acknowledge_press(interaction)
         content, view = PAGES[self["page"]](interaction, bard)
         await edit_response(interaction, content=content, view=view)
 
 
 async def _open_form(interaction: discord.Interaction[Any], bard: Bard) -> None:
-    _require_manager(interaction)
+    require_manager(interaction)
     overrides, _rules = _settings_of(interaction, bard)
     form = LimitsModal(overrides, defaults=bard.guild_settings.rules(None))
     await interaction.response.send_modal(form)
@@ -204,7 +204,7 @@ async def _store_limits(
     interaction: discord.Interaction[Any], bard: Bard, values: Mapping[str, str]
 ) -> None:
     """Store the numbers of a form, or respond with those that are not allowed."""
-    _require_manager(interaction)
+    require_manager(interaction)
     try:
         changes = parse_limits(
             values.get("Longest reply", ""),
@@ -218,7 +218,12 @@ async def _store_limits(
     await _change(interaction, bard, **changes)
 
 
-def _require_manager(interaction: discord.Interaction[Any]) -> None:
+def require_manager(interaction: discord.Interaction[Any]) -> None:
+    """Reject a person who does not manage the server.
+
+    Raises:
+        RejectedError: The person lacks Manage Server.
+    """
     if not interaction.permissions.manage_guild:
         raise RejectedError(Reason.NOT_MANAGER)
 
@@ -231,9 +236,9 @@ async def _change(
     **changes: Unpack[Changes],
 ) -> None:
     """Store changes and show a page of the settings that are in force now."""
-    _require_manager(interaction)
+    require_manager(interaction)
     await acknowledge_press(interaction)
-    await bard.guild_settings.change(_guild_id(interaction), **changes)
+    await bard.guild_settings.change(guild_of(interaction), **changes)
     content, view = PAGES[page](interaction, bard)
     await edit_response(interaction, content=content, view=view)
 
@@ -277,7 +282,7 @@ class _Existing:
     """
 
     def __init__(self, interaction: discord.Interaction[Any]) -> None:
-        self._guild: discord.Guild | None = interaction.client.get_guild(_guild_id(interaction))
+        self._guild: discord.Guild | None = interaction.client.get_guild(guild_of(interaction))
 
     def channels(
         self, ids: frozenset[int], *, unknown: Iterable[int] | None = None
@@ -336,11 +341,12 @@ def _describe_roles(rules: Rules, found: _Existing) -> tuple[str, str]:
 
 
 def _settings_of(interaction: discord.Interaction[Any], bard: Bard) -> tuple[GuildSettings, Rules]:
-    store, guild_id = bard.guild_settings, _guild_id(interaction)
+    store, guild_id = bard.guild_settings, guild_of(interaction)
     return store.get(guild_id), store.rules(guild_id)
 
 
-def _guild_id(interaction: discord.Interaction[Any]) -> int:
+def guild_of(interaction: discord.Interaction[Any]) -> int:
+    """Return the id of the server of an interaction whose command exists in servers alone."""
     assert interaction.guild_id is not None  # noqa: S101 - managers exist in servers alone
     return interaction.guild_id
 

@@ -134,6 +134,9 @@ class DeletionStore:
     async def record(self, scope: Scope, target: int, *, gone: bool = False) -> Deletion:
         """Record that all turns of a person, a channel or a server are to be deleted.
 
+        Daily scenes are deleted at once: those of the person, and those of a channel or a server
+        that is gone.
+
         `carry_out` does it, and `resume` if that is interrupted. New scenes start at once, so that
         nothing is continued that is about to be deleted.
 
@@ -194,6 +197,8 @@ class DeletionStore:
             await statements.run(
                 "DELETE FROM continuations WHERE ? IN (thread_id, channel_id)", (target,)
             )
+        if (gone or scope == "user") and await _remove_schedules(statements, scope, target):
+            self._database.erasure_owed = True
         rows = await statements.fetch(
             "INSERT INTO erasures (scope, target, newest)"
             " SELECT ?, ?, coalesce(max(id), 0) FROM turns RETURNING id, scope, target, newest",
@@ -218,6 +223,12 @@ class DeletionStore:
             with suppress(RejectedError):  # it stays owed
                 await self._database.erase()
         return deleted
+
+
+async def _remove_schedules(statements: Statements, scope: Scope, target: int) -> int:
+    """Delete the daily scenes of a person, or of a channel or server that is gone."""
+    condition = "? IN (channel_id, parent_id)" if scope == "channel" else f"{scope}_id = ?"
+    return await statements.run(f"DELETE FROM schedules WHERE {condition}", (target,))  # noqa: S608
 
 
 async def _remove_threads(statements: Statements, scope: Scope, target: int) -> list[int]:

@@ -50,18 +50,26 @@ SELECT user_id, json_object(
     'type', 'block', 'user_id', CAST(user_id AS TEXT),
     'blocked_at', strftime('%Y-%m-%dT%H:%M:%SZ', blocked_at, 'unixepoch')
 ) FROM blocks WHERE user_id = :user AND user_id > :after LIMIT :limit""",
+    """
+SELECT id, json_object(
+    'type', 'daily_scene', 'number', id, 'user_id', CAST(user_id AS TEXT),
+    'server_id', CAST(guild_id AS TEXT), 'channel_id', CAST(channel_id AS TEXT),
+    'time', time, 'time_zone', zone, 'prompt', prompt,
+    'last_day', last_day, 'last_outcome', outcome, 'failures', failures,
+    'paused', json(iif(paused, 'true', 'false'))
+) FROM schedules WHERE user_id = :user AND id > :after ORDER BY id LIMIT :limit""",
 )
 _ROWS_PER_READ = 50
 
 
 class ExportStore:
-    """Read turns, training runs, promotions and a block for the person that they are data of."""
+    """Read all that is stored under the id of a person, for that person."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def read(self, user_id: int) -> AsyncIterator[str]:
-        """Yield a person's turns, runs, promotions and rollbacks, and block, each as a JSON object.
+        """Yield a person's turns, runs, promotions, block and daily scenes as JSON objects.
 
         Each kind is in the order of its ids. Ids of Discord are strings: many JSON parsers round
         such large numbers.

@@ -104,6 +104,31 @@ REJECTIONS: Mapping[Reason, str] = {
     Reason.NOT_MANAGER: (
         "These settings need the permission Manage Server. Ask someone who has it."
     ),
+    Reason.NO_SUCH_TIME: (
+        "That is no time of day. Write hours and minutes from 00:00 to 23:59, such as 20:30."
+    ),
+    Reason.NO_SUCH_ZONE: (
+        "There is no time zone of that name. Choose one of those that are suggested while you type "
+        "a city, such as Europe/London, or write UTC."
+    ),
+    Reason.TOO_MANY_SCHEDULES: (
+        "This server has {limit} daily scenes, which is the limit. Remove one with "
+        "`/schedule remove` first."
+    ),
+    Reason.UNKNOWN_SCHEDULE: (
+        "This server has no daily scene number {number}. `/schedule list` shows all."
+    ),
+    Reason.CANNOT_SEND: (
+        "I could not play in <#{channel}>: there I lack {missing}. "
+        "Give me what is missing, or choose another channel."
+    ),
+    Reason.SENDER_CANNOT_SEND: (
+        "You may choose only channels in which you may send messages. "
+        "In <#{channel}> you lack {missing}."
+    ),
+    Reason.SERVER_UNAVAILABLE: (
+        "Discord does not let me reach this server at the moment. Try again in a minute."
+    ),
     Reason.NOT_OWNER: (
         "This command is only for the owner of this bot: the owner or team of its application, or "
         "the people listed in BARD_OWNER_IDS. `/bard` is open to you."

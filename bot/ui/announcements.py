@@ -1,0 +1,52 @@
+"""Send replies that nobody has just asked for, as messages of their own."""
+
+import discord
+
+from ..concurrency import Wait
+from ..core.settlement import Shown
+from ..storage.records import Turn
+from .embeds import embeds
+from .hosts import Host
+from .interactions import repeat
+from .replies import reply_view
+
+
+class Announcement:
+    """A new message in a channel of a server, which shows a turn.
+
+    Args:
+        client: Sends it.
+        guild_id: The server.
+        channel_id: The channel.
+        headline: The line above the turn.
+        wait: See `bot.concurrency.Wait`.
+    """
+
+    def __init__(
+        self, client: Host, *, guild_id: int, channel_id: int, headline: str, wait: Wait
+    ) -> None:
+        self.message_id: int | None = None
+        self.token: str | None = None
+        self._channel = client.get_partial_messageable(channel_id, guild_id=guild_id)
+        self._headline = headline
+        self._wait = wait
+
+    async def show(self, turn: Turn, dropped: str) -> Shown:
+        """Send the message, once.
+
+        Raises:
+            discord.HTTPException: Discord refuses it.
+            UncertainError: It is not known whether Discord has it.
+        """
+        pages = embeds(turn, author=self._headline, dropped=dropped)
+
+        async def send() -> discord.Message:
+            return await self._channel.send(
+                embeds=pages,
+                view=reply_view(turn),
+                nonce=f"turn-{turn.id}",  # Discord does not send it again if its answer was lost
+                allowed_mentions=discord.AllowedMentions.none(),
+            )
+
+        message = await repeat(send, self._wait)
+        return Shown(message.id, audience=0)

@@ -1,0 +1,276 @@
+"""Play daily scenes when they are due, and tell whoever made them when that fails."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+
+import discord
+
+from ..bard import Bard
+from ..core.daily_scenes import place_of, request_of
+from ..core.request_queue import Request
+from ..core.schedule import Due
+from ..errors import Reason, RejectedError, StoppedError, UncertainError
+from ..storage.schedules import Outcome, Schedule
+from .announcements import Announcement
+from .hosts import Host
+from .interactions import NETWORK_ERRORS, brief
+from .schedule_texts import HEADLINE, channel_deleted, missing_permissions, not_played
+
+log = logging.getLogger(__name__)
+
+LONGEST_SLEEP_SECONDS = 60.0
+"""The clock may be set while the loop sleeps."""
+IDLE_SECONDS = 86_400.0
+"""Sleep while there are no schedules; adding one ends it."""
+RETRY_SECONDS = 10.0
+"""Time between attempts to start what is due and cannot start yet."""
+_READ = 50
+"""Number of schedules that are due that are read at once."""
+
+_GONE = frozenset({10003, 10004})
+"""Codes for an unknown channel or server."""
+
+_Channel = discord.abc.GuildChannel | discord.Thread
+
+
+class DailyPlayer:
+    """Play daily scenes, each once: its day is claimed before anything of it can be seen.
+
+    If the process is killed between the claim and the message, that day has no scene; a scene that
+    was rejected because the bot shuts down is given back, and played by the next process.
+
+    Args:
+        client: Sends the messages.
+        bard: The services; it waits for scenes in progress when it is closed.
+    """
+
+    def __init__(self, client: Host, bard: Bard) -> None:
+        self._client = client
+        self._bard = bard
+        self._daily = bard.daily_scenes
+        self._running: dict[int, asyncio.Task[None]] = {}
+        # Ids of the schedules that are due and for which the queue has had no place.
+        self._postponed: set[int] = set()
+        self._nap: asyncio.Task[None] | None = None
+        self._awake = True
+
+    def wake(self) -> None:
+        """Look at once what is due: a schedule was added, or something has ended."""
+        self._awake = True
+        if self._nap is not None:
+            self._nap.cancel()
+
+    async def follow(self) -> None:
+        """Play what is due, until this is cancelled."""
+        aligned = False
+        while True:
+            seconds, self._awake = RETRY_SECONDS, False
+            try:
+                if not aligned:
+                    await self._daily.realign()
+                    aligned = True
+                seconds = await self._start_due()
+            except RejectedError as error:
+                log.warning("Daily scenes cannot be looked up yet: %s", error)
+            except Exception:  # an error would end the loop
+                log.exception("Daily scenes cannot be looked up; the next attempt comes soon")
+            await self._sleep(seconds)
+
+    async def _sleep(self, seconds: float) -> None:
+        if self._awake:
+            return
+
+        async def nap() -> None:
+            await self._bard.wait(asyncio.sleep(seconds))
+
+        self._nap = asyncio.create_task(nap(), name="sleep until the next daily scene")
+        try:
+            await asyncio.wait({self._nap})
+        finally:
+            self._nap.cancel()
+            self._nap = None
+
+    async def _start_due(self) -> float:
+        """Start the runs that are due; return the seconds until the next look."""
+        if self._bard.closing or not self._client.is_ready():
+            return LONGEST_SLEEP_SECONDS
+        now = discord.utils.utcnow().timestamp()
+        due = await self._daily.store.due(now, _READ)
+        free = self._bard.settings.workers - len(self._running)
+        # Those that wait for a place must not keep others from theirs.
+        for schedule in sorted(due, key=lambda schedule: schedule.id in self._postponed):
+            if free > 0 and schedule.id not in self._running:
+                free -= 1
+                self._start(schedule)
+        next_due_at = await self._daily.store.next_due_at()
+        if next_due_at is None:
+            return IDLE_SECONDS
+        if next_due_at <= now:
+            return RETRY_SECONDS
+        return min(LONGEST_SLEEP_SECONDS, next_due_at - now)
+
+    def _start(self, schedule: Schedule) -> None:
+        def ended(_task: object) -> None:
+            del self._running[schedule.id]
+            if schedule.id not in self._postponed:
+                self.wake()
+
+        task = asyncio.create_task(self._run(schedule), name=f"daily scene {schedule.id}")
+        self._running[schedule.id] = task
+        task.add_done_callback(ended)
+        self._bard.track(task)
+
+    async def _run(self, schedule: Schedule) -> None:
+        """Play a run that is due, or record why it is not played."""
+        try:
+            await self._play(schedule)
+        except RejectedError as error:
+            self._postpone(schedule, error)
+        except Exception:  # nobody awaits this task
+            log.exception("Daily scene %d failed", schedule.id)
+
+    def _postpone(self, schedule: Schedule, error: RejectedError) -> None:
+        self._postponed.add(schedule.id)
+        log.info("Daily scene %d has to wait: %s", schedule.id, error)
+
+    async def _play(self, schedule: Schedule) -> None:
+        due = self._daily.due(schedule, discord.utils.utcnow())
+        if due is None:  # the clock was set back, or the time zone has new rules
+            await self._daily.correct(schedule)
+            return
+        outcome = self._obstacle(schedule, due)
+        if outcome is None:
+            outcome = await self._attempt(schedule, due)
+        elif not await self._daily.claim(schedule, due.day, outcome):
+            outcome = None
+        if outcome is None:
+            return
+        self._postponed.discard(schedule.id)
+        log.info("Daily scene %d of %s: %s", schedule.id, due.day, outcome)
+        settled = await self._daily.store.settle(schedule, outcome)
+        if settled is not None and settled.failures == 1:
+            await self._tell(settled, not_played(settled, outcome, self._server(settled)))
+
+    def _obstacle(self, schedule: Schedule, due: Due) -> Outcome | None:
+        """Return why a scene cannot be played, as far as that is known without a request.
+
+        Raises:
+            RejectedError: It may be possible later.
+        """
+        if due.late:
+            return "busy" if schedule.id in self._postponed else "away"
+        channels = self._bard.guild_settings.rules(schedule.guild_id).channels
+        if channels and channels.isdisjoint(_channels(schedule)):
+            return "not_allowed"
+        guild = self._client.get_guild(schedule.guild_id)
+        if guild is None:
+            # Without the intent, servers are not known.
+            return "gone" if self._client.intents.guilds else None
+        if guild.unavailable:
+            raise RejectedError(Reason.SERVER_UNAVAILABLE)
+        channel = guild.get_channel_or_thread(schedule.channel_id)
+        return "forbidden" if channel is not None and lacking(channel) else None
+
+    async def _attempt(self, schedule: Schedule, due: Due) -> Outcome | None:
+        """Claim a run and play it in its channel; return what became of it.
+
+        Returns:
+            None if it was claimed before, or if the schedule is deleted.
+
+        Raises:
+            RejectedError: The queue has no place for it, and it is not claimed.
+        """
+        claimed = False
+        try:
+            with self._admitted(schedule) as queued:
+                claimed = await self._daily.claim(schedule, due.day)
+                if not claimed:
+                    return None
+                display = Announcement(
+                    self._client,
+                    guild_id=schedule.guild_id,
+                    channel_id=schedule.channel_id,
+                    headline=HEADLINE,
+                    wait=self._bard.wait,
+                )
+                await self._bard.scenes.play(request_of(schedule), display, queued)
+        except Exception as error:
+            if isinstance(error, RejectedError) and not claimed:
+                raise
+            if isinstance(error, RejectedError) and error.reason is Reason.CLOSING:
+                await self._daily.store.release(schedule, due.day)
+                raise
+            return _failure(schedule, error)
+        return "played"
+
+    def _admitted(self, schedule: Schedule) -> AbstractContextManager[Request]:
+        rules = self._bard.guild_settings.rules(schedule.guild_id)
+        return self._bard.admission.accept(
+            -schedule.id,  # other requests have ids of Discord
+            user_id=schedule.user_id,
+            guild_id=schedule.guild_id,
+            channels=_channels(schedule),
+            rules=replace(rules, cooldown=0),  # that is for people who ask
+        )
+
+    async def tell_of_deletion(self, schedules: Iterable[Schedule]) -> None:
+        """Tell the people who made schedules that those have ended with their channel."""
+        for schedule in schedules:
+            await self._tell(schedule, channel_deleted(schedule, self._server(schedule)))
+
+    def _server(self, schedule: Schedule) -> str | None:
+        guild = self._client.get_guild(schedule.guild_id)
+        return None if guild is None else guild.name
+
+    async def _tell(self, schedule: Schedule, text: str) -> None:
+        """Send a text to the person who made a schedule, else to the server's system channel."""
+        nobody = discord.AllowedMentions.none()
+        try:
+            conversation = await self._client.create_dm(discord.Object(schedule.user_id))
+            await conversation.send(text, allowed_mentions=nobody)
+        except (discord.HTTPException, *NETWORK_ERRORS) as error:
+            log.info("Who made daily scene %d cannot be told: %s", schedule.id, brief(error))
+        else:
+            return
+        guild = self._client.get_guild(schedule.guild_id)
+        if guild is None or guild.system_channel is None:
+            return
+        with suppress(discord.HTTPException, *NETWORK_ERRORS):
+            await guild.system_channel.send(text, allowed_mentions=nobody)
+
+
+def lacking(channel: _Channel) -> list[str]:
+    """Return the permissions that the bot lacks to play a scene in a channel, as people name them.
+
+    Empty if that is not known.
+    """
+    if isinstance(channel, discord.Thread) and channel.parent is None:
+        return []  # a thread has the permissions of its channel
+    permissions = channel.permissions_for(channel.guild.me)
+    thread = isinstance(channel, discord.Thread)
+    return missing_permissions(permissions, thread=thread, embeds=True)
+
+
+def _failure(schedule: Schedule, error: Exception) -> Outcome:
+    """Return what an error makes of a run, and log it."""
+    match error:
+        case UncertainError():
+            return "uncertain"
+        case StoppedError() | RejectedError():
+            log.warning("Daily scene %d is not played: %s", schedule.id, brief(error))
+            return "failed"
+        case discord.HTTPException():
+            log.warning("Daily scene %d is refused: %s", schedule.id, brief(error))
+            if error.code in _GONE:
+                return "gone"
+            return "forbidden" if isinstance(error, discord.Forbidden) else "failed"
+    log.error("Daily scene %d failed", schedule.id, exc_info=error)
+    return "failed"
+
+
+def _channels(schedule: Schedule) -> set[int]:
+    place = place_of(schedule)
+    return {channel for channel in (place.channel_id, place.parent_id) if channel}
