@@ -80,10 +80,10 @@ class ScheduleStore:
     ) -> Schedule | None:
         """Store a schedule; return None if its server has `PER_GUILD` already."""
         rows = await self._database.fetch(
-            "INSERT INTO schedules (guild_id, channel_id, parent_id, user_id, time, zone, prompt,"
-            " last_day, due_at) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?"
+            "INSERT INTO schedules (guild_id, channel_id, parent_id, user_id,"  # noqa: S608
+            " time, zone, prompt, last_day, due_at) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?"
             " WHERE (SELECT count(*) FROM schedules WHERE guild_id = ?) < ?"
-            f" RETURNING {_COLUMNS}",  # noqa: S608 - all parts are constants
+            f" RETURNING {_COLUMNS}",
             (
                 *(guild_id, channel_id, parent_id, user_id, f"{at:%H:%M}", zone, prompt),
                 *(last_day.isoformat(), due_at, guild_id, PER_GUILD),
@@ -164,9 +164,10 @@ class ScheduleStore:
         """
         failed = outcome in FAILURES
         rows = await self._database.fetch(
-            "UPDATE schedules SET outcome = :outcome, failures = iif(:failed, failures + 1, 0),"
-            " paused = :failed AND failures + 1 >= :limit WHERE id = :id"
-            f" RETURNING {_COLUMNS}",  # noqa: S608 - all parts are constants
+            "UPDATE schedules SET outcome = :outcome,"  # noqa: S608
+            " failures = iif(:failed, failures + 1, 0),"
+            " paused = :failed AND failures + 1 >= :limit"
+            f" WHERE id = :id RETURNING {_COLUMNS}",
             {"outcome": outcome, "failed": failed, "limit": PAUSE_AFTER, "id": schedule.id},
         )
         return _schedule(rows[0]) if rows else None

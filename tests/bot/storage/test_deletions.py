@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
+from datetime import date, time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from bot.errors import StoppedError
 from bot.storage.database import Database, open_database
 from bot.storage.records import Place, Take, Turn, TurnRequest
 from bot.storage.runs import RunStore
+from bot.storage.schedules import ScheduleStore
 from bot.storage.schema import migrations_path
 from bot.storage.statistics import StatisticsStore
 from bot.storage.turns import TurnStore
@@ -144,7 +146,7 @@ async def test_no_row_has_the_id_of_a_person_who_was_forgotten(
     for _ in range(40):
         user, channel = dice.choice((ANN, BEN)), dice.choice(CHANNELS)
         asked = request(user, channel, private=dice.random() < 0.5, parent=dice.choice((None, 30)))
-        match dice.randrange(8):
+        match dice.randrange(9):
             case 0 if added:
                 await turns.deletions.delete(dice.choice(added).id)
             case 1:
@@ -163,7 +165,19 @@ async def test_no_row_has_the_id_of_a_person_who_was_forgotten(
                 await runs.end(run.id, "finished", weights="w")
                 await runs.promote(run.id, user)
                 await runs.withdraw((await runs.promotions())[0], dice.choice((ANN, BEN)))
-            case 4 if added:
+            case 4:
+                await ScheduleStore(database).add(
+                    guild_id=GLOBE,
+                    channel_id=channel,
+                    parent_id=None,
+                    user_id=user,
+                    at=time(8, 30),
+                    zone="UTC",
+                    prompt="ROMEO:",
+                    last_day=date(2026, 1, 5),
+                    due_at=1.0,
+                )
+            case 5 if added:
                 await turns.withdraw(dice.choice(added))
             case _:
                 added.append(await add(turns, asked, shown=dice.random() < 0.8))
