@@ -12,6 +12,7 @@ from ..bard import Bard
 from ..core.schedule import parse_time
 from ..errors import Reason, RejectedError
 from ..storage.records import Place
+from ..ui.access import require_person
 from ..ui.commands import FOR_SERVERS, SERVERS, Group
 from ..ui.daily_scenes import DailyPlayer, lacking
 from ..ui.interactions import acknowledge, bard_of, edit_response
@@ -124,6 +125,7 @@ class ScheduleCog(BardCog, name="noskgpt_bard.schedule"):
     ) -> None:
         """Add a schedule, if the sender and the bot may send messages in the channel."""
         require_manager(interaction)
+        require_person(interaction, self.bard)
         daily = self.bard.daily_scenes
         at, zone = parse_time(time), daily.zones.find(timezone or "UTC")
         if at is None:

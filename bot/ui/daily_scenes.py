@@ -13,6 +13,7 @@ from ..core.daily_scenes import place_of, request_of
 from ..core.request_queue import Request
 from ..core.schedule import Due
 from ..errors import Reason, RejectedError, StoppedError, UncertainError
+from ..storage.guild_settings import Rules
 from ..storage.schedules import Outcome, Schedule
 from .announcements import Announcement
 from .hosts import Host
@@ -54,11 +55,13 @@ class DailyPlayer:
         self._running: dict[int, asyncio.Task[None]] = {}
         # Ids of the schedules that are due and for which the queue has had no place.
         self._postponed: set[int] = set()
+        # Whether others are due that wait until one of `_running` ends.
+        self._crowded = False
         self._nap: asyncio.Task[None] | None = None
         self._awake = True
 
     def wake(self) -> None:
-        """Look at once what is due: a schedule was added, or something has ended."""
+        """Look at once what is due."""
         self._awake = True
         if self._nap is not None:
             self._nap.cancel()
@@ -101,10 +104,11 @@ class DailyPlayer:
         due = await self._daily.store.due(now, _READ)
         free = self._bard.settings.workers - len(self._running)
         # Those that wait for a place must not keep others from theirs.
-        for schedule in sorted(due, key=lambda schedule: schedule.id in self._postponed):
-            if free > 0 and schedule.id not in self._running:
-                free -= 1
-                self._start(schedule)
+        due = [schedule for schedule in due if schedule.id not in self._running]
+        due.sort(key=lambda schedule: schedule.id in self._postponed)
+        self._crowded = len(due) > free
+        for schedule in due[: max(free, 0)]:
+            self._start(schedule)
         next_due_at = await self._daily.store.next_due_at()
         if next_due_at is None:
             return IDLE_SECONDS
@@ -115,7 +119,7 @@ class DailyPlayer:
     def _start(self, schedule: Schedule) -> None:
         def ended(_task: object) -> None:
             del self._running[schedule.id]
-            if schedule.id not in self._postponed:
+            if self._crowded and schedule.id not in self._postponed:
                 self.wake()
 
         task = asyncio.create_task(self._run(schedule), name=f"daily scene {schedule.id}")
@@ -130,6 +134,7 @@ class DailyPlayer:
         except RejectedError as error:
             self._postpone(schedule, error)
         except Exception:  # nobody awaits this task
+            self._postponed.add(schedule.id)
             log.exception("Daily scene %d failed", schedule.id)
 
     def _postpone(self, schedule: Schedule, error: RejectedError) -> None:
@@ -162,9 +167,13 @@ class DailyPlayer:
         """
         if due.late:
             return "busy" if schedule.id in self._postponed else "away"
-        channels = self._bard.guild_settings.rules(schedule.guild_id).channels
-        if channels and channels.isdisjoint(_channels(schedule)):
+        rules = self._rules(schedule)
+        if rules.channels and rules.channels.isdisjoint(_channels(schedule)):
             return "not_allowed"
+        try:
+            self._bard.admission.require_person(schedule.user_id, frozenset(), rules)
+        except RejectedError:
+            return "blocked"
         guild = self._client.get_guild(schedule.guild_id)
         if guild is None:
             # Without the intent, servers are not known.
@@ -207,14 +216,19 @@ class DailyPlayer:
         return "played"
 
     def _admitted(self, schedule: Schedule) -> AbstractContextManager[Request]:
-        rules = self._bard.guild_settings.rules(schedule.guild_id)
         return self._bard.admission.accept(
             -schedule.id,  # other requests have ids of Discord
             user_id=schedule.user_id,
             guild_id=schedule.guild_id,
             channels=_channels(schedule),
-            rules=replace(rules, cooldown=0),  # that is for people who ask
+            rules=self._rules(schedule),
         )
+
+    def _rules(self, schedule: Schedule) -> Rules:
+        """Return the rules in force, without those for people who ask."""
+        rules = self._bard.guild_settings.rules(schedule.guild_id)
+        nobody: frozenset[int] = frozenset()
+        return replace(rules, cooldown=0, allowed_roles=nobody, denied_roles=nobody)
 
     async def tell_of_deletion(self, schedules: Iterable[Schedule]) -> None:
         """Tell the people who made schedules that those have ended with their channel."""

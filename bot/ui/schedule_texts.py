@@ -32,6 +32,7 @@ OUTCOMES: Mapping[Outcome, str] = {
     "gone": "not played, the channel is gone",
     "forbidden": "not played, I may not send messages with embeds there",
     "not_allowed": "not played, `/bard-settings` does not allow that channel",
+    "blocked": "not played, the bot's owner has blocked the person who added it",
     "failed": "not played, an error; the bot's log has it",
 }
 NOT_PLAYED = (
@@ -46,6 +47,7 @@ PROBLEMS: Mapping[Outcome, str] = {
         "Threads) and Embed Links."
     ),
     "not_allowed": "`/bard-settings` does not allow me to reply in that channel.",
+    "blocked": "The owner of the bot has blocked you.",
     "failed": "An error occurred; the bot's owner finds it in the log.",
 }
 CHANNEL_DELETED = (

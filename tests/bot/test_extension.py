@@ -198,7 +198,7 @@ async def test_unload_removes_the_copies_for_a_server(host: Host) -> None:
     await host.load_extension("bot")
     host.tree.copy_global_to(guild=server)
     kinds = (discord.AppCommandType.chat_input, discord.AppCommandType.message)
-    assert [len(host.tree.get_commands(guild=server, type=kind)) for kind in kinds] == [6, 1]
+    assert [len(host.tree.get_commands(guild=server, type=kind)) for kind in kinds] == [7, 1]
     await host.reload_extension("bot")
     await host.unload_extension("bot")
     assert not host.tree.get_commands(guild=server)

@@ -32,6 +32,7 @@ async def test_commands_are_registered_in_one_request(scene: Scene) -> None:
         ("bard-admin", 1),
         ("bard-settings", 1),
         ("scene", 1),
+        ("schedule", 1),
         ("train", 1),
         ("Continue as Shakespeare", 3),
     }

@@ -30,9 +30,11 @@ def test_buttons_are_all_kinds_of_buttons() -> None:
 
 async def test_contexts_and_install_types(stage: Stage) -> None:
     for command in stage.env.backend.commands[None].values():
-        # Of servers: the settings. Of the bot's owner: also in direct messages with the bot.
-        contexts, installs = {"bard-settings": ([0], [0]), "bard-admin": ([0, 1], [0])}.get(
-            command["name"], ([0, 1, 2], [0, 1])
-        )
+        # Of servers: the settings and daily scenes. Of the bot's owner: also in direct messages with the bot.
+        contexts, installs = {
+            "bard-settings": ([0], [0]),
+            "schedule": ([0], [0]),
+            "bard-admin": ([0, 1], [0]),
+        }.get(command["name"], ([0, 1, 2], [0, 1]))
         assert command["contexts"] == contexts
         assert command["integration_types"] == installs

@@ -301,6 +301,24 @@ async def test_channel_that_is_gone_is_told_and_pauses_the_schedule_at_last(stag
     assert len(stage.tavern.history()) == 2  # the other one goes on
 
 
+async def test_scene_of_a_person_who_is_blocked_is_not_played(stage: Stage) -> None:
+    await daily(stage)
+    await stage.bard.blocks.add(stage.ann.id)
+    await stage.env.advance_time(10 * MINUTE)
+    assert stage.tavern.history() == []
+    assert [schedule.outcome for schedule in await stored(stage)] == ["blocked"]
+    assert REJECTIONS[Reason.BLOCKED] in content_of(await daily(stage))
+
+
+async def test_due_scenes_are_all_played_though_one_person_made_them(stage: Stage) -> None:
+    """A person may have two requests at a time."""
+    for _ in range(5):
+        await daily(stage)
+    await stage.env.advance_time(11 * MINUTE)
+    assert headlines(stage.tavern) == [HEADLINE] * 5
+    assert {schedule.outcome for schedule in await stored(stage)} == {"played"}
+
+
 async def test_deleted_channel_ends_its_schedules_and_tells_who_made_them(stage: Stage) -> None:
     await daily(stage)
     await daily(stage, channel=stage.garden)
