@@ -29,10 +29,10 @@ Outcome = Literal[
 """What became of a run.
 
 `started`: it was claimed, and the bot ended before more was known. `uncertain`: it is not known
-whether its message was sent. `away`: the bot was not running, or not connected. `busy`: it could not
-begin in time, because of the queue or of an outage. `gone`, `forbidden`: the channel is, or the bot may not send messages there.
-`not_allowed`: it is not among the channels of the server's settings. `blocked`: the bot's owner has
-blocked the person who made it.
+whether its message was sent. `away`: the bot was not running, or not connected. `busy`: it could
+not begin in time, because of the queue or of an outage. `gone`, `forbidden`: the channel is, or
+the bot may not send messages there. `not_allowed`: it is not among the channels of the server's
+settings. `blocked`: the bot's owner has blocked the person who made it.
 """
 FAILURES: frozenset[Outcome] = frozenset({"gone", "forbidden", "not_allowed", "blocked", "failed"})
 """Outcomes that will be the same on the next day unless somebody does something."""

@@ -4,7 +4,9 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import discord
 import pytest
@@ -15,7 +17,9 @@ from discord.backoff import ExponentialBackoff
 from bot import BardClient, Settings, connection, create_bot
 from bot.cogs import COMMANDS
 from bot.errors import Reason
+from bot.storage.records import Place
 from bot.ui.responses import REJECTIONS
+from bot.ui.schedule_texts import HEADLINE, PROBLEMS
 from tests.wire.faults import When
 from tests.wire.server import Discord
 from tests.wire.state import APPLICATION_ID
@@ -193,3 +197,44 @@ async def test_two_concurrent_requests_in_one_channel(
     assert contexts[0] == "ROMEO:\n"
     assert contexts[1].startswith("ROMEO:\n")
     assert contexts[1].endswith("\n\nJULIET:\n")
+
+
+def noon_zone(now: datetime) -> ZoneInfo:
+    """Return a time zone in which it is about noon, so that no day begins meanwhile."""
+    return ZoneInfo(f"Etc/GMT{now.hour - 12:+d}")
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_daily_scene_that_became_due_while_the_bot_was_away(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, *, gone: bool
+) -> None:
+    now = datetime.now(UTC)
+    earlier = now - timedelta(minutes=30)
+    zone = noon_zone(now)
+    bot, again = create_bot(settings), create_bot(settings)
+    async with Discord().running() as server:
+        ann, guild = server.person("ann"), await server.guild("The Globe")
+        stage = await server.channel(guild, "stage")
+        async with online(bot, server, monkeypatch):
+            await bot.bard.daily_scenes.add(
+                Place(guild_id=int(guild.id), channel_id=int(stage.id)),
+                int(ann.id),
+                earlier.astimezone(zone).time().replace(second=0, microsecond=0),
+                zone,
+                "ROMEO:",
+                earlier - timedelta(hours=1),
+            )
+        if gone:
+            await server.delete_channel(stage)
+        async with online(again, server, monkeypatch):
+            place = server.world.dm_with(ann) if gone else stage
+            (message,) = await server.until(
+                lambda: server.world.messages_in(place), "the scene is played, or Ann is told"
+            )
+            store = again.bard.daily_scenes.store
+            assert await store.due(datetime.now(UTC).timestamp(), 9) == []
+        if gone:
+            assert PROBLEMS["gone"] in message.text
+        else:
+            assert HEADLINE in str(message.embeds)
+            assert message.labels == ["Continue", "Reroll", "Delete"]

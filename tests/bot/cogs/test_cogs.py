@@ -30,7 +30,8 @@ def test_buttons_are_all_kinds_of_buttons() -> None:
 
 async def test_contexts_and_install_types(stage: Stage) -> None:
     for command in stage.env.backend.commands[None].values():
-        # Of servers: the settings and daily scenes. Of the bot's owner: also in direct messages with the bot.
+        # Of servers: the settings and daily scenes. Of the bot's owner: also in direct messages
+        # with the bot.
         contexts, installs = {
             "bard-settings": ([0], [0]),
             "schedule": ([0], [0]),

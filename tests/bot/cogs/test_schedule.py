@@ -14,6 +14,7 @@ from simcord.results import InteractionResult
 
 from bot.cogs.retention import RetentionCog
 from bot.errors import Reason
+from bot.rehearsal import DeclaredWait
 from bot.storage.records import Place
 from bot.storage.schedules import PAUSE_AFTER, PER_GUILD, Schedule
 from bot.ui.responses import REJECTIONS
@@ -119,8 +120,10 @@ async def test_restart_at_that_minute_plays_it_once(stage: Stage) -> None:
 async def test_bot_that_was_away_for_an_hour_at_most_plays_it_at_its_return(stage: Stage) -> None:
     await daily(stage)
     stage.env.backend.advance_clock(70 * MINUTE - 1)  # without the bot
-    await stage.restart()
+    await stage.restart(DeclaredWait(stage.env))  # as the rehearsal stage runs it
     assert headlines(stage.tavern) == [HEADLINE]
+    await pass_time(stage, 24 * HOUR)
+    assert headlines(stage.tavern) == [HEADLINE] * 2
 
 
 async def test_bot_that_was_away_for_longer_skips_the_day_and_says_so(stage: Stage) -> None:

@@ -34,6 +34,7 @@ def schedules(database: Database) -> ScheduleStore:
 
 
 async def add(schedules: ScheduleStore, **changes: Any) -> Schedule:
+    values: dict[str, Any]
     values = {"guild_id": 7, "channel_id": 3, "parent_id": None, "user_id": ANN, "zone": "UTC"}
     values |= {"at": time(8, 30), "prompt": WORDS, "last_day": date(2026, 1, 4), "due_at": 100.0}
     added = await schedules.add(**(values | changes))
