@@ -119,15 +119,15 @@ REJECTIONS: Mapping[Reason, str] = {
         "This server has no daily scene number {number}. `/schedule list` shows all."
     ),
     Reason.CANNOT_SEND: (
-        "I could not play in <#{channel}>: there I lack {missing}. "
-        "Give me what is missing, or choose another channel."
+        "The bot lacks permissions in <#{channel}>: {missing}. "
+        "Give it what is missing, or choose another channel."
     ),
     Reason.SENDER_CANNOT_SEND: (
         "You may choose only channels in which you may send messages. "
-        "In <#{channel}> you lack {missing}."
+        "You lack permissions in <#{channel}>: {missing}."
     ),
     Reason.SERVER_UNAVAILABLE: (
-        "Discord does not let me reach this server at the moment. Try again in a minute."
+        "Discord has an outage of this server at the moment. Try again in a minute."
     ),
     Reason.NOT_OWNER: (
         "This command is only for the owner of this bot: the owner or team of its application, or "

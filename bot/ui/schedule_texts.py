@@ -30,23 +30,23 @@ OUTCOMES: Mapping[Outcome, str] = {
     "away": "skipped, the bot was away",
     "busy": "skipped, it could not begin within an hour",
     "gone": "not played, the channel is gone",
-    "forbidden": "not played, I may not send messages with embeds there",
+    "forbidden": "not played, the bot may not send messages with embeds there",
     "not_allowed": "not played, `/bard-settings` does not allow that channel",
     "blocked": "not played, the bot's owner has blocked the person who added it",
     "failed": "not played, an error; the bot's log has it",
 }
 NOT_PLAYED = (
     "The daily scene number {number}, at {time} ({zone}) in <#{channel}> of the server {server}, "
-    "could not be played. {problem} I try again each day, and pause it after {limit} failures in a "
-    "row. You are told this once; `/schedule list` in that server shows how it goes on."
+    "could not be played. {problem} It is tried again each day, and paused after {limit} failures "
+    "in a row. You are told this once; `/schedule list` in that server shows how it goes on."
 )
 PROBLEMS: Mapping[Outcome, str] = {
     "gone": "That channel is gone. `/schedule remove` ends the schedule.",
     "forbidden": (
-        "There I need the permissions View Channel, Send Messages (in threads: Send Messages in "
-        "Threads) and Embed Links."
+        "The bot needs the permissions View Channel, Send Messages (in threads: Send Messages in "
+        "Threads) and Embed Links there."
     ),
-    "not_allowed": "`/bard-settings` does not allow me to reply in that channel.",
+    "not_allowed": "`/bard-settings` does not allow that channel.",
     "blocked": "The owner of the bot has blocked you.",
     "failed": "An error occurred; the bot's owner finds it in the log.",
 }

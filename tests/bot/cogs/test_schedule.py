@@ -150,6 +150,20 @@ async def test_run_that_was_claimed_before_a_kill_is_not_played_again(stage: Sta
     assert OUTCOMES["started"] in await listed(stage)
 
 
+async def test_scene_that_a_shutdown_rejects_is_played_by_the_next_process(stage: Stage) -> None:
+    await stage.restart(DeclaredWait(stage.env))
+    await daily(stage)
+    for _ in range(stage.bot.bard_settings.workers):
+        await stage.bard.queue._workers.acquire()
+    await stage.env.advance_time(10 * MINUTE)
+    assert [schedule.outcome for schedule in await stored(stage)] == ["started"]
+    stage.bard.queue.cut_short()
+    await stage.env.settle()
+    assert [schedule.outcome for schedule in await stored(stage)] == [None]
+    await stage.restart()
+    assert headlines(stage.tavern) == [HEADLINE]
+
+
 async def test_scene_stays_at_its_local_time_when_clocks_are_set_forward(stage: Stage) -> None:
     spring = datetime(2026, 3, 28, 12, tzinfo=UTC)  # the day before
     stage.env.backend.advance_clock((spring - stage.env.now()).total_seconds())
@@ -239,11 +253,11 @@ async def test_channel_needs_the_permissions_of_the_sender_and_of_the_bot(stage:
         channel = stage.guild.create_text_channel("quiet", overwrites={bot: overwrite})
         await stage.env.settle()
         rejected = await daily(stage, channel=channel)
-        assert f"there I lack {missing}." in content_of(rejected)
+        assert f"The bot lacks permissions in <#{channel.id}>: {missing}." in content_of(rejected)
     rejected = await cat.slash(
         stage.garden, "schedule daily", time="08:00", channel=without_cat, prompt="ROMEO:"
     )
-    assert f"In <#{without_cat.id}> you lack Send Messages." in content_of(rejected)
+    assert f"You lack permissions in <#{without_cat.id}>: Send Messages." in content_of(rejected)
     assert await stored(stage) == []
 
 

@@ -36,6 +36,10 @@ DETAILS: dict[Reason, dict[str, object]] = {
     Reason.COOLDOWN: {"seconds": 6.2},
     Reason.THREAD_NOT_ALLOWED_TO_BOT: {"permissions": "Create Public Threads"},
     Reason.THREAD_NOT_ALLOWED_TO_MEMBER: {"permissions": "Create Public Threads"},
+    Reason.TOO_MANY_SCHEDULES: {"limit": 10},
+    Reason.UNKNOWN_SCHEDULE: {"number": 7},
+    Reason.CANNOT_SEND: {"channel": 21, "missing": "Embed Links"},
+    Reason.SENDER_CANNOT_SEND: {"channel": 21, "missing": "Send Messages"},
     Reason.RUN_NOT_STARTED: {"problem": "No space left on device"},
     Reason.UNKNOWN_RUN: {"run_id": 7},
     Reason.RUN_NOT_FINISHED: {"run_id": 7, "state": "failed", "action": "promoted"},
@@ -45,8 +49,8 @@ DETAILS: dict[Reason, dict[str, object]] = {
     Reason.OPTION_WITH_RESUME: {"option": "minutes"},
     Reason.TEXT_DOES_NOT_FIT: {"missing": "ß ü"},
 }
-FIRST_OF_TRAINING = list(Reason).index(Reason.RUN_ACTIVE)
-PLAIN = [Reason.NOT_MANAGER, Reason.NOT_OWNER, *list(Reason)[FIRST_OF_TRAINING:]]
+FIRST_OF_SCHEDULES = list(Reason).index(Reason.NO_SUCH_TIME)
+PLAIN = [Reason.NOT_MANAGER, Reason.NOT_OWNER, *list(Reason)[FIRST_OF_SCHEDULES:]]
 """Rejections of managers and owners, to whom the bard does not speak in character."""
 
 
