@@ -15,6 +15,7 @@ from ..storage.records import Place
 from ..ui.access import require_person
 from ..ui.commands import FOR_SERVERS, SERVERS, Group
 from ..ui.daily_scenes import DailyPlayer, lacking
+from ..ui.forms import PROMPT_LIMIT
 from ..ui.interactions import acknowledge, bard_of, edit_response
 from ..ui.schedule_texts import (
     NONE,
@@ -24,7 +25,6 @@ from ..ui.schedule_texts import (
     removed,
     suggestion,
 )
-from .bard import PROMPT_LIMIT
 from .base import BardCog, listener
 from .settings import guild_of, require_manager
 
