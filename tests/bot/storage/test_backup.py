@@ -140,7 +140,9 @@ def test_backup_is_one_state_of_a_database_that_is_written_all_the_time(
 def test_backup_holds_no_deleted_words(path: Path, target: Path) -> None:
     async def work() -> None:
         async with open_database(path) as database:
-            await database.run("INSERT INTO guild_settings VALUES (1, 'sekrit', 1, 1, 1, 'asker')")
+            await database.run(
+                "INSERT INTO guild_settings (guild_id, channels) VALUES (1, 'sekrit')"
+            )
             await database.run("DELETE FROM guild_settings")
             save_backup(path, target)
 
