@@ -1,6 +1,7 @@
 """Send replies as messages, look at them again, and handle the buttons below them."""
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -10,6 +11,7 @@ import discord
 from ..bard import Bard
 from ..core.request_queue import Request
 from ..core.settlement import Look, MessageRef, Shown, Sighting
+from ..core.transcript import shows_same
 from ..errors import Reason, RejectedError
 from ..storage.records import Place, Turn, TurnRequest
 from .access import roles_of
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 
 _REFUSALS = frozenset({401, 403, 404})
 """Status codes of a token that has expired, and of a place that the bot does not see."""
+_CONTINUE_ID = r"bard:continue:(?P<turn>[0-9]+)"
+_SEARCHED = 100
+"""Number of messages among which one is looked for whose id is not known."""
 SHORTENED = "Here my replies end at {limit:,} characters."
 
 
@@ -72,8 +77,7 @@ async def reply_to(
         return TurnRequest(
             place=place,
             user_id=interaction.user.id,
-            # JSON can carry a lone surrogate, which neither SQLite nor a message can.
-            prompt=None if prompt is None else prompt.encode(errors="replace").decode(),
+            prompt=None if prompt is None else storable(prompt),
             max_chars=max_chars,
             temperature=temperature,
             seed=seed,
@@ -85,6 +89,11 @@ async def reply_to(
             await bard.scenes.require_scene(place_of(interaction))
 
     await _play(interaction, bard, request, check, private=private)
+
+
+def storable(prompt: str) -> str:
+    """Replace lone surrogates, which JSON can carry, and neither SQLite nor a message can."""
+    return prompt.encode(errors="replace").decode()
 
 
 async def _play(
@@ -206,8 +215,8 @@ def looks_of(client: Host) -> Look:
 
 async def _sighting(message: discord.Message, turn: Turn) -> Sighting:
     """Return which reply a message shows; clear away the status of a turn that it does not show."""
-    if _has_buttons_of(message, turn):
-        return Sighting(reply_text(message.embeds))
+    if turn_id_of(message) == turn.id:
+        return Sighting(reply_text(message.embeds), message_id=message.id)
     try:
         await clear_away(message)
     except (discord.HTTPException, *NETWORK_ERRORS) as error:
@@ -228,18 +237,33 @@ async def _find_by_token(client: Host, turn: Turn) -> discord.Message | None:
 
 async def _find_in_channel(client: Host, turn: Turn) -> discord.Message | None:
     """Return a turn's message as the bot sees it in its channel."""
-    if turn.message_id is None or turn.place.audience:
-        return None
     place = turn.place
+    if place.audience:
+        return None
     channel = client.get_partial_messageable(place.channel_id, guild_id=place.guild_id)
-    return await channel.fetch_message(turn.message_id)
+    if turn.message_id is not None:
+        return await channel.fetch_message(turn.message_id)
+    async for message in channel.history(limit=_SEARCHED):
+        own = client.user is not None and message.author.id == client.user.id
+        # Another database may have had a turn with the same number.
+        if (
+            own
+            and turn_id_of(message) == turn.id
+            and shows_same(reply_text(message.embeds), turn.reply)
+        ):
+            return message
+    return None
 
 
-def _has_buttons_of(message: discord.Message, turn: Turn) -> bool:
-    """Return whether a message has a turn's buttons, and is no placeholder or status."""
+def turn_id_of(message: discord.Message) -> int | None:
+    """Return the turn whose buttons a message has; None for a placeholder, a status and others."""
     rows = (row for row in message.components if isinstance(row, discord.ActionRow))
-    ids = {item.custom_id for row in rows for item in row.children}
-    return Continue.id_for(turn) in ids
+    for row in rows:
+        for item in row.children:
+            match = re.fullmatch(_CONTINUE_ID, item.custom_id or "")
+            if match is not None:
+                return int(match["turn"])
+    return None
 
 
 def accept(interaction: discord.Interaction[Any], bard: Bard) -> AbstractContextManager[Request]:
@@ -250,14 +274,24 @@ def accept(interaction: discord.Interaction[Any], bard: Bard) -> AbstractContext
     Raises:
         RejectedError: See `Admission.accept`.
     """
-    place = place_of(interaction)
+    return accept_from(interaction.user, place_of(interaction), interaction.id, bard)
+
+
+def accept_from(
+    user: discord.User | discord.Member, place: Place, request_id: int, bard: Bard
+) -> AbstractContextManager[Request]:
+    """Hold a place in the queue for somebody's request while the context lasts.
+
+    Raises:
+        RejectedError: See `Admission.accept`.
+    """
     return bard.admission.accept(
-        interaction.id,
-        user_id=interaction.user.id,
+        request_id,
+        user_id=user.id,
         guild_id=place.guild_id,
-        channels={channel for channel in (place.channel_id, place.parent_id) if channel},
+        channels=place.channel_ids,
         rules=bard.guild_settings.rules(place.guild_id),
-        roles=roles_of(interaction.user),
+        roles=roles_of(user),
     )
 
 
@@ -281,7 +315,7 @@ def reply_view(turn: Turn) -> discord.ui.View:
     return view_of(*buttons)
 
 
-class Continue(Button, template=r"bard:continue:(?P<turn>[0-9]+)"):
+class Continue(Button, template=_CONTINUE_ID):
     """Continue the scene in a new message. For everyone, unless the server restricts it."""
 
     @staticmethod
