@@ -18,7 +18,7 @@ _DELIVERIES = 10_000
 
 
 class Deliveries:
-    """Remember interactions, because Discord may deliver one twice.
+    """Remember interactions and messages by their ids: Discord may deliver one twice.
 
     Likewise questions, by their message, because people press a button twice.
     """

@@ -240,6 +240,16 @@ async def test_reply_that_discord_refuses_is_explained_and_not_kept(stage: Stage
     assert not stage.env.errors
 
 
+async def test_channel_in_which_the_bot_may_not_write_costs_nothing(stage: Stage) -> None:
+    await listen(stage)
+    assert stage.bot.user is not None
+    nothing = discord.PermissionOverwrite(send_messages=False)
+    attic = stage.guild.create_text_channel("attic", overwrites={stage.bot.user: nothing})
+    await stage.ben.send(attic, at_bard(stage, "ROMEO:"))
+    assert own(stage, attic) == []
+    assert stage.contexts == []
+
+
 async def test_command_of_the_host_is_left_to_it(stage: Stage) -> None:
     await listen(stage)
 

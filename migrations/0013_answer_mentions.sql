@@ -1,4 +1,4 @@
--- 0011: from requests by commands alone to messages that mention the bot.
+-- 0013: from requests by commands alone to messages that mention the bot.
 -- Why: people talk to a bot. In a server it answers them only once its managers want that.
 
 ALTER TABLE guild_settings
