@@ -10,7 +10,7 @@ from discord.ext import tasks
 from ..bard import Bard
 from ..errors import Reason, RejectedError
 from ..ui.hosts import Host
-from ..ui.replies import looks_of
+from ..ui.looks import looks_of
 from .base import BardCog, listener
 
 log = logging.getLogger(__name__)

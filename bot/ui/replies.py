@@ -1,6 +1,5 @@
-"""Send replies as messages, look at them again, and handle the buttons below them."""
+"""Respond to interactions with replies, and handle the buttons below them."""
 
-import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -10,21 +9,16 @@ import discord
 
 from ..bard import Bard
 from ..core.request_queue import Request
-from ..core.settlement import Look, MessageRef, Shown, Sighting
-from ..core.transcript import shows_same
+from ..core.settlement import MessageRef, Shown
 from ..errors import Reason, RejectedError
 from ..storage.records import Place, Turn, TurnRequest
 from .access import roles_of
 from .components import Button, may_change, view_of
 from .embeds import embeds, headline, reply_text, shown_prompt
 from .forms import open_prompt_form
-from .hosts import Host
 from .interactions import (
-    NETWORK_ERRORS,
-    UNKNOWN_MESSAGE,
     acknowledge,
     acknowledge_press,
-    brief,
     delete_response,
     edit_response,
     look_first,
@@ -32,15 +26,9 @@ from .interactions import (
     repeat,
     respond,
 )
-from .queue_status import FollowupTarget, QueueStatus, ResponseTarget, clear_away
+from .queue_status import FollowupTarget, QueueStatus, ResponseTarget
 
-log = logging.getLogger(__name__)
-
-_REFUSALS = frozenset({401, 403, 404})
-"""Status codes of a token that has expired, and of a place that the bot does not see."""
 _CONTINUE_ID = r"bard:continue:(?P<turn>[0-9]+)"
-_SEARCHED = 100
-"""Number of messages among which one is looked for whose id is not known."""
 SHORTENED = "Here my replies end at {limit:,} characters."
 
 
@@ -186,73 +174,6 @@ class _InPlace:
 
 def _shown(interaction: discord.Interaction[Any], message: discord.InteractionMessage) -> Shown:
     return Shown(message.id, interaction.user.id if message.flags.ephemeral else 0)
-
-
-def looks_of(client: Host) -> Look:
-    """Return a function that looks at the message of a turn."""
-
-    async def look(turn: Turn) -> Sighting | None:
-        again = client.application_id is None  # before the login
-        for find in (_find_by_token, _find_in_channel):
-            try:
-                message = await find(client, turn)
-            except discord.HTTPException as error:
-                # Another code says that the bot may not look, and nothing about the message. So
-                # may this one if the token is not that of the request which the message answers.
-                own = find is _find_in_channel or turn.shown is None
-                if error.code == UNKNOWN_MESSAGE and own:
-                    return Sighting(None)
-                again |= error.status not in _REFUSALS
-            except NETWORK_ERRORS:
-                again = True
-            else:
-                if message is not None:
-                    return await _sighting(message, turn)
-        return None if again else Sighting(None, readable=False)
-
-    return look
-
-
-async def _sighting(message: discord.Message, turn: Turn) -> Sighting:
-    """Return which reply a message shows; clear away the status of a turn that it does not show."""
-    if turn_id_of(message) == turn.id:
-        return Sighting(reply_text(message.embeds), message_id=message.id)
-    try:
-        await clear_away(message)
-    except (discord.HTTPException, *NETWORK_ERRORS) as error:
-        log.warning("Could not clear away the status of a request: %s", brief(error))
-    return Sighting(None)
-
-
-async def _find_by_token(client: Host, turn: Turn) -> discord.Message | None:
-    """Return a turn's message by the token of its interaction, which is valid for 15 minutes.
-
-    This works where the bot is no member, and for messages that only one person sees.
-    """
-    if turn.token is None or turn.message_id is None or client.application_id is None:
-        return None
-    webhook = discord.Webhook.partial(client.application_id, turn.token, client=client)
-    return await webhook.fetch_message(turn.message_id)
-
-
-async def _find_in_channel(client: Host, turn: Turn) -> discord.Message | None:
-    """Return a turn's message as the bot sees it in its channel."""
-    place = turn.place
-    if place.audience:
-        return None
-    channel = client.get_partial_messageable(place.channel_id, guild_id=place.guild_id)
-    if turn.message_id is not None:
-        return await channel.fetch_message(turn.message_id)
-    async for message in channel.history(limit=_SEARCHED):
-        own = client.user is not None and message.author.id == client.user.id
-        # Another database may have had a turn with the same number.
-        if (
-            own
-            and turn_id_of(message) == turn.id
-            and shows_same(reply_text(message.embeds), turn.reply)
-        ):
-            return message
-    return None
 
 
 def turn_id_of(message: discord.Message) -> int | None:

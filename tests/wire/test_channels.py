@@ -11,7 +11,7 @@ from tests.wire.app import COMMANDS, Answer, App, button, message
 from tests.wire.faults import When
 from tests.wire.limits import Limits
 from tests.wire.server import Discord
-from tests.wire.state import Guild, Message, Permission, Place
+from tests.wire.state import Guild, Json, Message, Permission, Place
 
 
 class Now:
@@ -84,7 +84,7 @@ async def test_nonce_of_the_last_minutes_creates_no_second_message(app: App, gar
 
 async def test_reply_to_a_message_that_is_gone(app: App, garden: Place) -> None:
     shown = await post(app, garden)
-    reference = {"message_id": shown.id}
+    reference: Json = {"message_id": shown.id}
     answer = await app.call("POST message", message(message_reference=reference), channel=garden.id)
     assert answer.body["referenced_message"]["id"] == shown.id
     assert answer.body["type"] == 19

@@ -59,6 +59,7 @@ async def test_mention_plays_a_turn_in_reply(stage: Stage) -> None:
     assert reply.reference is not None
     assert reply.reference.message_id == asked.id
     (post,) = [r for r in stage.env.http_requests if r.path.endswith("/messages")]
+    assert post.json is not None
     assert post.json["allowed_mentions"] == {"parse": []}
     assert post.json["enforce_nonce"]
     assert any(r.path.endswith("/typing") for r in stage.env.http_requests)

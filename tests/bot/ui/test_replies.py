@@ -15,7 +15,7 @@ from bot.storage.records import Place, Turn
 from bot.ui import replies
 from bot.ui.embeds import reply_text
 from bot.ui.interactions import Acknowledgement, acknowledge
-from bot.ui.replies import looks_of
+from bot.ui.looks import looks_of
 from bot.ui.responses import REJECTIONS, UNEXPECTED
 from tests.bot.conftest import Stage, message_of, reply_length, text_of
 
