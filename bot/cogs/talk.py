@@ -8,7 +8,7 @@ from ..bard import Bard
 from ..errors import Reason, RejectedError
 from ..storage.records import Place, TurnRequest
 from ..ui.access import roles_of
-from ..ui.addressing import Advice, Heard, read
+from ..ui.addressing import Advice, MessageRequest, read
 from ..ui.hosts import Host
 from ..ui.messages import MessageReply, MessageTarget, Typing
 from ..ui.notices import Notices
@@ -34,18 +34,18 @@ class TalkCog(BardCog, name="noskgpt_bard.talk"):
     @listener
     async def on_message(self, message: discord.Message) -> None:
         """Reply to a message that is addressed to the bot. An edited one is no request."""
-        heard = self._hear(message)
-        if heard is None or not _may_write(message, self._me):
+        asked = self._request_of(message)
+        if asked is None or not _may_write(message, self._me):
             return
         if (await self.client.get_context(message)).valid:
             return  # a command of the host
         if not self.bard.deliveries.is_first(message.id):
             return  # Discord has delivered it before
         try:
-            if heard.advice is None:
-                await self._reply(message, heard)
+            if asked.advice is None:
+                await self._reply(message, asked)
             else:
-                await self._advise(message, heard.advice)
+                await self._advise(message, asked.advice)
         except Exception as error:  # noqa: BLE001 - the host would get it
             await self._notices.explain(message, error, self._me.display_name)
 
@@ -54,7 +54,7 @@ class TalkCog(BardCog, name="noskgpt_bard.talk"):
         assert self.client.user is not None  # noqa: S101 - messages come after the login
         return self.client.user
 
-    def _hear(self, message: discord.Message) -> Heard | None:
+    def _request_of(self, message: discord.Message) -> MessageRequest | None:
         """Return what a message asks; None if the bot does not reply to it."""
         direct = isinstance(message.channel, discord.DMChannel)
         if direct and not self.bard.settings.answer_direct_messages:
@@ -68,15 +68,15 @@ class TalkCog(BardCog, name="noskgpt_bard.talk"):
                 return None
         return read(message, self._me, direct=direct)
 
-    async def _reply(self, message: discord.Message, heard: Heard) -> None:
+    async def _reply(self, message: discord.Message, asked: MessageRequest) -> None:
         """Play a turn, and show it in a reply to the message."""
         bard, place = self.bard, _place_of(message)
         with accept_from(message.author, place, message.id, bard) as queued:
             scene = None
-            if heard.answers is not None:
-                turn = await bard.scenes.find(heard.answers)
+            if asked.answers is not None:
+                turn = await bard.scenes.find(asked.answers)
                 scene = turn.scene if turn.place == place else None
-            if heard.prompt is None and scene is None:
+            if asked.prompt is None and scene is None:
                 await bard.scenes.require_scene(place)
             target = MessageTarget(message)
             async with (
@@ -84,7 +84,7 @@ class TalkCog(BardCog, name="noskgpt_bard.talk"):
                 Typing(message.channel, bard.wait) as typing,
             ):
                 request = TurnRequest(
-                    place=place, user_id=message.author.id, prompt=heard.prompt, scene=scene
+                    place=place, user_id=message.author.id, prompt=asked.prompt, scene=scene
                 )
                 display = MessageReply(message, bard, target, status, typing.stop)
                 await bard.scenes.play(request, display, queued)

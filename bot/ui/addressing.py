@@ -19,7 +19,7 @@ _KINDS = (discord.MessageType.default, discord.MessageType.reply)
 
 
 class Advice(Enum):
-    """What a message lacks to be a request; `Heard.advice` says it to its sender."""
+    """What a message lacks to be a request; its sender is told so."""
 
     MENTION = auto()
     """It answers a message of the bot, and its text did not reach the bot."""
@@ -28,7 +28,7 @@ class Advice(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class MessageRequest:
     """A message that is addressed to the bot."""
 
     prompt: str | None
@@ -39,7 +39,7 @@ class Heard:
     """What to tell its sender instead of a reply."""
 
 
-def read(message: discord.Message, me: discord.abc.User, *, direct: bool) -> Heard | None:
+def read(message: discord.Message, me: discord.abc.User, *, direct: bool) -> MessageRequest | None:
     """Return what a message asks; None if it is not addressed to the bot.
 
     Discord delivers the text of a message only in direct messages, and where it mentions the bot.
@@ -57,13 +57,13 @@ def read(message: discord.Message, me: discord.abc.User, *, direct: bool) -> Hea
     # A reply that notifies the bot is among the mentions, too.
     pinged = named or any(user.id == me.id for user in message.mentions)
     if not message.content and answered is not None and not direct:
-        return Heard(None, None, Advice.MENTION)
+        return MessageRequest(None, None, Advice.MENTION)
     if not (direct or pinged):
         return None
     prompt = transcript.ending(storable(plain_text(message, me)), PROMPT_LIMIT).strip()
     if not prompt and not (named and not _has_more(message)):
-        return Heard(None, None, Advice.WORDS)
-    return Heard(prompt or None, None if answered is None else _turn_of(answered))
+        return MessageRequest(None, None, Advice.WORDS)
+    return MessageRequest(prompt or None, None if answered is None else _turn_of(answered))
 
 
 def plain_text(message: discord.Message, me: discord.abc.User) -> str:

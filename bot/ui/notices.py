@@ -30,7 +30,7 @@ SILENT = frozenset(
     }
 )
 """Reasons that are told in direct messages alone: others have not asked for them."""
-PASSING = frozenset(
+TRANSIENT = frozenset(
     {
         Reason.CLOSING,
         Reason.COOLDOWN,
@@ -59,12 +59,12 @@ class Notices:
         # channel.
         self._last: dict[_Key, float] = {}
         self._told: dict[_Key, None] = {}
-        self._passing: dict[int, tuple[asyncio.TimerHandle, discord.Message]] = {}
+        self._transient: dict[int, tuple[asyncio.TimerHandle, discord.Message]] = {}
         bard.before_drain(self.hasten)
 
     def hasten(self) -> None:
         """Delete the notices that are to be deleted, now."""
-        for timer, message in list(self._passing.values()):
+        for timer, message in list(self._transient.values()):
             timer.cancel()
             self._start_deletion(message)
 
@@ -90,15 +90,15 @@ class Notices:
         text = rejection_text(error)
         if error.reason is Reason.NO_SCENE:
             text = HOW_TO_TALK.format(name=me)
-        await self.send(asked, text, passing=error.reason in PASSING)
+        await self.send(asked, text, transient=error.reason in TRANSIENT)
 
-    async def send(self, asked: discord.Message, text: str, *, passing: bool = False) -> None:
+    async def send(self, asked: discord.Message, text: str, *, transient: bool = False) -> None:
         """Send a notice as a reply to a message, unless its sender has just got one there.
 
         Args:
             asked: The message.
             text: The notice.
-            passing: Whether it is deleted after a moment.
+            transient: Whether it is deleted after a moment.
         """
         key, now = _key(asked), time.monotonic()
         if now < self._last.get(key, -PERIOD_SECONDS) + PERIOD_SECONDS:
@@ -113,7 +113,7 @@ class Notices:
         except (discord.HTTPException, *NETWORK_ERRORS) as error:
             log.info("Could not tell why a message gets no reply: %s", brief(error))
             return
-        if not passing:
+        if not transient:
             return
         if self._bard.closing:
             await self._bard.wait(asyncio.sleep(CLOSING_SECONDS))
@@ -121,7 +121,7 @@ class Notices:
             return
         loop = asyncio.get_running_loop()
         timer = loop.call_later(NOTICE_SECONDS, self._start_deletion, message)
-        self._passing[message.id] = (timer, message)
+        self._transient[message.id] = (timer, message)
 
     async def advise_once(self, asked: discord.Message, text: str) -> None:
         """Send a notice that a person gets once in a channel, as long as the bot runs."""
@@ -132,7 +132,7 @@ class Notices:
             await self.send(asked, text)
 
     def _start_deletion(self, message: discord.Message) -> None:
-        self._passing.pop(message.id, None)
+        self._transient.pop(message.id, None)
         self._bard.track(asyncio.create_task(_delete(message)))
 
 

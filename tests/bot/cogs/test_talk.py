@@ -6,7 +6,7 @@ import discord
 import pytest
 
 from bot.errors import Reason
-from bot.ui.notices import NOTICE_SECONDS, PERIOD_SECONDS
+from bot.ui.notices import CLOSING_SECONDS, NOTICE_SECONDS, PERIOD_SECONDS
 from bot.ui.responses import HOW_TO_TALK, MAY_NOT_SHOW, MENTION_ME, REJECTIONS, WORDS_ALONE
 from tests.bot.conftest import Stage, message_of
 
@@ -214,6 +214,17 @@ async def test_rejection_is_told_once_a_minute_and_taken_back(stage: Stage) -> N
         await stage.ben.send(stage.garden, at_bard(stage, "ROMEO:"))
     assert len(own(stage)) == 3
     assert not stage.env.errors
+
+
+async def test_message_that_comes_during_the_shutdown_is_told(stage: Stage) -> None:
+    await listen(stage)
+    stage.bard.queue.close()
+    stage.bard.closing = True
+    await stage.ben.send(stage.garden, at_bard(stage, "ROMEO:"))
+    (notice,) = own(stage)
+    assert notice.content == REJECTIONS[Reason.CLOSING]
+    await stage.env.advance_time(CLOSING_SECONDS + 1)
+    assert own(stage) == []
 
 
 async def test_forbidden_place_or_person_is_met_with_silence_in_a_server(stage: Stage) -> None:
