@@ -221,8 +221,8 @@ async def test_message_that_comes_during_the_shutdown_is_told(stage: Stage) -> N
     stage.bard.queue.close()
     stage.bard.closing = True
     await stage.ben.send(stage.garden, at_bard(stage, "ROMEO:"))
-    (notice,) = own(stage)
-    assert notice.content == REJECTIONS[Reason.CLOSING]
+    sent = [r.json for r in stage.env.http_requests if r.path.endswith("/messages")]
+    assert [body and body["content"] for body in sent] == [REJECTIONS[Reason.CLOSING]]
     await stage.env.advance_time(CLOSING_SECONDS + 1)
     assert own(stage) == []
 
