@@ -42,7 +42,8 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         ]
         if missing:
             log.warning(
-                "Intents missing: %s. Replies that members delete by hand stay in their scene",
+                "Intents missing: %s. Replies that members delete by hand stay in their scene, "
+                "and messages of members get no reply",
                 ", ".join(missing),
             )
         if not self.client.intents.guilds:
