@@ -13,7 +13,6 @@ from ..config import MAX_TEMPERATURE, MIN_TEMPERATURE
 from ..core import transcript
 from ..errors import Reason, RejectedError
 from ..ui.access import require_person
-from ..ui.addressing import PROMPT_LIMIT
 from ..ui.commands import EVERYWHERE, FOR_ALL, Command, command, handled
 from ..ui.embeds import one_line, reply_text
 from ..ui.forms import PROMPT_LIMIT

@@ -9,10 +9,8 @@ import discord
 from ..core import transcript
 from ..core.settlement import MessageRef
 from .embeds import reply_text
+from .forms import PROMPT_LIMIT
 from .replies import storable, turn_id_of
-
-PROMPT_LIMIT = 1000
-"""Longest prompt in characters; a longer text is used from its end."""
 
 _MENTION = re.compile(r"<(?P<kind>@[!&]?|#)(?P<id>[0-9]+)>")
 _KINDS = (discord.MessageType.default, discord.MessageType.reply)

@@ -49,7 +49,7 @@ async def test_reply_to_a_mention_and_its_buttons(answering: Scene) -> None:
     asked = await say(answering, "@Bard O gentle night")
     reply = await reply_to(answering, asked)
     assert "O gentle night" in reply.text
-    assert reply.labels == ["Continue", "Reroll", "Delete"]
+    assert reply.labels == ["Continue", "Reroll", "Edit prompt", "Delete"]
     again = await speech(await answering.press(reply, "Continue", by=answering.ann))
     assert await speech(await answering.press(reply, "Reroll")) is reply
     assert await answering.read() == speeches(reply) + speeches(again)
