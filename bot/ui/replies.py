@@ -320,7 +320,7 @@ async def play_edited(
         await acknowledge_press(interaction)
         ref = _message_ref(interaction, turn_id)
         await _own(interaction, bard, ref)
-        words = prompt.encode(errors="replace").decode()  # see `reply_to`
+        words = storable(prompt)
         async with QueueStatus(FollowupTarget(interaction), request, bard.wait):
             await bard.scenes.reroll(ref, _InPlace(interaction, bard), request, prompt=words)
 
