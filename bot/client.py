@@ -121,11 +121,12 @@ class BardClient(ShardedBot):
         self, settings: Settings, wait: Wait = plain_wait, observer: Observer = NO_OBSERVER
     ) -> None:
         super().__init__(
-            # Slash commands only: no message is read, so no privileged intent is needed.
+            # Text reaches the bot where it is mentioned and in direct messages, so that no
+            # privileged intent is needed.
             command_prefix=(),
             help_command=None,
             tree_cls=BardTree,
-            # Message events report replies that were deleted by hand.
+            # Message events bring these texts, and report replies that were deleted by hand.
             intents=discord.Intents(guilds=True, guild_messages=True, dm_messages=True),
             max_messages=None,
             allowed_mentions=discord.AllowedMentions.none(),

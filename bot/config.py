@@ -98,6 +98,7 @@ class Settings(BaseSettings):
         le=MAX_COOLDOWN,
         description=f"a whole number of seconds from 0 to {MAX_COOLDOWN}",
     )
+    answer_direct_messages: bool = Field(default=True, description="true or false")
     retention_days: int | None = Field(
         default=None, ge=1, le=36500, description="a whole number of days from 1; empty: forever"
     )

@@ -17,12 +17,14 @@ from .schedule import ScheduleCog
 from .settings import SettingsCog, SettingsPage
 from .sharing import SharingCog
 from .shutdown import ShutdownCog
+from .talk import TalkCog
 from .train import TrainCog
 from .words import WordsCog
 
 COGS: tuple[type[BardCog], ...] = (
     ShutdownCog,  # first: see there
     AskCog,
+    TalkCog,
     SceneCog,
     WordsCog,
     SettingsCog,

@@ -10,7 +10,7 @@ from discord.ext import tasks
 from ..bard import Bard
 from ..errors import Reason, RejectedError
 from ..ui.hosts import Host
-from ..ui.replies import looks_of
+from ..ui.looks import looks_of
 from .base import BardCog, listener
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         ]
         if missing:
             log.warning(
-                "Intents missing: %s. Replies that members delete by hand stay in their scene",
+                "Intents missing: %s. Replies that members delete by hand stay in their scene, "
+                "and messages of members get no reply",
                 ", ".join(missing),
             )
         if not self.client.intents.guilds:

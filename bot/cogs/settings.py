@@ -22,6 +22,7 @@ BUTTONS: dict[ButtonAccess, str] = {
     "everyone": "everyone",
     "asker": "the person who asked for the reply, and moderators",
 }
+MENTIONS = {"no": "no, only commands and buttons", "yes": "yes, with a reply to the message"}
 Page = tuple[str, discord.ui.View]
 """The text and the controls of a page of the settings."""
 ROLES_PAGE = (
@@ -100,6 +101,14 @@ class SettingsView(discord.ui.View):
             )
             for value, people in BUTTONS.items()
         ]
+        self.mentions.options = [
+            discord.SelectOption(
+                label=f"Answer when mentioned: {answer}",
+                value=value,
+                default=value == _mentions(answers=settings.answer_mentions),
+            )
+            for value, answer in MENTIONS.items()
+        ]
 
     @discord.ui.select(
         cls=discord.ui.ChannelSelect,
@@ -126,8 +135,16 @@ class SettingsView(discord.ui.View):
         buttons = cast("ButtonAccess", select.values[0])
         await handle(interaction, lambda bard: _change(interaction, bard, buttons=buttons))
 
+    @discord.ui.select(cls=discord.ui.Select[Any], custom_id="bard:settings:mentions")
+    async def mentions(
+        self, interaction: discord.Interaction[Any], select: discord.ui.Select[Any]
+    ) -> None:
+        """Change whether the bard replies to messages that mention the bot."""
+        answers = select.values[0] == "yes"
+        await handle(interaction, lambda bard: _change(interaction, bard, answer_mentions=answers))
+
     @discord.ui.button(
-        label="Length, cooldown, temperature", custom_id="bard:settings:limits", row=2
+        label="Length, cooldown, temperature", custom_id="bard:settings:limits", row=3
     )
     async def limits(
         self, interaction: discord.Interaction[Any], _: discord.ui.Button["SettingsView"]
@@ -305,6 +322,10 @@ class _Existing:
         return frozenset(filter(self._guild.get_role, ids))
 
 
+def _mentions(*, answers: bool) -> str:
+    return "yes" if answers else "no"
+
+
 def describe(rules: Rules, found: _Existing) -> str:
     """Return the settings as text.
 
@@ -326,6 +347,7 @@ def describe(rules: Rules, found: _Existing) -> str:
         f"Cooldown: {rules.cooldown} s between a person's requests",
         f"Temperature of requests without one: {rules.temperature:g}",
         f"The button *Continue* is for {BUTTONS[rules.buttons]}, the others for {BUTTONS['asker']}",
+        f"Answer when mentioned: {MENTIONS[_mentions(answers=rules.answer_mentions)]}",
         "Changes take effect immediately.",
     ]
     return "\n".join(lines)

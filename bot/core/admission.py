@@ -18,7 +18,7 @@ _DELIVERIES = 10_000
 
 
 class Deliveries:
-    """Remember interactions, because Discord may deliver one twice.
+    """Remember interactions and messages by their ids: Discord may deliver one twice.
 
     Likewise questions, by their message, because people press a button twice.
     """
@@ -76,6 +76,17 @@ class Admission:
         if rules.allowed_roles and rules.allowed_roles.isdisjoint(roles):
             raise RejectedError(Reason.ROLE_MISSING, roles=rules.allowed_roles)
 
+    @staticmethod
+    def require_channel(channels: set[int], rules: Rules) -> None:
+        """Raise `RejectedError` unless the bard may reply in one of some channels.
+
+        Args:
+            channels: The channel and, for a thread, the channel that it belongs to.
+            rules: The settings in force there.
+        """
+        if rules.channels and rules.channels.isdisjoint(channels):
+            raise RejectedError(Reason.WRONG_CHANNEL, channels=rules.channels)
+
     @contextmanager
     def accept(
         self,
@@ -132,8 +143,7 @@ class Admission:
         channels: set[int],
         rules: Rules,
     ) -> Iterator[Request]:
-        if rules.channels and rules.channels.isdisjoint(channels):
-            raise RejectedError(Reason.WRONG_CHANNEL, channels=rules.channels)
+        self.require_channel(channels, rules)
         now = time.monotonic()  # the time of day may be set back
         key = (user_id, rules.cooldown)
         if (seconds := self._cooldowns.get(key, now) - now) > 0:

@@ -58,7 +58,7 @@ class Scenes(Settlement):
         with self._turns.deletions.watch(turn_request) as watch:
             async with request.stoppable(), self._lock("channel", place.channel_id):
                 await self._settle_channel(place.channel_id)
-                scene = await self._turns.scene(place)
+                scene = turn_request.scene or await self._turns.scene(place)
                 past: list[Turn] = []
                 if not turn_request.fresh:
                     past = await self._turns.tail(place, scene, chars=CONTEXT_CHARS)

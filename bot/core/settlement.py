@@ -40,12 +40,15 @@ class Display(Protocol):
     """The message that is going to show a turn.
 
     Attributes:
-        message_id: Its id; None if it is not known yet.
-        token: The token of the interaction through which it is sent or edited.
+        token: The token of the interaction through which it is sent or edited; None without one.
     """
 
-    message_id: int | None
     token: str | None
+
+    @property
+    def message_id(self) -> int | None:
+        """Its id; None if it is not known yet."""
+        ...
 
     async def show(self, turn: Turn, dropped: str) -> Shown:
         """Show a turn, and the characters of its prompt that were dropped.
@@ -80,6 +83,8 @@ class Sighting:
     """The reply that it shows; None if it shows none, or cannot be read."""
     readable: bool = True
     """Whether it can be read. If not, later looks will not find more."""
+    message_id: int | None = None
+    """The message, if it was found without its id."""
 
 
 Look = Callable[[Turn], Awaitable[Sighting | None]]
@@ -162,6 +167,8 @@ class Settlement:
         try:
             shown = await display.show(turn, dropped)
         except UncertainError:
+            # Somebody may have looked for the message while it was being sent.
+            self._unreadable.discard(turn.id)
             raise
         except Exception:
             try:
@@ -224,9 +231,10 @@ class Settlement:
     async def _look_at(self, unsettled: list[Turn]) -> None:
         for listed in unsettled:
             message_id = listed.message_id
-            if message_id is None or message_id in self._in_progress:
+            if message_id in self._in_progress or listed.id in self._unreadable:
                 continue
-            if listed.id in self._unreadable:
+            if message_id is None:
+                await self._look_for(listed)
                 continue
             async with self._lock("message", message_id):
                 turn = await self._turns.intended(listed.id)  # it may be settled meanwhile
@@ -239,6 +247,26 @@ class Settlement:
                     await self._settle(turn, message_id, turn.place.audience, sighting.text)
                 else:
                     await self._settle_unseen(turn, message_id)
+
+    async def _look_for(self, turn: Turn) -> None:
+        """Look for the message of a turn whose id is not known, and record what it shows.
+
+        That it is not found proves nothing: it may be on its way, or too old to be looked for.
+        """
+        if turn.shown is not None:
+            return  # a simulated message that is gone
+        sighting = await self.look(turn)
+        if sighting is None:
+            return
+        if sighting.message_id is None:
+            self._unreadable.add(turn.id)
+            return
+        async with self._lock("message", sighting.message_id):
+            intended = await self._turns.intended(turn.id)  # it may be settled meanwhile
+            if intended is not None:
+                await self._settle(
+                    intended, sighting.message_id, turn.place.audience, sighting.text
+                )
 
     async def _settle_unseen(self, turn: Turn, message_id: int) -> None:
         """Settle an intent whose message cannot be read, now or later.

@@ -8,7 +8,8 @@ from ..config import Settings
 from .database import Database
 
 _COLUMNS = (
-    "guild_id, channels, max_chars, cooldown, temperature, buttons, allowed_roles, denied_roles"
+    "guild_id, channels, max_chars, cooldown, temperature, buttons, allowed_roles, denied_roles,"
+    " answer_mentions"
 )
 ButtonAccess = Literal["everyone", "asker"]
 """Who may use *Continue*: everyone, or the person who requested the reply and moderators."""
@@ -30,6 +31,8 @@ class GuildSettings:
     """Roles that may use the bard; empty means everyone. The server's id is the role of all."""
     denied_roles: frozenset[int] = frozenset()
     """Roles that may not, even with one that may."""
+    answer_mentions: bool = False
+    """Whether the bard replies to messages that mention the bot."""
 
 
 class Changes(TypedDict, total=False):
@@ -42,6 +45,7 @@ class Changes(TypedDict, total=False):
     buttons: ButtonAccess
     allowed_roles: frozenset[int]
     denied_roles: frozenset[int]
+    answer_mentions: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,7 @@ class Rules:
     default_chars: int
     allowed_roles: frozenset[int] = frozenset()
     denied_roles: frozenset[int] = frozenset()
+    answer_mentions: bool = False
 
     def reply_chars(self, requested: int | None) -> int:
         """Return the length limit of a reply; `requested` of None selects the default length."""
@@ -99,6 +104,7 @@ class GuildSettingsStore:
             default_chars=defaults.default_chars,
             allowed_roles=overrides.allowed_roles,
             denied_roles=overrides.denied_roles,
+            answer_mentions=overrides.answer_mentions,
         )
 
     async def change(self, guild_id: int, **changes: Unpack[Changes]) -> None:
@@ -151,7 +157,7 @@ class GuildSettingsStore:
 
 
 def _guild_settings(row: Iterable[Any]) -> GuildSettings:
-    _, channels, max_chars, cooldown, temperature, buttons, allowed, denied = row
+    _, channels, max_chars, cooldown, temperature, buttons, allowed, denied, mentions = row
     return GuildSettings(
         channels=_ids(channels),
         allowed_roles=_ids(allowed),
@@ -160,6 +166,7 @@ def _guild_settings(row: Iterable[Any]) -> GuildSettings:
         cooldown=cooldown,
         temperature=temperature,
         buttons=buttons,
+        answer_mentions=bool(mentions),
     )
 
 

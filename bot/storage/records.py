@@ -29,6 +29,11 @@ class Place:
     audience: int = 0
     """0 for everyone in the channel, else the only person who sees the replies."""
 
+    @property
+    def channel_ids(self) -> set[int]:
+        """The channel and, for a thread, the channel that it belongs to."""
+        return {channel for channel in (self.channel_id, self.parent_id) if channel}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRequest:
@@ -44,6 +49,8 @@ class TurnRequest:
     """None draws a random one."""
     fresh: bool = False
     """Start a new scene instead of continuing the current one."""
+    scene: int | None = None
+    """Number of the scene to continue; None selects the current one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

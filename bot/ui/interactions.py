@@ -308,24 +308,29 @@ async def respond_to_error(interaction: discord.Interaction[Any], error: Excepti
     if isinstance(error, RejectedError):
         text = rejection_text(error)
     else:
-        level, text = error_response(error)
-        error_id = secrets.token_hex(4)
-        text = f"{text} Error id: `{error_id}`"
-        trace = error if level >= logging.ERROR else None
-        log.log(
-            level,
-            "Error %s: %s",
-            error_id,
-            brief(error),
-            exc_info=trace,
-            extra={"error_id": error_id},
-        )
-        if (bard := find_bard(interaction.client)) is not None:
-            bard.observer.failed(logging.getLevelName(level).lower())
+        text = report(error, find_bard(interaction.client))
     try:
         await respond(interaction, text)
     except (discord.HTTPException, *NETWORK_ERRORS) as failure:
         log.warning("Could not respond to an interaction: %s", brief(failure))
+
+
+def report(error: Exception, bard: Bard | None) -> str:
+    """Log a failure under an id, and return the text of the response, which has the same id."""
+    level, text = error_response(error)
+    error_id = secrets.token_hex(4)
+    trace = error if level >= logging.ERROR else None
+    log.log(
+        level,
+        "Error %s: %s",
+        error_id,
+        brief(error),
+        exc_info=trace,
+        extra={"error_id": error_id},
+    )
+    if bard is not None:
+        bard.observer.failed(logging.getLevelName(level).lower())
+    return f"{text} Error id: `{error_id}`"
 
 
 async def repeat(request: Callable[[], Awaitable[T]], wait: Wait) -> T:

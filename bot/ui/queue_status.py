@@ -154,9 +154,10 @@ class QueueStatus:
         if isinstance(error, StoppedError):
             await self._attempt(self._target.update(STOPPED, None))
             return True
-        if isinstance(error, UncertainError) and isinstance(self._target, ResponseTarget):
+        beside = isinstance(self._target, FollowupTarget)  # others are replaced by the reply
+        if isinstance(error, UncertainError) and not beside:
             return False  # the reply may stand in the place of the status: see `clear_away`
-        if isinstance(self._target, FollowupTarget):
+        if beside:
             await self._attempt(self._target.clear())
         elif isinstance(error, asyncio.CancelledError):
             if not replying:  # it would replace the reply

@@ -1,6 +1,6 @@
-"""Send replies as messages, look at them again, and handle the buttons below them."""
+"""Respond to interactions with replies, and handle the buttons below them."""
 
-import logging
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -9,20 +9,16 @@ import discord
 
 from ..bard import Bard
 from ..core.request_queue import Request
-from ..core.settlement import Look, MessageRef, Shown, Sighting
+from ..core.settlement import MessageRef, Shown
 from ..errors import Reason, RejectedError
 from ..storage.records import Place, Turn, TurnRequest
 from .access import roles_of
 from .components import Button, may_change, view_of
 from .embeds import embeds, headline, reply_text, shown_prompt
 from .forms import open_prompt_form
-from .hosts import Host
 from .interactions import (
-    NETWORK_ERRORS,
-    UNKNOWN_MESSAGE,
     acknowledge,
     acknowledge_press,
-    brief,
     delete_response,
     edit_response,
     look_first,
@@ -30,12 +26,9 @@ from .interactions import (
     repeat,
     respond,
 )
-from .queue_status import FollowupTarget, QueueStatus, ResponseTarget, clear_away
+from .queue_status import FollowupTarget, QueueStatus, ResponseTarget
 
-log = logging.getLogger(__name__)
-
-_REFUSALS = frozenset({401, 403, 404})
-"""Status codes of a token that has expired, and of a place that the bot does not see."""
+_CONTINUE_ID = r"bard:continue:(?P<turn>[0-9]+)"
 SHORTENED = "Here my replies end at {limit:,} characters."
 
 
@@ -72,8 +65,7 @@ async def reply_to(
         return TurnRequest(
             place=place,
             user_id=interaction.user.id,
-            # JSON can carry a lone surrogate, which neither SQLite nor a message can.
-            prompt=None if prompt is None else prompt.encode(errors="replace").decode(),
+            prompt=None if prompt is None else storable(prompt),
             max_chars=max_chars,
             temperature=temperature,
             seed=seed,
@@ -85,6 +77,11 @@ async def reply_to(
             await bard.scenes.require_scene(place_of(interaction))
 
     await _play(interaction, bard, request, check, private=private)
+
+
+def storable(prompt: str) -> str:
+    """Replace lone surrogates, which JSON can carry, and neither SQLite nor a message can."""
+    return prompt.encode(errors="replace").decode()
 
 
 async def _play(
@@ -179,67 +176,15 @@ def _shown(interaction: discord.Interaction[Any], message: discord.InteractionMe
     return Shown(message.id, interaction.user.id if message.flags.ephemeral else 0)
 
 
-def looks_of(client: Host) -> Look:
-    """Return a function that looks at the message of a turn."""
-
-    async def look(turn: Turn) -> Sighting | None:
-        again = client.application_id is None  # before the login
-        for find in (_find_by_token, _find_in_channel):
-            try:
-                message = await find(client, turn)
-            except discord.HTTPException as error:
-                # Another code says that the bot may not look, and nothing about the message. So
-                # may this one if the token is not that of the request which the message answers.
-                own = find is _find_in_channel or turn.shown is None
-                if error.code == UNKNOWN_MESSAGE and own:
-                    return Sighting(None)
-                again |= error.status not in _REFUSALS
-            except NETWORK_ERRORS:
-                again = True
-            else:
-                if message is not None:
-                    return await _sighting(message, turn)
-        return None if again else Sighting(None, readable=False)
-
-    return look
-
-
-async def _sighting(message: discord.Message, turn: Turn) -> Sighting:
-    """Return which reply a message shows; clear away the status of a turn that it does not show."""
-    if _has_buttons_of(message, turn):
-        return Sighting(reply_text(message.embeds))
-    try:
-        await clear_away(message)
-    except (discord.HTTPException, *NETWORK_ERRORS) as error:
-        log.warning("Could not clear away the status of a request: %s", brief(error))
-    return Sighting(None)
-
-
-async def _find_by_token(client: Host, turn: Turn) -> discord.Message | None:
-    """Return a turn's message by the token of its interaction, which is valid for 15 minutes.
-
-    This works where the bot is no member, and for messages that only one person sees.
-    """
-    if turn.token is None or turn.message_id is None or client.application_id is None:
-        return None
-    webhook = discord.Webhook.partial(client.application_id, turn.token, client=client)
-    return await webhook.fetch_message(turn.message_id)
-
-
-async def _find_in_channel(client: Host, turn: Turn) -> discord.Message | None:
-    """Return a turn's message as the bot sees it in its channel."""
-    if turn.message_id is None or turn.place.audience:
-        return None
-    place = turn.place
-    channel = client.get_partial_messageable(place.channel_id, guild_id=place.guild_id)
-    return await channel.fetch_message(turn.message_id)
-
-
-def _has_buttons_of(message: discord.Message, turn: Turn) -> bool:
-    """Return whether a message has a turn's buttons, and is no placeholder or status."""
+def turn_id_of(message: discord.Message) -> int | None:
+    """Return the turn whose buttons a message has; None for a placeholder, a status and others."""
     rows = (row for row in message.components if isinstance(row, discord.ActionRow))
-    ids = {item.custom_id for row in rows for item in row.children}
-    return Continue.id_for(turn) in ids
+    for row in rows:
+        for item in row.children:
+            match = re.fullmatch(_CONTINUE_ID, item.custom_id or "")
+            if match is not None:
+                return int(match["turn"])
+    return None
 
 
 def accept(interaction: discord.Interaction[Any], bard: Bard) -> AbstractContextManager[Request]:
@@ -250,14 +195,24 @@ def accept(interaction: discord.Interaction[Any], bard: Bard) -> AbstractContext
     Raises:
         RejectedError: See `Admission.accept`.
     """
-    place = place_of(interaction)
+    return accept_from(interaction.user, place_of(interaction), interaction.id, bard)
+
+
+def accept_from(
+    user: discord.User | discord.Member, place: Place, request_id: int, bard: Bard
+) -> AbstractContextManager[Request]:
+    """Hold a place in the queue for somebody's request while the context lasts.
+
+    Raises:
+        RejectedError: See `Admission.accept`.
+    """
     return bard.admission.accept(
-        interaction.id,
-        user_id=interaction.user.id,
+        request_id,
+        user_id=user.id,
         guild_id=place.guild_id,
-        channels={channel for channel in (place.channel_id, place.parent_id) if channel},
+        channels=place.channel_ids,
         rules=bard.guild_settings.rules(place.guild_id),
-        roles=roles_of(interaction.user),
+        roles=roles_of(user),
     )
 
 
@@ -281,7 +236,7 @@ def reply_view(turn: Turn) -> discord.ui.View:
     return view_of(*buttons)
 
 
-class Continue(Button, template=r"bard:continue:(?P<turn>[0-9]+)"):
+class Continue(Button, template=_CONTINUE_ID):
     """Continue the scene in a new message. For everyone, unless the server restricts it."""
 
     @staticmethod
@@ -365,7 +320,7 @@ async def play_edited(
         await acknowledge_press(interaction)
         ref = _message_ref(interaction, turn_id)
         await _own(interaction, bard, ref)
-        words = prompt.encode(errors="replace").decode()  # see `reply_to`
+        words = storable(prompt)
         async with QueueStatus(FollowupTarget(interaction), request, bard.wait):
             await bard.scenes.reroll(ref, _InPlace(interaction, bard), request, prompt=words)
 

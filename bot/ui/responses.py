@@ -174,6 +174,22 @@ REJECTIONS: Mapping[Reason, str] = {
 }
 """The text of each rejection: in character for players, plain for owners and managers."""
 
+MENTION_ME = (
+    "Discord shows me the words of an answer to me only if they name me. Write {me} in it, as in "
+    "`@{name} O gentle night`, and I go on from the speech that you answer."
+)
+"""For a reply to a message of the bot whose text the bot does not get."""
+WORDS_ALONE = "I go on from words alone, not from files or pictures. Write me some, good friend."
+HOW_TO_TALK = (
+    "Give me words to go on from, as in `@{name} O gentle night`, or a speaker, as in "
+    "`@{name} ROMEO:`. Without any I continue the scene, and there is none here yet."
+)
+"""For a message without words, where there is no scene to continue."""
+MAY_NOT_SHOW = (
+    "This stage is barred to me: I lack a permission here. Ask whoever manages the server to let "
+    "me view this channel, send messages and embed links in it."
+)
+"""In place of a reply that the bot may not send as a message."""
 LEAVING = (
     "I am a private bot: my owner lets me play in certain servers alone, and this is not one of "
     "them. So I leave it now, and delete the scenes and the settings of this server."

@@ -30,6 +30,11 @@ from tests.wire.state import (
 MAX_CREATED_COMMANDS = 200
 """Commands that an app may create in a day, for each server and for all places."""
 
+MAX_HISTORY = 100
+"""Messages that one request returns at most."""
+NONCE_SECONDS = 180.0
+"""How long a nonce is remembered. Discord says: a few minutes."""
+
 _MESSAGE, _DEFERRED, _DEFERRED_UPDATE, _UPDATE, _CHOICES, _MODAL = 4, 5, 6, 7, 8, 9
 
 
@@ -271,10 +276,18 @@ class Api:
         """Return a message."""
         return self._message(self._readable(channel_id), message_id).json(self._base())
 
-    async def messages(self, channel_id: str) -> list[Json]:
-        """Return the newest messages, the newest first."""
-        found = [m for m in self._world.messages_in(self._readable(channel_id)) if not m.private]
-        return [message.json(self._base()) for message in found[:-51:-1]]
+    async def messages(
+        self, channel_id: str, limit: int = 50, before: str | None = None
+    ) -> list[Json]:
+        """Return the newest messages, or the newest before one, the newest first."""
+        if not 1 <= limit <= MAX_HISTORY:
+            raise refused(400, 50035, "Invalid Form Body")
+        found = [
+            message
+            for message in self._world.messages_in(self._readable(channel_id))
+            if not message.private and (before is None or int(message.id) < int(before))
+        ]
+        return [message.to_bot(self._base()) for message in found[: -limit - 1 : -1]]
 
     async def post(self, channel_id: str, body: Body) -> Json:
         """Post a message."""
@@ -286,16 +299,52 @@ class Api:
         if place.context is Context.BOT_DM and place.people[0].closed:
             raise refused(403, 50007, "Cannot send messages to this user")
         self._require_open(place)
+        nonce = body.json.get("nonce")
+        if nonce is not None and body.json.get("enforce_nonce"):
+            for posted in self._world.messages_in(place):
+                if posted.nonce == nonce and self._recent(posted):
+                    return posted.json(self._base())
         message = Message(
             self._world.new_id(),
             place,
             None,
             self._world.clock(),
             flags=body.json.get("flags") or 0,
+            nonce=nonce,
+            answers=self._answered(place, body.json.get("message_reference")),
         )
         self._fill(message, body)
         await self._publish(message)
         return message.json(self._base())
+
+    def _recent(self, message: Message) -> bool:
+        """Return whether the nonce of a message still counts: that of the last few minutes does."""
+        return self._world.clock() - message.created_at < NONCE_SECONDS
+
+    def _answered(self, place: Place, reference: Json | None) -> Message | None:
+        """Return the message that a new one replies to."""
+        if reference is None:
+            return None
+        if place.guild is not None and Permission.READ_MESSAGE_HISTORY not in (
+            place.allowed or Permission(0)
+        ):
+            message = "Cannot reply without permission to read message history"
+            raise refused(400, 160002, message)
+        found = self._world.messages.get(str(reference["message_id"]))
+        if found is None or found.deleted or found.place is not place:
+            if reference.get("fail_if_not_exists", True):
+                raise refused(400, 50035, "Unknown message")
+            return None
+        return found
+
+    async def typing(self, channel_id: str) -> None:
+        """Show that the bot is typing."""
+        place = self._place(channel_id)
+        thread = place.kind is Kind.THREAD
+        self._require(
+            place,
+            Permission.SEND_MESSAGES_IN_THREADS if thread else Permission.SEND_MESSAGES,
+        )
 
     async def edit(self, channel_id: str, message_id: str, body: Body) -> Json:
         """Edit a message."""

@@ -14,6 +14,7 @@ BUCKETS = {
     "post": (5, 5.0),
     "edit": (5, 5.0),
     "delete": (5, 5.0),
+    "typing": (5, 5.0),
 }
 """Requests and seconds: of an interaction's token, and in a channel."""
 OLD_EDITS = (3, 20.0)

@@ -238,10 +238,60 @@ class People:
         return place
 
     def post(self, by: Person, at: Place, content: str) -> Message:
-        """Let a person post a message. The bot does not hear of it: it has no intent for that."""
+        """Let a person post a message of which the bot gets no event."""
         message = Message(self.world.new_id(), at, by, self.clock(), content)
         self.world.messages[message.id] = message
         return message
+
+    async def say(
+        self,
+        content: str,
+        *,
+        by: Person,
+        at: Place,
+        answers: Message | None = None,
+        notifies: bool = True,
+    ) -> Message:
+        """Let a person post a message, and tell the bot as Discord does.
+
+        Args:
+            content: The text; `@Bard` in it mentions the bot.
+            by: The person.
+            at: Where.
+            answers: The message that it replies to.
+            notifies: Whether its author is notified, and so mentioned. A response to an
+                interaction has none to notify.
+        """
+        message = self.post(by, at, content.replace("@Bard", f"<@{APPLICATION_ID}>"))
+        message.answers = answers
+        named = message.content != content
+        responds = answers is not None and answers.interaction is not None
+        if answers is not None and notifies and not responds:
+            message.mentions.append(answers.author)
+        if named and None not in message.mentions:
+            message.mentions.append(None)
+        await self.deliver(message)
+        return message
+
+    async def deliver(self, message: Message, event: str = "MESSAGE_CREATE") -> None:
+        """Send an event of a person's message to the bot, also once more."""
+        place, person = message.place, message.author
+        assert person is not None
+        data = message.to_bot(self._base())
+        if place.guild is None:
+            await self.gateway.send(event, data, Intent.DIRECT_MESSAGES)
+            return
+        member = {**place.guild.member(person)}
+        del member["user"]
+        data |= {"guild_id": place.guild.id, "member": member}
+        await self.gateway.send(event, data, Intent.GUILD_MESSAGES)
+
+    async def edit_message(self, message: Message, content: str) -> None:
+        """Let a person edit their message."""
+        message.content = content.replace("@Bard", f"<@{APPLICATION_ID}>")
+        message.mentions = [None] if message.content != content else []
+        message.edited_at = self.clock()
+        await self.deliver(message, "MESSAGE_UPDATE")
 
     def seen(self, at: Place, by: Person) -> list[Message]:
         """Return the messages of a place that a person sees, placeholders included."""

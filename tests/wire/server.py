@@ -64,6 +64,7 @@ ROUTES = {
     "GET messages": Route("GET", _MESSAGES),
     "GET message": Route("GET", f"{_MESSAGES}/{{message}}"),
     "POST message": Route("POST", _MESSAGES, "post"),
+    "POST typing": Route("POST", "/channels/{channel}/typing", "typing"),
     "PATCH message": Route("PATCH", f"{_MESSAGES}/{{message}}", "edit"),
     "DELETE message": Route("DELETE", f"{_MESSAGES}/{{message}}", "delete"),
     "POST thread": Route("POST", "/channels/{channel}/threads"),
@@ -416,7 +417,8 @@ async def _channel(call: Call) -> Json:
 
 
 async def _messages(call: Call) -> list[Json]:
-    return await call.api.messages(call["channel"])
+    limit = int(call.query.get("limit", 50))
+    return await call.api.messages(call["channel"], limit, call.query.get("before"))
 
 
 async def _message(call: Call) -> Json:
@@ -426,6 +428,10 @@ async def _message(call: Call) -> Json:
 async def _post(call: Call) -> Json:
     call.check(rules.POSTED_MESSAGE(call.body.json, ()))
     return await call.api.post(call["channel"], call.body)
+
+
+async def _typing(call: Call) -> None:
+    await call.api.typing(call["channel"])
 
 
 async def _edit(call: Call) -> Json:
@@ -482,6 +488,7 @@ _EFFECTS: dict[str, Callable[[Call], Awaitable[Any]]] = {
     "GET messages": _messages,
     "GET message": _message,
     "POST message": _post,
+    "POST typing": _typing,
     "PATCH message": _edit,
     "DELETE message": _delete,
     "POST thread": _open_thread,

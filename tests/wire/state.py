@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import IntEnum, IntFlag
 from typing import Any
@@ -333,6 +333,9 @@ class Message:
         deleted: Whether it is gone.
         interaction: What the bot responds to with it.
         only_for: The one person who sees it; None means everybody in the place.
+        answers: The message that it replies to.
+        mentions: The people and the bot (as None) whom it mentions.
+        nonce: With which the bot posted it.
     """
 
     id: str
@@ -349,6 +352,9 @@ class Message:
     deleted: bool = False
     interaction: "Interaction | None" = None
     only_for: Person | None = None
+    answers: "Message | None" = None
+    mentions: "list[Person | None]" = field(default_factory=list)
+    nonce: str | None = None
 
     def __repr__(self) -> str:
         seen = "" if self.only_for is None else f" only for {self.only_for.name}"
@@ -409,18 +415,38 @@ class Message:
             "flags": self.flags,
             "timestamp": _iso(self.created_at),
             "edited_timestamp": None if self.edited_at is None else _iso(self.edited_at),
-            "mentions": [],
+            "mentions": [BOT if user is None else user.user() for user in self.mentions],
             "mention_roles": [],
             "mention_everyone": False,
             "pinned": False,
             "tts": False,
         }
+        if self.answers is not None:
+            message["message_reference"] = {
+                "type": 0,
+                "message_id": self.answers.id,
+                "channel_id": self.answers.place.id,
+            }
+            answered = replace(self.answers, answers=None)
+            message["referenced_message"] = None if answered.deleted else answered.to_bot(base)
         if self.interaction is not None:
             message["webhook_id"] = message["application_id"] = APPLICATION_ID
             message["interaction_metadata"] = self.interaction.metadata()
         return message
 
+    def to_bot(self, base: str) -> Json:
+        """Return it as Discord sends it to the bot, which lacks the intent for contents.
+
+        The bot gets the content in direct messages, and where it is mentioned.
+        """
+        message = self.json(base)
+        if not (self.author is None or self.place.guild is None or None in self.mentions):
+            message |= {"content": "", "embeds": [], "components": [], "attachments": []}
+        return message
+
     def _type(self) -> int:
+        if self.interaction is None and self.answers is not None:
+            return 19
         if self.interaction is None or self.interaction.type != InteractionType.COMMAND:
             return 0
         if self.interaction.response is not self:

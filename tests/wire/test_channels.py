@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from tests.wire.api import NONCE_SECONDS
 from tests.wire.app import COMMANDS, Answer, App, button, message
 from tests.wire.faults import When
 from tests.wire.limits import Limits
 from tests.wire.server import Discord
-from tests.wire.state import Guild, Message, Permission, Place
+from tests.wire.state import Guild, Json, Message, Permission, Place
 
 
 class Now:
@@ -68,6 +69,39 @@ async def test_message_from_its_post_to_its_deletion(app: App, garden: Place) ->
     for route in ("GET message", "DELETE message"):
         assert (await app.call(route, **place)).code == 10008
     assert (await edit(app, shown)).code == 10008
+
+
+async def test_nonce_of_the_last_minutes_creates_no_second_message(app: App, garden: Place) -> None:
+    body = message(nonce="1", enforce_nonce=True)
+    first = await app.call("POST message", body, channel=garden.id)
+    again = await app.call("POST message", body, channel=garden.id)
+    assert again.body["id"] == first.body["id"]
+    app.discord.clock.advance(NONCE_SECONDS)
+    for later in (body, message(nonce="1")):
+        answer = await app.call("POST message", later, channel=garden.id)
+        assert answer.body["id"] != first.body["id"]
+
+
+async def test_reply_to_a_message_that_is_gone(app: App, garden: Place) -> None:
+    shown = await post(app, garden)
+    reference: Json = {"message_id": shown.id}
+    answer = await app.call("POST message", message(message_reference=reference), channel=garden.id)
+    assert answer.body["referenced_message"]["id"] == shown.id
+    assert answer.body["type"] == 19
+    await app.discord.delete_message(shown)
+    refused = await app.call(
+        "POST message", message(message_reference=reference), channel=garden.id
+    )
+    assert refused.code == 50035
+    reference = {"message_id": shown.id, "fail_if_not_exists": False}
+    answer = await app.call("POST message", message(message_reference=reference), channel=garden.id)
+    assert "referenced_message" not in answer.body
+
+
+async def test_typing_needs_the_permission_to_write(app: App, guild: Guild, garden: Place) -> None:
+    attic = await app.discord.channel(guild, "attic", allowed=Permission.VIEW_CHANNEL)
+    assert (await app.call("POST typing", channel=garden.id)).status == 204
+    assert (await app.call("POST typing", channel=attic.id)).code == 50013
 
 
 @pytest.mark.parametrize(

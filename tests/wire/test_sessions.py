@@ -8,6 +8,7 @@ import pytest
 from tests.wire.app import INTENTS, App, message
 from tests.wire.gateway import Intent
 from tests.wire.server import Discord
+from tests.wire.state import APPLICATION_ID
 
 
 @pytest.fixture
@@ -144,6 +145,32 @@ async def test_own_messages_are_events_unless_private(app: App) -> None:
     assert (await app.socket.event("MESSAGE_UPDATE"))["content"] == "Ho."
     await app.call("DELETE message", channel=garden.id, message=created["id"])
     assert (await app.socket.event("MESSAGE_DELETE"))["id"] == created["id"]
+
+
+async def test_content_of_messages_that_concern_the_bot(app: App) -> None:
+    ann, discord = app.discord.owner, app.discord
+    garden = await discord.channel(await discord.guild("The Globe"), "garden")
+    asked = await discord.slash("say", at=garden)
+    await app.respond(asked, 4, message("Well."))
+    response = await asked.reply()
+    own = discord.world.messages[
+        (await app.call("POST message", message("Hey."), channel=garden.id)).body["id"]
+    ]
+    for _ in ("the response", "the message"):
+        await app.socket.event("MESSAGE_CREATE")
+    for said, content, mentioned in (
+        (await discord.say("Hm.", by=ann, at=garden), "", False),
+        (await discord.say("@Bard Hm.", by=ann, at=garden), f"<@{APPLICATION_ID}> Hm.", True),
+        (await discord.say("Hm.", by=ann, at=garden, answers=own), "Hm.", True),
+        (await discord.say("Hm.", by=ann, at=garden, answers=own, notifies=False), "", False),
+        (await discord.say("Hm.", by=ann, at=garden, answers=response), "", False),
+        (await discord.say("Hm.", by=ann, at=discord.direct(ann)), "Hm.", False),
+    ):
+        event = await app.socket.event("MESSAGE_CREATE")
+        assert (event["id"], event["content"]) == (said.id, content)
+        assert [user["id"] for user in event["mentions"]] == [APPLICATION_ID] * mentioned
+        if said.answers is not None:
+            assert event["referenced_message"]["id"] == said.answers.id
 
 
 async def test_intents_decide_what_is_sent(app: App) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from bot.bard import Bard
 from bot.concurrency import plain_wait
+from bot.config import Settings
 from bot.core.admission import Deliveries
 from bot.errors import Reason, RejectedError, UncertainError
 from bot.observation import NO_OBSERVER
@@ -61,6 +62,7 @@ def an_interaction(bard: Bard | None = None) -> Any:
 @pytest.fixture
 def bard() -> Bard:
     bard = Mock(spec=Bard)
+    bard.settings = Settings()
     bard.observer = NO_OBSERVER
     bard.closing = False
     bard.deliveries = Deliveries()

@@ -12,8 +12,8 @@ from bot.core.settlement import Sighting
 from bot.errors import Reason
 from bot.rehearsal import DeclaredWait
 from bot.storage.records import Place, Take, Turn
+from bot.ui.looks import looks_of
 from bot.ui.queue_status import AT_WORK, NOT_YOURS, STOPPED
-from bot.ui.replies import looks_of
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, labels_of, message_of, reply_length, text_of
 

@@ -15,7 +15,7 @@ from bot.storage.records import Place, Turn
 from bot.ui import replies
 from bot.ui.embeds import reply_text
 from bot.ui.interactions import Acknowledgement, acknowledge
-from bot.ui.replies import looks_of
+from bot.ui.looks import looks_of
 from bot.ui.responses import REJECTIONS, UNEXPECTED
 from tests.bot.conftest import Stage, message_of, reply_length, text_of
 
@@ -81,6 +81,21 @@ async def test_buttons_work_after_a_restart(stage: Stage) -> None:
     await stage.ben.click(continued, label="Delete")
     await stage.restart()
     assert await stored_turns(stage) == [first]
+
+
+async def test_reply_of_unknown_id_is_found_by_its_buttons_and_its_text(stage: Stage) -> None:
+    reply = await request_reply(stage)
+    (turn,) = await stored_turns(stage)
+    look = looks_of(stage.bot)
+    unknown = replace(turn, message_id=None, shown=None, intent=1)
+    sighting = await look(unknown)
+    assert sighting is not None
+    assert (sighting.message_id, sighting.text) == (reply.id, turn.reply)
+    # Another database has had a turn with this number, too.
+    other = replace(unknown, take=replace(turn.take, reply="Other words."))
+    elsewhere = replace(unknown, place=replace(turn.place, channel_id=stage.tavern.id))
+    for absent in (other, elsewhere):
+        assert await look(absent) == Sighting(None, readable=False)
 
 
 async def test_reroll_shows_another_take_in_the_same_message(stage: Stage) -> None:
