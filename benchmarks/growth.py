@@ -28,11 +28,13 @@ from benchmarks.event_loop import tick_delays
 from bot.config import Settings
 from bot.core.inference import Inference
 from bot.core.scenes import Scenes
+from bot.core.voices import Voices
 from bot.storage.database import Database, open_database
 from bot.storage.guild_settings import GuildSettingsStore
 from bot.storage.records import Place, Take, TurnRequest
 from bot.storage.statistics import StatisticsStore
 from bot.storage.turns import TurnStore
+from bot.storage.voices import VoiceStore
 
 FEW, MANY, BIG_CHANNEL = 100, 1_000_000, 200_000
 OLD = 100_000
@@ -61,7 +63,9 @@ def fill(path: Path, count: int) -> None:
             ),
         )
         connection.execute(
-            "INSERT INTO takes SELECT id, 1, ?, 1, 'w', 0.1, 1, NULL FROM turns", (REPLY,)
+            "INSERT INTO takes (turn_id, number, reply, seed, weights, seconds, created_at)"
+            " SELECT id, 1, ?, 1, 'w', 0.1, 1 FROM turns",
+            (REPLY,),
         )
         connection.execute(
             "INSERT INTO places SELECT channel_id, 0, 1, 1, 1 FROM turns GROUP BY channel_id"
@@ -76,7 +80,8 @@ class Services:
         self.statistics = StatisticsStore(database)
         self.turns = TurnStore(database)
         rules = GuildSettingsStore(database, Settings()).rules
-        self.scenes = Scenes(self.turns, self.inference, rules)
+        voices = Voices(VoiceStore(database), self.inference, Path())
+        self.scenes = Scenes(self.turns, self.inference, rules, voices)
 
     async def add(self) -> None:
         """Do the reads and writes of one turn."""

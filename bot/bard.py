@@ -21,6 +21,8 @@ from .core.shared_deletions import SharedDeletions
 from .core.shared_folder import SharedFolder
 from .core.suggestions import Suggestions
 from .core.training_runner import TrainingRunner
+from .core.voice_promotions import VoicePromotions
+from .core.voices import Voices
 from .observation import NO_OBSERVER, Observer, Snapshot
 from .storage.backup import KEPT_DAYS, delete_old_backups
 from .storage.blocks import BlockStore
@@ -34,6 +36,7 @@ from .storage.schedules import ScheduleStore
 from .storage.shared_deletions import SharedDeletionStore
 from .storage.statistics import StatisticsStore
 from .storage.turns import TurnStore
+from .storage.voices import VoiceStore
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,9 @@ class Bard:
         suggestions: Suggests prompts.
         daily_scenes: The scenes that servers have played each day.
         promotions: Chooses the active weights.
+        voice_store: The stored voices, and where new scenes begin in them.
+        voices: Lends the models of voices.
+        voice_promotions: Changes voices.
         shared_deletions: Deletes in other processes; None without a shared folder.
         training: Runs training.
     """
@@ -88,6 +94,9 @@ class Bard:
     suggestions: Suggestions
     daily_scenes: DailyScenes
     promotions: Promotions
+    voice_store: VoiceStore
+    voices: Voices
+    voice_promotions: VoicePromotions
     shared_deletions: SharedDeletions | None
     training: TrainingRunner
 
@@ -143,6 +152,8 @@ class Bard:
         self.blocks = BlockStore(database)
         await self.blocks.load()
         self.departures = DepartureStore(database)
+        self.voice_store = VoiceStore(database)
+        await self.voice_store.load()
         self.inference = Inference(settings.weights, settings.workers, wait, self.observer)
         stack.push_async_callback(self.inference.close)
         sharing = None
@@ -153,6 +164,11 @@ class Bard:
             sharing = Sharing(await shared.run(SharedFolder, settings.shared_dir), shared)
         self.promotions = Promotions(self.runs, self.inference, settings.runs_path, sharing)
         await self.promotions.load()
+        folder = settings.runs_path
+        self.voices = Voices(self.voice_store, self.inference, folder, wait)
+        self.voice_promotions = VoicePromotions(
+            self.voice_store, self.runs, self.promotions, threads, folder
+        )
         self.queue = RequestQueue(settings.workers, settings.queue, wait)
         self.shared_deletions = None
         if sharing is not None:
@@ -166,7 +182,9 @@ class Bard:
             )
         self.admission = Admission(self.queue, self.blocks, self.observer)
         self.deliveries = Deliveries()
-        self.scenes = Scenes(self.turns, self.inference, self.guild_settings.rules, wait)
+        self.scenes = Scenes(
+            self.turns, self.inference, self.guild_settings.rules, self.voices, wait
+        )
         self.suggestions = Suggestions(self.turns, threads)
         await self.suggestions.load(settings.corpus)
         self.daily_scenes = DailyScenes(ScheduleStore(database), await threads.run(Zones.read))

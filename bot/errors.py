@@ -42,6 +42,10 @@ class Reason(Enum):
     NOTHING_STORED = auto()
     MESSAGE_STAYS = auto()
     """The turn was deleted, its message could not be."""
+    UNKNOWN_VOICE = auto()
+    """Details: `name` as it was typed, and `known`, the names of the voices."""
+    VOICE_DAMAGED = auto()
+    """Details: `name`. Its weights are missing or damaged."""
     # The database.
     MEMORY_BUSY = auto()
     """Another process holds it."""
@@ -100,6 +104,19 @@ class Reason(Enum):
     """Details: `option`, its name."""
     TEXT_DOES_NOT_FIT = auto()
     """Details: `missing`, the characters that the active weights do not have."""
+
+    # Voices, for owners and managers.
+    VOICE_NAME = auto()
+    """It cannot be the name of a voice."""
+    VOICE_NAME_TAKEN = auto()
+    """Details: `name`."""
+    VOICE_PROMOTED_ALREADY = auto()
+    """Details: `name` and `run_id`."""
+    VOICE_REMOVED_ALREADY = auto()
+    TOO_MANY_VOICES = auto()
+    """Details: `most`, their largest number."""
+    VOICE_OPTIONS = auto()
+    """The options of a command do not go together."""
 
 
 class RejectedError(Exception):

@@ -6,6 +6,7 @@ from ..ui.components import Button
 from ..ui.queue_status import StopButton
 from ..ui.replies import Continue, Delete, EditPrompt, Reroll, ShowTake
 from ..ui.training_status import Discard, Promote
+from ..ui.voices import ConfirmRemove
 from .about import AboutCog
 from .admin import AdminCog, ConfirmLeave, ServersPage
 from .bard import MENU, AskCog
@@ -64,5 +65,6 @@ BUTTONS: tuple[type[Button], ...] = (
     ConfirmLeave,
     Promote,
     Discard,
+    ConfirmRemove,
 )
 """Every kind of button, which the client recognises after a restart."""

@@ -18,6 +18,7 @@ from ..ui.embeds import one_line, reply_text
 from ..ui.forms import PROMPT_LIMIT
 from ..ui.interactions import COG_NAME, bard_of, place_of
 from ..ui.replies import reply_to
+from ..ui.voices import VOICE_LIMIT, suggest_voices
 from .base import BardCog
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ async def _suggest_prompts(
 
 def _bard_command(max_reply_chars: int) -> Command:
     @command(name="bard", description="Ask the bard to go on from your words.")
-    @app_commands.autocomplete(prompt=_suggest_prompts)
+    @app_commands.autocomplete(prompt=_suggest_prompts, voice=suggest_voices)
     @app_commands.describe(
         prompt="A speaker, such as ROMEO:, or the beginning of a speech",
         max_chars="How long the reply may be, in characters",
@@ -109,6 +110,7 @@ def _bard_command(max_reply_chars: int) -> Command:
         seed="The same seed in the same scene gives the same reply",
         fresh="Start a new scene instead of continuing the last",
         private="Answer me alone, in a scene of my own",
+        voice="Whose voice replies; the scene goes on in it",
     )
     async def bard(
         interaction: discord.Interaction[Any],
@@ -118,6 +120,7 @@ def _bard_command(max_reply_chars: int) -> Command:
         seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
         fresh: bool = False,  # noqa: FBT001, FBT002 - an option of the command
         private: bool = False,  # noqa: FBT001, FBT002 - an option of the command
+        voice: app_commands.Range[str, 1, VOICE_LIMIT] | None = None,
     ) -> None:
         await reply_to(
             interaction,
@@ -128,6 +131,7 @@ def _bard_command(max_reply_chars: int) -> Command:
             seed=seed,
             fresh=fresh,
             private=private,
+            voice=voice,
         )
 
     return bard

@@ -134,6 +134,7 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
     async def _delete_guild(self, guild_id: int) -> None:
         deletions = self.bard.turns.deletions
         await self.bard.guild_settings.delete(guild_id)
+        await self.bard.voice_store.delete_guild(guild_id)
         await self.bard.departures.remove(guild_id)
         await self.bard.runs.delete_guild(guild_id)
         # A request that can no longer be stopped is not stored after this record.
@@ -146,6 +147,9 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         """Delete the turns of a deleted channel; the library reports its threads by themselves."""
         await self._do(
             lambda: self.bard.guild_settings.remove_channel(channel.guild.id, channel.id)
+        )
+        await self._do(
+            lambda: self.bard.voice_store.set_default(channel.guild.id, None, channel.id)
         )
         await self._do(lambda: self._delete_channel(channel.id))
 

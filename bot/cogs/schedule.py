@@ -12,7 +12,7 @@ from ..bard import Bard
 from ..core.schedule import parse_time
 from ..errors import Reason, RejectedError
 from ..storage.records import Place
-from ..ui.access import require_person
+from ..ui.access import guild_of, require_manager, require_person
 from ..ui.commands import FOR_SERVERS, SERVERS, Group
 from ..ui.daily_scenes import DailyPlayer, lacking
 from ..ui.forms import PROMPT_LIMIT
@@ -26,7 +26,6 @@ from ..ui.schedule_texts import (
     suggestion,
 )
 from .base import BardCog, listener
-from .settings import guild_of, require_manager
 
 log = logging.getLogger(__name__)
 

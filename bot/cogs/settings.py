@@ -8,8 +8,8 @@ import discord
 from discord import app_commands
 
 from ..bard import Bard
-from ..errors import Reason, RejectedError
 from ..storage.guild_settings import ButtonAccess, Changes, GuildSettings, Rules
+from ..ui.access import guild_of, require_manager
 from ..ui.commands import FOR_SERVERS, SERVERS, command
 from ..ui.components import Button
 from ..ui.forms import text_values
@@ -17,6 +17,7 @@ from ..ui.interactions import acknowledge_press, edit_response, handle, respond
 from ..ui.responses import role_names
 from .base import BardCog, listener
 from .settings_form import FORM, NOTHING_CHANGED, LimitsModal, parse_limits
+from .settings_voices import VoicesView, voices_page
 
 BUTTONS: dict[ButtonAccess, str] = {
     "everyone": "everyone",
@@ -46,7 +47,11 @@ class SettingsCog(BardCog, name="noskgpt_bard.settings"):
 
     def __init__(self, client: Any, bard: Bard) -> None:  # noqa: ANN401 - see BardCog
         super().__init__(client, bard)
-        self.views = (SettingsView(GuildSettings()), RolesView(GuildSettings()))
+        self.views = (
+            SettingsView(GuildSettings()),
+            RolesView(GuildSettings()),
+            VoicesView(_show_voices),
+        )
 
     async def cog_load(self) -> None:
         """Handle the controls of every settings message, also of those sent before a restart."""
@@ -198,15 +203,14 @@ class RolesView(discord.ui.View):
         await handle(interaction, lambda bard: _change(interaction, bard, page="roles", **changes))
 
 
-class SettingsPage(Button, template=r"bard:settings:page:(?P<page>main|roles)"):
+class SettingsPage(Button, template=r"bard:settings:page:(?P<page>main|roles|voices)"):
     """Show another page of the settings in the same message."""
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Replace the page if the person manages the server."""
         require_manager(interaction)
         await acknowledge_press(interaction)
-        content, view = PAGES[self["page"]](interaction, bard)
-        await edit_response(interaction, content=content, view=view)
+        await _show_page(interaction, bard, self["page"])
 
 
 async def _open_form(interaction: discord.Interaction[Any], bard: Bard) -> None:
@@ -235,16 +239,6 @@ async def _store_limits(
     await _change(interaction, bard, **changes)
 
 
-def require_manager(interaction: discord.Interaction[Any]) -> None:
-    """Reject a person who does not manage the server.
-
-    Raises:
-        RejectedError: The person lacks Manage Server.
-    """
-    if not interaction.permissions.manage_guild:
-        raise RejectedError(Reason.NOT_MANAGER)
-
-
 async def _change(
     interaction: discord.Interaction[Any],
     bard: Bard,
@@ -256,8 +250,16 @@ async def _change(
     require_manager(interaction)
     await acknowledge_press(interaction)
     await bard.guild_settings.change(guild_of(interaction), **changes)
+    await _show_page(interaction, bard, page)
+
+
+async def _show_page(interaction: discord.Interaction[Any], bard: Bard, page: str) -> None:
     content, view = PAGES[page](interaction, bard)
     await edit_response(interaction, content=content, view=view)
+
+
+async def _show_voices(interaction: discord.Interaction[Any], bard: Bard) -> None:
+    await _show_page(interaction, bard, "voices")
 
 
 def _main_page(interaction: discord.Interaction[Any], bard: Bard) -> Page:
@@ -267,6 +269,8 @@ def _main_page(interaction: discord.Interaction[Any], bard: Bard) -> Page:
     # The view of the cog handles the controls, so the library need not keep this one.
     view.stop()
     view.add_item(SettingsPage("Roles", "bard:settings:page:roles"))
+    if bard.voice_store.listed():
+        view.add_item(SettingsPage("Voices", "bard:settings:page:voices"))
     return describe(rules, found), view
 
 
@@ -285,9 +289,16 @@ def _roles_page(interaction: discord.Interaction[Any], bard: Bard) -> Page:
     return ROLES_PAGE.format(roles="\n".join(_describe_roles(rules, found))), view
 
 
+def _voices_page(interaction: discord.Interaction[Any], bard: Bard) -> Page:
+    content, view = voices_page(interaction, bard, _show_voices)
+    view.add_item(SettingsPage("Back", "bard:settings:page:main"))
+    return content, view
+
+
 PAGES: Mapping[str, Callable[[discord.Interaction[Any], Bard], Page]] = {
     "main": _main_page,
     "roles": _roles_page,
+    "voices": _voices_page,
 }
 """The pages of the settings, by the name that the buttons have."""
 
@@ -365,12 +376,6 @@ def _describe_roles(rules: Rules, found: _Existing) -> tuple[str, str]:
 def _settings_of(interaction: discord.Interaction[Any], bard: Bard) -> tuple[GuildSettings, Rules]:
     store, guild_id = bard.guild_settings, guild_of(interaction)
     return store.get(guild_id), store.rules(guild_id)
-
-
-def guild_of(interaction: discord.Interaction[Any]) -> int:
-    """Return the id of the server of an interaction whose command exists in servers alone."""
-    assert interaction.guild_id is not None  # noqa: S101 - managers exist in servers alone
-    return interaction.guild_id
 
 
 def _ids(values: Iterable[discord.abc.Snowflake]) -> frozenset[int]:

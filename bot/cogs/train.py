@@ -16,6 +16,15 @@ from ..ui.owners import require_owner
 from ..ui.responses import REJECTIONS
 from ..ui.training_messages import RunMessages
 from ..ui.training_status import PROMOTED, describe_end, describe_progress
+from ..ui.voices import (
+    PROMOTED_AS,
+    RENAMED,
+    REPLACED,
+    VOICE_LIMIT,
+    ask_to_remove,
+    show_voices,
+    suggest_own_voices,
+)
 from .base import BardCog, listener
 
 CORPUS_BYTES = 8 * 2**20
@@ -146,13 +155,34 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         await _answer(interaction, "\n".join(lines) or NO_RUNS)
 
     @train.command(name="promote", description="Activate the weights of a finished run.")
-    @app_commands.describe(run="Its number in /train history")
+    @app_commands.rename(name="as")
+    @app_commands.autocomplete(name=suggest_own_voices)
+    @app_commands.describe(
+        run="Its number in /train history",
+        name="A voice that speaks with them, new or not; the active weights stay then",
+    )
     async def promote(
-        self, interaction: discord.Interaction[Any], run: app_commands.Range[int, 1]
+        self,
+        interaction: discord.Interaction[Any],
+        run: app_commands.Range[int, 1],
+        name: app_commands.Range[str, 1, VOICE_LIMIT] | None = None,
     ) -> None:
-        """Load the weights and use them from the next request on."""
+        """Load the weights and use them from the next request on, everywhere or as a voice."""
         await require_owner(interaction, self.bard)
         await _acknowledge(interaction)
+        if name is not None:
+            voice, before = await self.bard.voice_promotions.promote(run, name)
+            text = PROMOTED_AS if before is None else REPLACED
+            await _answer(
+                interaction,
+                text.format(
+                    name=voice.name,
+                    weights=voice.weights,
+                    run_id=run,
+                    before=None if before is None else before.run_id,
+                ),
+            )
+            return
         promoted = await self.bard.promotions.promote(run, interaction.user.id)
         await _answer(interaction, PROMOTED.format(weights=promoted.weights))
 
@@ -165,6 +195,34 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         source = f"run {run.id}" if run else "the settings"
         weights = self.bard.inference.model.name
         await _answer(interaction, ROLLED_BACK.format(source=source, weights=weights))
+
+    @train.command(name="voices", description="List the voices; rename or remove one.")
+    @app_commands.autocomplete(rename=suggest_own_voices, remove=suggest_own_voices)
+    @app_commands.describe(
+        rename="A voice that gets another name",
+        to="Its new name",
+        remove="A voice that speaks no more; its replies stay",
+    )
+    async def voices(
+        self,
+        interaction: discord.Interaction[Any],
+        rename: app_commands.Range[str, 1, VOICE_LIMIT] | None = None,
+        to: app_commands.Range[str, 1, VOICE_LIMIT] | None = None,
+        remove: app_commands.Range[str, 1, VOICE_LIMIT] | None = None,
+    ) -> None:
+        """List the voices for the sender alone, rename one, or ask whether to remove one."""
+        await require_owner(interaction, self.bard)
+        await _acknowledge(interaction)
+        voices = self.bard.voice_promotions
+        if (rename is None) != (to is None) or (rename is not None and remove is not None):
+            raise RejectedError(Reason.VOICE_OPTIONS)
+        if rename is not None and to is not None:
+            before, voice = await voices.rename(rename, to)
+            await _answer(interaction, RENAMED.format(before=before.name, name=voice.name))
+        elif remove is not None:
+            await ask_to_remove(interaction, self.bard, voices.require(remove))
+        else:
+            await show_voices(interaction, self.bard)
 
     async def _describe_end(self, run: Run) -> str:
         return describe_end(run, resumable=await self.bard.training.is_resumable(run))

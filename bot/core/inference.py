@@ -124,9 +124,12 @@ class Inference:
             raise RuntimeError("load() has not finished")
         return self._model
 
-    def fold(self, text: str) -> tuple[str, str]:
-        """Return `text` in the model's alphabet, and the characters that were dropped."""
-        folded = self.model.tokenizer.fold(text)
+    def fold(self, text: str, model: noskgpt.Generator | None = None) -> tuple[str, str]:
+        """Return `text` in a model's alphabet, and the characters that were dropped.
+
+        Without a model, it is the active one's.
+        """
+        folded = (model or self.model).tokenizer.fold(text)
         return folded.text, folded.dropped
 
     async def generate(

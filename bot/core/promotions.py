@@ -171,19 +171,28 @@ class Promotions:
             RejectedError: It has not finished, is active already, or its file was changed.
         """
         async with self.lock:
-            run = await self._runs.get(run_id)
-            _require_finished(run)
             if run_id == await self.active():
                 raise RejectedError(Reason.RUN_PROMOTED_ALREADY, run_id=run_id)
-            model = await self._read(run_id)
-            if model is None or model.name != run.weights:
-                raise RejectedError(Reason.RUN_DAMAGED, run_id=run_id)
+            run, model = await self.load_finished(run_id)
             if not await self._runs.promote(run_id, user_id):  # it has looked at the state again
-                _require_finished(await self._runs.get(run_id))
+                require_finished(await self._runs.get(run_id))
             self._inference.activate(model)
             log.info("Run %d was promoted: weights %s are active", run_id, model.name)
             await self._share(run_id, model.name)
             return run
+
+    async def load_finished(self, run_id: int) -> tuple[Run, noskgpt.Generator]:
+        """Return a finished run and its model; the caller holds the lock.
+
+        Raises:
+            RejectedError: It has not finished, or its file was changed.
+        """
+        run = await self._runs.get(run_id)
+        require_finished(run)
+        model = await self._read(run_id)
+        if model is None or model.name != run.weights:
+            raise RejectedError(Reason.RUN_DAMAGED, run_id=run_id)
+        return run, model
 
     async def roll_back(self, user_id: int) -> Run | None:
         """Activate the weights from before the last promotion.
@@ -224,7 +233,8 @@ class Promotions:
             return None
 
 
-def _require_finished(run: Run) -> None:
+def require_finished(run: Run) -> None:
+    """Raise `RejectedError` unless the weights of a run can be promoted."""
     if run.state != "finished":
         raise RejectedError(
             Reason.RUN_NOT_FINISHED, run_id=run.id, state=run.state, action="promoted"

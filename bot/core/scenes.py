@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+import noskgpt
+
 from ..concurrency import Wait, plain_wait
 from ..errors import Reason, RejectedError
 from ..storage.guild_settings import Rules
@@ -13,6 +15,7 @@ from . import transcript
 from .inference import Inference
 from .request_queue import Request
 from .settlement import Display, MessageRef, Settlement
+from .voices import Voices
 
 CONTEXT_CHARS = 2000
 """Characters of a scene that the model is given. It reads the last 256 at most."""
@@ -28,6 +31,7 @@ class Scenes(Settlement):
         turns: The stored turns.
         inference: Generates replies.
         rules: Returns the settings in force in a server; they are read when they bind.
+        voices: Lends the models that generate.
         wait: See `bot.concurrency.Wait`.
     """
 
@@ -36,10 +40,12 @@ class Scenes(Settlement):
         turns: TurnStore,
         inference: Inference,
         rules: Callable[[int | None], Rules],
+        voices: Voices,
         wait: Wait = plain_wait,
     ) -> None:
         super().__init__(turns, wait)
         self._inference = inference
+        self._voices = voices
         self._rules = rules
 
     async def play(self, turn_request: TurnRequest, display: Display, request: Request) -> Turn:
@@ -49,7 +55,7 @@ class Scenes(Settlement):
         request continues this one.
 
         Raises:
-            RejectedError: There is no scene to continue.
+            RejectedError: There is no scene to continue, or its voice cannot speak.
             StoppedError: `request` was stopped before the reply was stored, or the person's turns
                 or the place were deleted meanwhile; nothing is stored.
             UncertainError: It is not known whether the reply is shown; the turn is kept.
@@ -85,10 +91,15 @@ class Scenes(Settlement):
         self, past: list[Turn], turn_request: TurnRequest, request: Request
     ) -> "_Reply":
         """Generate what follows turns and a prompt, and commit the request."""
-        lead, dropped = self._lead(turn_request.prompt)
-        text = transcript.compose((self._lead(turn.prompt)[0], turn.reply) for turn in past)
-        context = transcript.join(text, lead)[-CONTEXT_CHARS:]
-        async with request.worker():
+        wanted = turn_request.voice
+        if wanted is None and past:
+            wanted = past[-1].take.voice
+        async with request.worker(), self._voices.lend(wanted, turn_request.place) as speaker:
+            lead, dropped = self._lead(turn_request.prompt, speaker.model)
+            text = transcript.compose(
+                (self._lead(turn.prompt, speaker.model)[0], turn.reply) for turn in past
+            )
+            context = transcript.join(text, lead)[-CONTEXT_CHARS:]
             # Not earlier: a server's settings may change while the request waits.
             rules = self._rules(turn_request.place.guild_id)
             max_chars = rules.reply_chars(turn_request.max_chars)
@@ -101,6 +112,7 @@ class Scenes(Settlement):
                 temperature=temperature,
                 seed=turn_request.seed,
                 prompt=lead,
+                model=speaker.model,
             )
         request.commit()
         take = Take(
@@ -108,14 +120,19 @@ class Scenes(Settlement):
             seed=completion.seed,
             weights=completion.weights,
             seconds=completion.seconds,
+            voice=speaker.id,
+            voice_name=speaker.name,
+            instead_of=speaker.instead_of,
         )
         return _Reply(take, max_chars, temperature, dropped)
 
-    def _lead(self, prompt: str | None) -> tuple[str | None, str]:
-        """Return the lead of a prompt in the model's alphabet, and the dropped characters."""
+    def _lead(
+        self, prompt: str | None, model: noskgpt.Generator | None = None
+    ) -> tuple[str | None, str]:
+        """Return the lead of a prompt in a model's alphabet, and the dropped characters."""
         if prompt is None:
             return None, ""
-        folded, dropped = self._inference.fold(prompt)
+        folded, dropped = self._inference.fold(prompt, model)
         return transcript.lead(folded), dropped
 
     async def require_scene(self, place: Place) -> None:
@@ -143,8 +160,9 @@ class Scenes(Settlement):
     ) -> None:
         """Generate another take of a turn from what precedes it, and show it in its place.
 
-        The take is generated from `prompt`, or else from that of the take that is shown. It is no
-        longer than the turn's limit and the one in force now. Later turns keep their text.
+        The take is generated from `prompt`, or else from that of the take that is shown. It has the
+        voice of that take, and is no longer than the turn's limit and the one in force now. Later
+        turns keep their text.
 
         Raises:
             RejectedError: The turn was deleted.
@@ -166,6 +184,7 @@ class Scenes(Settlement):
                 prompt=turn.prompt,
                 max_chars=turn.max_chars,
                 temperature=turn.temperature,
+                voice=turn.take.voice,
             )
             reply = await self._complete(past, again, request)
             async with self._lock("message", ref.message_id):

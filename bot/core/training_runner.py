@@ -121,7 +121,7 @@ class TrainingRunner:
         threads: Runs file operations.
         folder: The folder of all runs.
         corpus: The text for runs without an attached one; None selects the bundled plays.
-        keep: Number of runs that keep their files, besides promoted ones.
+        keep: Number of runs that keep their files, besides those in use.
         auto_promote: Whether a run with a lower loss on the same text is promoted by itself.
         wait: See `bot.concurrency.Wait`.
     """
@@ -260,7 +260,7 @@ class TrainingRunner:
         """Delete the files of a finished run.
 
         Raises:
-            RejectedError: It has not finished, or a promotion refers to it.
+            RejectedError: It has not finished, or a promotion or a voice refers to it.
         """
         async with self._promotions.lock:
             if not await self._runs.discard(run_id):
@@ -582,17 +582,16 @@ class TrainingRunner:
             _kill(active)
 
     async def _delete_old_files(self) -> None:
-        """Delete the files of all but the newest runs and the promoted ones."""
+        """Delete the files of all but the newest runs and those in use."""
         async with self._promotions.lock:
-            promoted = {promotion.run_id for promotion in await self._runs.promotions()}
-            await self._threads.run(self._delete_folders, promoted)
+            await self._threads.run(self._delete_folders, await self._runs.in_use())
 
-    def _delete_folders(self, promoted: set[int]) -> None:
+    def _delete_folders(self, used: set[int]) -> None:
         kept = 0
         folders = [path for path in self._folder.iterdir() if path.name.isdecimal()]
         for folder in sorted(folders, key=lambda path: int(path.name), reverse=True):
             run_id = int(folder.name)
-            if run_id in promoted:
+            if run_id in used:
                 continue
             paths = (weights_path(self._folder, run_id), self._state_path(run_id))
             kept += any(path.exists() for path in paths)

@@ -18,6 +18,7 @@ SELECT id, json_object(
         SELECT json_group_array(json_object(
             'number', number, 'prompt', coalesce(takes.prompt, turns.prompt),
             'reply', reply, 'seed', seed, 'weights', weights, 'seconds', seconds,
+            'voice', (SELECT name FROM voices WHERE voices.id = takes.voice),
             'asked_at', strftime('%Y-%m-%dT%H:%M:%SZ', created_at, 'unixepoch')
         )) FROM takes WHERE turn_id = turns.id
     )

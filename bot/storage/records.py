@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 COLUMNS = (
     "id, guild_id, channel_id, audience, user_id, scene, coalesce(takes.prompt, turns.prompt),"
     " max_chars, temperature, message_id, turns.take, intent, token,"
-    " number, reply, seed, weights, seconds, (SELECT count(*) FROM takes WHERE turn_id = id)"
+    " number, reply, seed, weights, seconds,"
+    " voice, (SELECT name FROM voices WHERE voices.id = voice),"
+    " (SELECT count(*) FROM takes WHERE turn_id = id)"
 )
 WITH_TAKE = f"SELECT {COLUMNS} FROM turns JOIN takes ON turn_id = id AND number"  # noqa: S608
 # Without the hint, SQLite reads all turns in the order of their ids.
@@ -13,6 +15,10 @@ UNSETTLED = (
     f"SELECT {COLUMNS} FROM turns INDEXED BY unsettled_turns"  # noqa: S608
     " JOIN takes ON turn_id = id AND number = intent"
 )
+
+
+DEFAULT_VOICE = 0
+"""Stands for the voice that is used where no other is chosen; see `storage.voices`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,8 @@ class TurnRequest:
     """Start a new scene instead of continuing the current one."""
     scene: int | None = None
     """Number of the scene to continue; None selects the current one."""
+    voice: int | None = None
+    """The voice that plays it; None selects that of the scene or, in a new one, of the place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +70,11 @@ class Take:
     weights: str
     """Short name of the weights."""
     seconds: float
+    voice: int = DEFAULT_VOICE
+    voice_name: str = ""
+    """Empty for the default voice."""
+    instead_of: str = field(default="", compare=False)
+    """Name of the voice that should have played it and could not; known until it is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +138,8 @@ def turn_of(
     seed: int,
     weights: str,
     seconds: float,
+    voice: int,
+    voice_name: str | None,
     takes: int,
 ) -> Turn:
     """Return the turn that a row with the columns `COLUMNS` is about."""
@@ -141,6 +156,13 @@ def turn_of(
         intent=intent,
         token=token,
         number=number,
-        take=Take(reply=reply, seed=seed, weights=weights, seconds=seconds),
+        take=Take(
+            reply=reply,
+            seed=seed,
+            weights=weights,
+            seconds=seconds,
+            voice=voice,
+            voice_name=voice_name or "",
+        ),
         takes=takes,
     )

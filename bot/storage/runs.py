@@ -9,6 +9,10 @@ from typing import Any, Literal
 from ..errors import Reason, RejectedError
 from .database import Database
 
+_IN_USE = (
+    "SELECT run_id FROM promotions WHERE withdrawn_at IS NULL"
+    " UNION SELECT run_id FROM voices WHERE removed_at IS NULL"
+)
 State = Literal["running", "interrupted", "cancelled", "failed", "finished", "discarded"]
 
 _COLUMNS = (
@@ -148,14 +152,14 @@ class RunStore:
         return await self._runs("WHERE state != 'running' AND end_shown = 0 ORDER BY id", ())
 
     async def discard(self, run_id: int) -> bool:
-        """Record that a run was discarded, if it has finished and no promotion refers to it.
+        """Record that a run was discarded, if it has finished and its weights are not in use.
 
         Returns:
             Whether that is so.
         """
         discarded = await self._database.run(
-            "UPDATE runs SET state = 'discarded' WHERE id = ? AND state = 'finished' AND NOT EXISTS"
-            " (SELECT 1 FROM promotions WHERE run_id = runs.id AND withdrawn_at IS NULL)",
+            "UPDATE runs SET state = 'discarded' WHERE id = ? AND state = 'finished'"  # noqa: S608
+            f" AND id NOT IN ({_IN_USE})",
             (run_id,),
         )
         return discarded > 0
@@ -206,6 +210,10 @@ class RunStore:
             "SELECT id, run_id FROM promotions WHERE withdrawn_at IS NULL ORDER BY id DESC"
         )
         return [Promotion(id=row[0], run_id=row[1]) for row in rows]
+
+    async def in_use(self) -> set[int]:
+        """Return the runs whose weights are those of a promotion in force or of a voice."""
+        return {int(row[0]) for row in await self._database.fetch(_IN_USE)}
 
     async def delete_guild(self, guild_id: int) -> int:
         """Erase server, channel and message of the runs of a server; return their number."""

@@ -393,8 +393,9 @@ async def _insert_take(
     prompt: str | None,
 ) -> None:
     await statements.run(
-        "INSERT INTO takes (turn_id, number, reply, seed, weights, seconds, created_at, prompt)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, nullif(?, (SELECT prompt FROM turns WHERE id = ?)))",
+        "INSERT INTO takes"
+        " (turn_id, number, reply, seed, weights, seconds, created_at, voice, prompt)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, nullif(?, (SELECT prompt FROM turns WHERE id = ?)))",
         (
             turn_id,
             number,
@@ -403,6 +404,7 @@ async def _insert_take(
             take.weights,
             take.seconds,
             created_at,
+            take.voice,
             prompt,
             turn_id,
         ),

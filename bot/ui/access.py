@@ -1,10 +1,11 @@
-"""Know the roles of a person, and whether they may use the bard."""
+"""Know the roles of a person, and whether they may use the bard or change its settings."""
 
 from typing import Any
 
 import discord
 
 from ..bard import Bard
+from ..errors import Reason, RejectedError
 
 
 def roles_of(user: discord.User | discord.Member) -> frozenset[int]:
@@ -26,3 +27,15 @@ def require_person(interaction: discord.Interaction[Any], bard: Bard) -> None:
         roles_of(interaction.user),
         bard.guild_settings.rules(interaction.guild_id),
     )
+
+
+def require_manager(interaction: discord.Interaction[Any]) -> None:
+    """Raise `RejectedError` unless the sender may manage the server."""
+    if not interaction.permissions.manage_guild:
+        raise RejectedError(Reason.NOT_MANAGER)
+
+
+def guild_of(interaction: discord.Interaction[Any]) -> int:
+    """Return the id of the server of an interaction whose command exists in servers alone."""
+    assert interaction.guild_id is not None  # noqa: S101 - managers exist in servers alone
+    return interaction.guild_id

@@ -17,6 +17,8 @@ MESSAGE_LIMIT = 6000
 SOMEONE = "Someone"
 COLOUR = discord.Colour(0x8C1D2F)
 LEFT_OUT = "Not in the bard's alphabet, so left out"
+VOICE = "Voice: {name}"
+VOICE_MISSING = "The voice {name} is not available"
 _PROMPT_SHOWN = 200
 _NOTE_SHOWN = 40
 _FENCE = "```"
@@ -172,4 +174,8 @@ def _footer(turn: Turn) -> str:
     parts = [f"{count:,} character{'' if count == 1 else 's'}", f"{turn.take.seconds:.2f} s"]
     if turn.takes > 1:
         parts.insert(0, f"Take {turn.number} of {turn.takes}")
+    if turn.take.voice_name:
+        parts.append(VOICE.format(name=turn.take.voice_name))
+    if turn.take.instead_of:
+        parts.append(VOICE_MISSING.format(name=turn.take.instead_of))
     return " \N{MIDDLE DOT} ".join(parts)

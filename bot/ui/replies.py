@@ -42,6 +42,7 @@ async def reply_to(
     seed: int | None = None,
     fresh: bool = False,
     private: bool = False,
+    voice: str | None = None,
 ) -> None:
     """Play a turn in response to an interaction that is not acknowledged yet.
 
@@ -56,9 +57,10 @@ async def reply_to(
         seed: See `noskgpt.Generator.generate`.
         fresh: Whether the turn starts a new scene.
         private: Whether only the sender of the interaction shall see the reply.
+        voice: Name of the voice that replies.
 
     Raises:
-        RejectedError: The request is not accepted, or there is no scene to continue.
+        RejectedError: The request is not accepted, there is no scene to continue, or no such voice.
     """
 
     async def request(place: Place) -> TurnRequest:
@@ -70,9 +72,12 @@ async def reply_to(
             temperature=temperature,
             seed=seed,
             fresh=fresh,
+            voice=None if voice is None else bard.voices.named(voice),
         )
 
     async def check() -> None:
+        if voice is not None:
+            bard.voices.named(voice)
         if prompt is None:
             await bard.scenes.require_scene(place_of(interaction))
 
@@ -245,7 +250,7 @@ class Continue(Button, template=_CONTINUE_ID):
         return f"bard:continue:{turn.id}"
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
-        """Play another turn with the length and temperature of this one."""
+        """Play another turn with the voice, the length and the temperature of this one."""
         ref = _message_ref(interaction, int(self["turn"]))
 
         async def find() -> Turn:
@@ -266,6 +271,7 @@ class Continue(Button, template=_CONTINUE_ID):
                 prompt=None,
                 max_chars=turn.max_chars,
                 temperature=turn.temperature,
+                voice=turn.take.voice,
             )
 
         # What goes on from words for one person alone is for that person alone.

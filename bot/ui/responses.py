@@ -9,6 +9,7 @@ import discord
 from discord import app_commands
 
 from ..errors import Reason, RejectedError
+from .embeds import escape, one_line
 
 REJECTIONS: Mapping[Reason, str] = {
     Reason.CLOSING: (
@@ -60,6 +61,11 @@ REJECTIONS: Mapping[Reason, str] = {
     Reason.MESSAGE_STAYS: (
         "I have forgotten that speech, but Discord does not let me take its message down. "
         "Whoever moderates this channel may delete it."
+    ),
+    Reason.UNKNOWN_VOICE: "I have no voice of the name {name}. My voices: {known}",
+    Reason.VOICE_DAMAGED: (
+        "My voice {name} fails me: its weights are missing or damaged. Choose another one with the "
+        "option `voice` of `/bard`, such as `default`, and tell the bot's owner."
     ),
     Reason.MEMORY_BUSY: (
         "Another hand holds my book at this moment, and I cannot write in it. "
@@ -151,7 +157,8 @@ REJECTIONS: Mapping[Reason, str] = {
     Reason.UNKNOWN_RUN: "There is no training run {run_id}. `/train history` lists them.",
     Reason.RUN_NOT_FINISHED: "Run {run_id} is {state}: only a finished run can be {action}.",
     Reason.RUN_IN_USE: (
-        "Run {run_id} is active, or `/train rollback` may return to it; it cannot be discarded."
+        "Run {run_id} is active or the run of a voice, or `/train rollback` may return to it; "
+        "it cannot be discarded."
     ),
     Reason.RUN_PROMOTED_ALREADY: "Run {run_id} is active already.",
     Reason.RUN_DAMAGED: (
@@ -170,6 +177,20 @@ REJECTIONS: Mapping[Reason, str] = {
     Reason.TEXT_DOES_NOT_FIT: (
         "The text has characters that the active weights do not have: {missing}. "
         "Choose `nothing` in `start_from`, or replace these characters."
+    ),
+    Reason.VOICE_NAME: (
+        "A voice has a name of 1 to 32 letters, digits, hyphens and spaces, which is not "
+        "`default`. Spaces and hyphens stand one at a time between the others."
+    ),
+    Reason.VOICE_NAME_TAKEN: "There is a voice of the name {name} already. Nothing was changed.",
+    Reason.VOICE_PROMOTED_ALREADY: "The voice {name} has the weights of run {run_id} already.",
+    Reason.VOICE_REMOVED_ALREADY: "That voice is removed already.",
+    Reason.TOO_MANY_VOICES: (
+        "There are {most} voices, and there cannot be more. "
+        "`/train voices` with `remove` removes one."
+    ),
+    Reason.VOICE_OPTIONS: (
+        "Use `rename` and `to` together, or `remove` alone. Without options the voices are listed."
     ),
 }
 """The text of each rejection: in character for players, plain for owners and managers."""
@@ -244,6 +265,7 @@ _FORESEEN: Mapping[int, str] = {
 }
 """Answers of Discord, by code, that members bring about."""
 _TOO_LARGE, _TOO_MANY, _SERVER_ERROR = 413, 429, 500
+_NAME_SHOWN = 40
 
 
 def rejection_text(error: RejectedError) -> str:
@@ -258,6 +280,11 @@ def rejection_text(error: RejectedError) -> str:
             roles = error.details["roles"]
             assert isinstance(roles, frozenset)  # noqa: S101 - see Reason
             details["roles"] = role_names(roles)
+        case Reason.UNKNOWN_VOICE:
+            known = error.details["known"]
+            assert isinstance(known, list)  # noqa: S101 - see Reason
+            details["known"] = ", ".join(known) or "none"
+            details["name"] = escape(one_line(str(error.details["name"]), _NAME_SHOWN))
         case Reason.COOLDOWN:
             seconds = error.details["seconds"]
             assert isinstance(seconds, float)  # noqa: S101 - see Reason

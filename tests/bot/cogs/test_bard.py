@@ -71,7 +71,8 @@ async def test_row_of_a_turn(stage: Stage, settings: Settings) -> None:
     assert take.pop("created_at") == row.pop("created_at") > 1_700_000_000
     assert 0 < len(take.pop("reply")) <= 30
     weights = stage.bard.inference.model.name
-    assert take == {"turn_id": 1, "number": 1, "seed": 7, "weights": weights, "prompt": None}
+    assert take.pop("prompt") is None
+    assert take == {"turn_id": 1, "number": 1, "seed": 7, "weights": weights, "voice": 0}
     assert row == {
         "id": 1,
         "guild_id": stage.guild.id,

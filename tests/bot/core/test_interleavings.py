@@ -21,12 +21,14 @@ from bot.core.inference import Completion, Inference
 from bot.core.request_queue import RequestQueue
 from bot.core.scenes import Scenes
 from bot.core.settlement import MessageRef, Shown, Sighting
+from bot.core.voices import Voices
 from bot.errors import RejectedError, StoppedError, UncertainError
 from bot.storage import database as storage
 from bot.storage.database import open_database
 from bot.storage.guild_settings import Rules
 from bot.storage.records import Place, Turn, TurnRequest
 from bot.storage.turns import TurnStore
+from bot.storage.voices import VoiceStore
 
 RULES = Rules(
     channels=frozenset(),
@@ -92,8 +94,9 @@ class World:
         self.turns = TurnStore(database)
         inference = Inference(None, workers=1)
         inference.generate = self.generate  # type: ignore[method-assign]
-        inference.fold = lambda text: (text, "")  # type: ignore[method-assign]
-        self.scenes = Scenes(self.turns, inference, lambda _guild: RULES)
+        inference.fold = self.fold  # type: ignore[method-assign]
+        voices = Voices(VoiceStore(database), inference, self.path.parent)
+        self.scenes = Scenes(self.turns, inference, lambda _guild: RULES, voices)
         self.scenes.look = self.look
         self._stack.push_async_callback(inference.close)
         await self.turns.deletions.resume()
@@ -101,6 +104,9 @@ class World:
 
     async def stop(self) -> None:
         await self._stack.aclose()
+
+    def fold(self, text: str, _model: object = None) -> tuple[str, str]:
+        return text, ""
 
     async def generate(self, context: str, **_options: object) -> Completion:
         self.contexts.append(context)

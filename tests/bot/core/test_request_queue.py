@@ -14,11 +14,13 @@ from bot.core.inference import Inference
 from bot.core.request_queue import Request, RequestQueue
 from bot.core.scenes import Scenes
 from bot.core.settlement import Shown
+from bot.core.voices import Voices
 from bot.errors import Reason, StoppedError
 from bot.storage.database import open_database
 from bot.storage.guild_settings import GuildSettingsStore
 from bot.storage.records import Place, Turn, TurnRequest
 from bot.storage.turns import TurnStore
+from bot.storage.voices import VoiceStore
 from tests.bot.conftest import rejected
 
 PLACE = Place(guild_id=1, channel_id=1)
@@ -97,9 +99,9 @@ async def harness(tmp_path: Path, weights: Path) -> AsyncIterator[Harness]:
     inference = Inference(weights, workers=2)
     await inference.load()
     queue, turns = RequestQueue(2, 3), TurnStore(database)
-    harness = Harness(
-        queue, Scenes(turns, inference, GuildSettingsStore(database, Settings()).rules), turns
-    )
+    rules = GuildSettingsStore(database, Settings()).rules
+    voices = Voices(VoiceStore(database), inference, Path())
+    harness = Harness(queue, Scenes(turns, inference, rules, voices), turns)
     generate = inference.model.generate
 
     def gated(prompt: str, *args: Any, **options: Any) -> str:

@@ -15,6 +15,7 @@ from bot.core.inference import Inference
 from bot.core.request_queue import Request, RequestQueue
 from bot.core.scenes import Scenes
 from bot.core.settlement import Display, MessageRef, Shown, Sighting
+from bot.core.voices import Voices
 from bot.errors import Reason, RejectedError, StoppedError, UncertainError
 from bot.storage import database as storage
 from bot.storage.database import Database, open_database
@@ -22,6 +23,7 @@ from bot.storage.deletions import Scope
 from bot.storage.guild_settings import GuildSettingsStore
 from bot.storage.records import Place, Turn, TurnRequest
 from bot.storage.turns import TurnStore
+from bot.storage.voices import VoiceStore
 from tests.bot.conftest import rejected
 
 GARDEN = Place(guild_id=1, channel_id=2)
@@ -43,7 +45,8 @@ def turns(database: Database) -> TurnStore:
 async def scenes(database: Database, turns: TurnStore, weights: Path) -> AsyncIterator[Scenes]:
     inference = Inference(weights, workers=2)
     await inference.load()
-    yield Scenes(turns, inference, GuildSettingsStore(database, Settings()).rules)
+    rules = GuildSettingsStore(database, Settings()).rules
+    yield Scenes(turns, inference, rules, Voices(VoiceStore(database), inference, Path()))
     await inference.close()
 
 
@@ -378,7 +381,8 @@ async def test_limit_binds_when_the_reply_is_generated(
     settings = GuildSettingsStore(database, Settings())
     inference = Inference(weights, workers=2)
     await inference.load()
-    scenes = Scenes(turns, inference, settings.rules)
+    voices = Voices(VoiceStore(database), inference, Path())
+    scenes = Scenes(turns, inference, settings.rules, voices)
     with RequestQueue(workers=1, waiting=2).admit(1, 3, 1) as request:
         async with request.worker():
             playing = asyncio.create_task(scenes.play(REQUEST, FakeChannel(), request))

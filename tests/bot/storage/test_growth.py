@@ -33,7 +33,8 @@ def fill(path: Path, count: int) -> None:
             ((n, ANN + n % 2, n, 10**6 + n) for n in range(1, count + 1)),
         )
         connection.execute(
-            "INSERT INTO takes SELECT id, 1, 'O, she doth teach.', 1, 'w', 1, 1, NULL FROM turns"
+            "INSERT INTO takes (turn_id, number, reply, seed, weights, seconds, created_at)"
+            " SELECT id, 1, 'O, she doth teach.', 1, 'w', 1, 1 FROM turns"
         )
         connection.execute("INSERT INTO places VALUES (3, 0, 7, 1, 1)")
         connection.execute("INSERT INTO places SELECT id + 9, id, NULL, 1, 1 FROM turns")

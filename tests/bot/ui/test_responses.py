@@ -48,6 +48,11 @@ DETAILS: dict[Reason, dict[str, object]] = {
     Reason.RUN_DAMAGED: {"run_id": 7},
     Reason.OPTION_WITH_RESUME: {"option": "minutes"},
     Reason.TEXT_DOES_NOT_FIT: {"missing": "ß ü"},
+    Reason.UNKNOWN_VOICE: {"name": "Kit", "known": ["default", "marlowe"]},
+    Reason.VOICE_DAMAGED: {"name": "marlowe"},
+    Reason.VOICE_NAME_TAKEN: {"name": "marlowe"},
+    Reason.VOICE_PROMOTED_ALREADY: {"name": "marlowe", "run_id": 7},
+    Reason.TOO_MANY_VOICES: {"most": 23},
 }
 FIRST_OF_SCHEDULES = list(Reason).index(Reason.NO_SUCH_TIME)
 PLAIN = [Reason.NOT_MANAGER, Reason.NOT_OWNER, *list(Reason)[FIRST_OF_SCHEDULES:]]
