@@ -144,14 +144,18 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         run = await self.bard.training.cancel()
         await _answer(interaction, await self._describe_end(run))
 
-    @train.command(name="history", description="List the last runs; mark the active weights.")
+    @train.command(name="history", description="List the last runs; mark the active weights and voices.")
     async def history(self, interaction: discord.Interaction[Any]) -> None:
         """List them for the sender alone."""
         await require_owner(interaction, self.bard)
         await _acknowledge(interaction)
         runs = await self.bard.runs.newest(LISTED_RUNS)
         active = await self.bard.promotions.active()
-        lines = [_line(run, active=run.id == active) for run in runs]
+        voices = self.bard.voice_store.listed()
+        lines = [
+            _line(run, [v.name for v in voices if v.run_id == run.id], active=run.id == active)
+            for run in runs
+        ]
         await _answer(interaction, "\n".join(lines) or NO_RUNS)
 
     @train.command(name="promote", description="Activate the weights of a finished run.")
@@ -240,7 +244,7 @@ def _check_corpus(corpus: discord.Attachment) -> None:
         raise RejectedError(Reason.NOT_A_TEXT_FILE)
 
 
-def _line(run: Run, *, active: bool) -> str:
+def _line(run: Run, voices: list[str], *, active: bool) -> str:
     parts = [f"**Run {run.id}**: {run.state}", f"<t:{run.started_at:.0f}:f>"]
     parts.append(f"preset {run.preset}, {run.minutes:g} min")
     if run.corpus is not None:
@@ -251,6 +255,8 @@ def _line(run: Run, *, active: bool) -> str:
         parts.append(f"started from {run.start_weights}")
     if run.user_id:
         parts.append(f"started by <@{run.user_id}>")
+    if voices:
+        parts.append(f"voice {' and '.join(voices)}")
     if active:
         parts.append("**active**")
     return ", ".join(parts)

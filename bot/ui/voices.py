@@ -36,7 +36,7 @@ NO_VOICES = (
 VOICES = "**Voices beside the default one**\n{lines}"
 VOICE = (
     "**{name}**: run {run_id}, {size}, held-out loss {loss}, since <t:{time:.0f}:d>, "
-    "default in {servers:,} servers and {channels:,} channels"
+    "default in servers: {servers:,}, in channels: {channels:,}"
 )
 FILE_MISSING = "**no file**"
 NOT_KNOWN = "not known"

@@ -48,7 +48,7 @@ async def modules(bot: BotProcess) -> set[str]:
     return set((await bot.logged("modules:")).split())
 
 
-async def test_reply_about_export_and_promotion_load_neither_pytorch_nor_training(
+async def test_reply_about_export_promotion_and_voice_load_neither_pytorch_nor_training(
     weights: Path, corpus: Path, tmp_path: Path
 ) -> None:
     async with Discord().running() as discord:
@@ -75,6 +75,11 @@ async def test_reply_about_export_and_promotion_load_neither_pytorch_nor_trainin
                 await (await discord.slash("train rollback", at=scene.garden)).private(
                     "Rolled back"
                 )
+                voice = {"run": run, "as": "Kit"}
+                await (await discord.slash("train promote", at=scene.garden, **voice)).private(
+                    "The voice Kit speaks"
+                )
+                await speech(await scene.ask("NURSE:", voice="Kit"))
                 found = await modules(bot)
         finally:
             await bot.close()

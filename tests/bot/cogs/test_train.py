@@ -203,6 +203,8 @@ async def test_invalid_corpus_is_rejected_or_fails_the_run(stage: TrainingStage)
         ("cancel", {}),
         ("history", {}),
         ("promote", {"run": 1}),
+        ("promote", {"run": 1, "as": "marlowe"}),
+        ("voices", {}),
         ("rollback", {}),
     ],
 )
@@ -249,6 +251,7 @@ class Acknowledged:
         ("status", {}),
         ("history", {}),
         ("promote", {"run": 1}),
+        ("promote", {"run": 1, "as": "marlowe"}),
         ("rollback", {}),
     ],
 )
