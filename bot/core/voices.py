@@ -20,7 +20,7 @@ from .promotions import weights_path
 log = logging.getLogger(__name__)
 
 KEPT_MODELS = 3
-"""Number of models that stay in memory beside that of the default voice; each takes about 10 MB."""
+"""Number of models that stay in memory beside that of the default voice; each takes 8 MB."""
 
 
 @dataclass(frozen=True, slots=True)

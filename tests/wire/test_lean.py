@@ -3,6 +3,7 @@
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,11 +76,14 @@ async def test_reply_about_export_promotion_and_voice_load_neither_pytorch_nor_t
                 await (await discord.slash("train rollback", at=scene.garden)).private(
                     "Rolled back"
                 )
-                voice = {"run": run, "as": "Kit"}
-                await (await discord.slash("train promote", at=scene.garden, **voice)).private(
+                named: dict[str, Any] = {"run": run, "as": "Kit"}
+                await (await discord.slash("train promote", at=scene.garden, **named)).private(
                     "The voice Kit speaks"
                 )
-                await speech(await scene.ask("NURSE:", voice="Kit"))
+                spoken = await discord.slash(
+                    "bard", by=scene.ben, at=scene.garden, prompt="NURSE:", voice="Kit"
+                )
+                assert "Voice: Kit" in str((await speech(spoken)).embeds)
                 found = await modules(bot)
         finally:
             await bot.close()

@@ -29,6 +29,7 @@ from bot.storage.guild_settings import Rules
 from bot.storage.records import Place, Turn, TurnRequest
 from bot.storage.turns import TurnStore
 from bot.storage.voices import VoiceStore
+from noskgpt import Generator
 
 RULES = Rules(
     channels=frozenset(),
@@ -105,7 +106,8 @@ class World:
     async def stop(self) -> None:
         await self._stack.aclose()
 
-    def fold(self, text: str, _model: object = None) -> tuple[str, str]:
+    def fold(self, text: str, model: Generator | None = None) -> tuple[str, str]:
+        assert model is None
         return text, ""
 
     async def generate(self, context: str, **_options: object) -> Completion:
