@@ -144,9 +144,7 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         run = await self.bard.training.cancel()
         await _answer(interaction, await self._describe_end(run))
 
-    @train.command(
-        name="history", description="List the last runs; mark active weights and voices."
-    )
+    @train.command(name="history", description="List the last runs; mark active weights, voices.")
     async def history(self, interaction: discord.Interaction[Any]) -> None:
         """List them for the sender alone."""
         await require_owner(interaction, self.bard)
