@@ -79,7 +79,7 @@ async def test_without_voices_nothing_is_offered(stage: Stage) -> None:
     assert unknown.ephemeral
     assert not unknown.deferred
     assert content_of(unknown) == REJECTIONS[Reason.UNKNOWN_VOICE].format(
-        name=r"\*kit\*", voices="default"
+        name=r"\*kit\*", known="default"
     )
     assert not stage.env.errors
 
