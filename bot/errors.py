@@ -42,6 +42,21 @@ class Reason(Enum):
     NOTHING_STORED = auto()
     MESSAGE_STAYS = auto()
     """The turn was deleted, its message could not be."""
+    # Parts.
+    PARTS_PRIVATE = auto()
+    """Only one person sees the scene."""
+    PART_NAME = auto()
+    """Details: `limit`, in characters."""
+    PART_TAKEN = auto()
+    """Details: `part`, and `holder`, the id of the person; so has LINE_AWAITED."""
+    LINE_AWAITED = auto()
+    EMPTY_LINE = auto()
+    """The model can read nothing of it."""
+    PART_GIVEN_UP = auto()
+    """Details: `part`."""
+    PART_FREE = auto()
+    NO_PART = auto()
+    NOT_PART_MODERATOR = auto()
     # The database.
     MEMORY_BUSY = auto()
     """Another process holds it."""

@@ -76,6 +76,16 @@ class Admission:
         if rules.allowed_roles and rules.allowed_roles.isdisjoint(roles):
             raise RejectedError(Reason.ROLE_MISSING, roles=rules.allowed_roles)
 
+    def require_channel(self, channels: AbstractSet[int], rules: Rules) -> None:
+        """Raise `RejectedError` unless the bard may reply in a channel.
+
+        Args:
+            channels: The channel and, for a thread, the channel that it belongs to.
+            rules: The settings in force there.
+        """
+        if rules.channels and rules.channels.isdisjoint(channels):
+            raise RejectedError(Reason.WRONG_CHANNEL, channels=rules.channels)
+
     @contextmanager
     def accept(
         self,
@@ -132,8 +142,7 @@ class Admission:
         channels: set[int],
         rules: Rules,
     ) -> Iterator[Request]:
-        if rules.channels and rules.channels.isdisjoint(channels):
-            raise RejectedError(Reason.WRONG_CHANNEL, channels=rules.channels)
+        self.require_channel(channels, rules)
         now = time.monotonic()  # the time of day may be set back
         key = (user_id, rules.cooldown)
         if (seconds := self._cooldowns.get(key, now) - now) > 0:

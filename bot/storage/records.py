@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 COLUMNS = (
     "id, guild_id, channel_id, audience, user_id, scene, coalesce(takes.prompt, turns.prompt),"
     " max_chars, temperature, message_id, turns.take, intent, token,"
-    " number, reply, seed, weights, seconds, (SELECT count(*) FROM takes WHERE turn_id = id)"
+    " number, reply, seed, weights, seconds, (SELECT count(*) FROM takes WHERE turn_id = id),"
+    " (SELECT part FROM cues WHERE cues.turn_id = id AND cues.number = takes.number)"
 )
 WITH_TAKE = f"SELECT {COLUMNS} FROM turns JOIN takes ON turn_id = id AND number"  # noqa: S608
 # Without the hint, SQLite reads all turns in the order of their ids.
@@ -44,6 +45,8 @@ class TurnRequest:
     """None draws a random one."""
     fresh: bool = False
     """Start a new scene instead of continuing the current one."""
+    quoted: bool = False
+    """The prompt is the text of a message, which may be another person's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,8 @@ class Take:
     weights: str
     """Short name of the weights."""
     seconds: float
+    cue: str | None = None
+    """The name of the part whose line follows, if a person plays it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +124,7 @@ def turn_of(
     weights: str,
     seconds: float,
     takes: int,
+    cue: str | None,
 ) -> Turn:
     """Return the turn that a row with the columns `COLUMNS` is about."""
     return Turn(
@@ -134,6 +140,6 @@ def turn_of(
         intent=intent,
         token=token,
         number=number,
-        take=Take(reply=reply, seed=seed, weights=weights, seconds=seconds),
+        take=Take(reply=reply, seed=seed, weights=weights, seconds=seconds, cue=cue),
         takes=takes,
     )

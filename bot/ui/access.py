@@ -5,6 +5,7 @@ from typing import Any
 import discord
 
 from ..bard import Bard
+from .interactions import channels_of, place_of
 
 
 def roles_of(user: discord.User | discord.Member) -> frozenset[int]:
@@ -26,3 +27,9 @@ def require_person(interaction: discord.Interaction[Any], bard: Bard) -> None:
         roles_of(interaction.user),
         bard.guild_settings.rules(interaction.guild_id),
     )
+
+
+def require_channel(interaction: discord.Interaction[Any], bard: Bard) -> None:
+    """Raise `RejectedError` unless the bard may reply in this channel."""
+    rules = bard.guild_settings.rules(interaction.guild_id)
+    bard.admission.require_channel(channels_of(place_of(interaction)), rules)

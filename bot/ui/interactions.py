@@ -109,6 +109,11 @@ def place_of(interaction: discord.Interaction[Any], *, private: bool = False) ->
     )
 
 
+def channels_of(place: Place) -> set[int]:
+    """Return a place's channel and, for a thread, the channel that it belongs to."""
+    return {channel for channel in (place.channel_id, place.parent_id) if channel}
+
+
 async def handle(
     interaction: discord.Interaction[Any], work: Callable[[Bard], Awaitable[None]]
 ) -> bool:
