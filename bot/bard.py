@@ -144,6 +144,7 @@ class Bard:
         self._database = database
         self._files = threads
         self.turns = TurnStore(database)
+        await self.turns.parts.load()
         self.runs = RunStore(database)
         self.exports = ExportStore(database)
         self.statistics = StatisticsStore(database)

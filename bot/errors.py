@@ -46,6 +46,21 @@ class Reason(Enum):
     """Details: `name` as it was typed, and `known`, the names of the voices."""
     VOICE_DAMAGED = auto()
     """Details: `name`. Its weights are missing or damaged."""
+    # Parts.
+    PARTS_PRIVATE = auto()
+    """Only one person sees the scene."""
+    PART_NAME = auto()
+    """Details: `limit`, in characters."""
+    PART_TAKEN = auto()
+    """Details: `part`, and `holder`, the id of the person; so has LINE_AWAITED."""
+    LINE_AWAITED = auto()
+    EMPTY_LINE = auto()
+    """The model can read nothing of it."""
+    PART_GIVEN_UP = auto()
+    """Details: `part`."""
+    PART_FREE = auto()
+    NO_PART = auto()
+    NOT_PART_MODERATOR = auto()
     # The database.
     MEMORY_BUSY = auto()
     """Another process holds it."""

@@ -26,7 +26,7 @@ from .errors import StartupError
 from .rehearsal_page import RehearsalPage, listen
 from .signals import Signals
 from .storage.records import Place
-from .ui.embeds import embeds, headline
+from .ui.embeds import embeds, headline, line_text
 from .ui.replies import reply_view
 
 log = logging.getLogger(__name__)
@@ -174,8 +174,9 @@ async def recall(client: BardClient, world: World) -> None:
         assert isinstance(stage, discord.TextChannel)  # noqa: S101 - as created
         for turn in turns:
             message = await stage.send(
+                line_text(turn),
                 embeds=embeds(turn, author=headline(turn, names.get(turn.user_id, ""))),
-                view=reply_view(turn),
+                view=reply_view(turn, speak=turn.take.cue is not None),
                 allowed_mentions=discord.AllowedMentions.none(),
             )
             await store.show(turn, message.id)

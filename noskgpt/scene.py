@@ -160,12 +160,13 @@ class Casts:
                 end = start + len(call)
         return called
 
-    def read(self, prompt: str, echo_of: str | None = None) -> Reading:
+    def read(self, prompt: str, echo_of: str | None = None, guests: Sequence[str] = ()) -> Reading:
         """Return who takes part in the scene of a prompt, and who speaks next.
 
         Args:
             prompt: Text in the alphabet of the model.
             echo_of: The text whose words `echo` repeats; None: the last speech.
+            guests: Speakers who take part in addition; their full name calls them.
         """
         speeches = self._speeches(prompt)
         final = speeches[-1] if speeches else Speech(None, "")
@@ -179,6 +180,8 @@ class Casts:
             people = [self._calls[play][call] for call in self._called(play, found[-1])]
         if final.speaker is not None:
             people = [name for name in people if name != last]
+        known = spelling.keys() | {(last or "").lower()}
+        people += _named((name for name in guests if name.lower() not in known), final.words)
         repeated = [
             word
             for word in words_in_order(final.words if echo_of is None else echo_of)
@@ -254,6 +257,16 @@ class Casts:
         ):
             return name, words
         return None, line
+
+
+def _named(names: Iterable[str], words: str) -> list[str]:
+    """Return the names that a text has with a capital, the one that it has last at the end."""
+    found: dict[str, int] = {}
+    for name in names:
+        for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", words, re.IGNORECASE):
+            if match[0][0].isupper():
+                found[name] = match.start()
+    return sorted(found, key=found.__getitem__)
 
 
 def build(plays: Iterable[str]) -> Casts:

@@ -44,6 +44,7 @@ SLOW = {
     "test_generates_real_words_only",
     "test_rebuild_gives_the_committed_bytes",
     "shared_bot",
+    "playing",
     "test_observability",
     "two_processes",
     "test_private_bot_leaves_other_servers_and_keeps_its_blocks",

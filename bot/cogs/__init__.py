@@ -3,6 +3,7 @@
 from discord import AppCommandType
 
 from ..ui.components import Button
+from ..ui.parts import Speak
 from ..ui.queue_status import StopButton
 from ..ui.replies import Continue, Delete, EditPrompt, Reroll, ShowTake
 from ..ui.training_status import Discard, Promote
@@ -12,6 +13,7 @@ from .admin import AdminCog, ConfirmLeave, ServersPage
 from .bard import MENU, AskCog
 from .base import BardCog
 from .departure import DepartureCog
+from .party import PartyCog
 from .retention import RetentionCog
 from .scene import ConfirmForget, SceneCog, TurnPage
 from .schedule import ScheduleCog
@@ -28,6 +30,7 @@ COGS: tuple[type[BardCog], ...] = (
     TalkCog,
     SceneCog,
     WordsCog,
+    PartyCog,
     SettingsCog,
     AboutCog,
     TrainCog,
@@ -57,6 +60,7 @@ BUTTONS: tuple[type[Button], ...] = (
     EditPrompt,
     ShowTake,
     Delete,
+    Speak,
     StopButton,
     TurnPage,
     ConfirmForget,

@@ -63,14 +63,15 @@ async def _continue_message(
     interaction: discord.Interaction[Any], message: discord.Message
 ) -> None:
     text = message.clean_content
-    if not text and message.author == interaction.client.user:
-        text = reply_text(message.embeds)
+    if message.author == interaction.client.user:
+        text = reply_text(message.embeds) or text
     if not text.strip():
         raise RejectedError(Reason.NO_TEXT)
     await reply_to(
         interaction,
         bard_of(interaction),
         transcript.ending(text, PROMPT_LIMIT),
+        quoted=True,
         private=message.flags.ephemeral,  # others must not read it in the headline of the reply
     )
 

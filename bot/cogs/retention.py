@@ -68,6 +68,7 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
             if days is not None:
                 deleted = await deletions.delete_before(now - days * DAY_SECONDS)
                 log.info("Deleted %d turns older than %d days", deleted, days)
+            await self.bard.scenes.parts.delete_idle()
             await self.bard.delete_old_backups()
         except RejectedError as error:
             log.warning("Could not delete old turns; the next day tries again: %s", error)

@@ -2,32 +2,33 @@
 
 import io
 import logging
-from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import discord
 from discord import app_commands
 
 from ..bard import Bard
+from ..core.parts import NAME_LIMIT as PART_NAME_LIMIT
 from ..errors import Reason, RejectedError
 from ..storage.records import Page, Place
 from ..ui.access import require_person
 from ..ui.attachments import FILE_LIMIT, Attachments
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.components import Button, moderates, view_of
-from ..ui.embeds import SOMEONE, scene_page
+from ..ui.embeds import scene_page
 from ..ui.hosts import shares_servers
 from ..ui.interactions import (
-    NETWORK_ERRORS,
     acknowledge,
     acknowledge_press,
     edit_response,
     place_of,
     respond,
 )
+from ..ui.names import names_of
 from ..ui.replies import reply_to
 from ..ui.threads import NAME_LIMIT, open_thread
+from . import party
 from .base import BardCog
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ FORGET_NOT_ELSEWHERE = f"{ELSEWHERE}I could not reach the others. Ask once more 
 EXPORTED_HERE = f"{ELSEWHERE}ask in other servers, too, and in a direct message."
 FORGOT_NOTHING = "I had nothing there to forget."
 FORGOT_MARKS = (
-    "Forgotten: that you trained me, or chose my weights. There were no speeches of yours."
+    "Forgotten: that you trained me, chose my weights, or play a part. There were no speeches of "
+    "yours."
 )
 FORGOT_DAILY = " Your daily scenes are removed."
 FORGET_LATER = (
@@ -116,6 +118,7 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
                 # First, because from the record of the deletion on, it is completed anyway.
                 marks = await bard.runs.delete_user(user_id)
                 daily = await bard.daily_scenes.store.delete_user(user_id)
+                marks += await bard.turns.parts.count_of(user_id)
                 deletion = await deletions.record("user", user_id)
                 elsewhere = await _forget_elsewhere(interaction, bard)
                 if daily:
@@ -166,7 +169,7 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
         await self.bard.scenes.end(place_of(interaction, private=acknowledgement.private))
         await edit_response(interaction, content=FRESH)
 
-    @scene.command(name="show", description="Read the scene, and see who asked for each part.")
+    @scene.command(name="show", description="Read the scene, and see who asked for each speech.")
     async def show(self, interaction: discord.Interaction[Any]) -> None:
         """Show the last page of the scene to the sender alone."""
         await acknowledge(interaction, private=True)
@@ -220,6 +223,39 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
                     allowed_mentions=discord.AllowedMentions.none(),
                 )
 
+    @scene.command(name="join", description="Take a part: I wait for your lines in it.")
+    @app_commands.rename(name="as")
+    @app_commands.describe(name="A speaker of this scene or of a play, or a name of your own")
+    @app_commands.autocomplete(name=party.suggest_free)
+    async def join(
+        self,
+        interaction: discord.Interaction[Any],
+        name: app_commands.Range[str, 1, PART_NAME_LIMIT],
+    ) -> None:
+        """Give the sender a part."""
+        await party.join(interaction, self.bard, name)
+
+    @scene.command(name="leave", description="Give up your part: I speak for it again.")
+    async def leave(self, interaction: discord.Interaction[Any]) -> None:
+        """End the sender's part."""
+        await party.leave(interaction, self.bard)
+
+    @scene.command(name="dismiss", description="For moderators: free a part that somebody has.")
+    @app_commands.describe(part="The part")
+    @app_commands.autocomplete(part=party.suggest_held)
+    async def dismiss(
+        self,
+        interaction: discord.Interaction[Any],
+        part: app_commands.Range[str, 1, PART_NAME_LIMIT],
+    ) -> None:
+        """End a part of anybody's."""
+        await party.dismiss(interaction, self.bard, part)
+
+    @scene.command(name="parts", description="See who plays which part in this scene.")
+    async def parts(self, interaction: discord.Interaction[Any]) -> None:
+        """Show the parts to the sender alone."""
+        await party.show(interaction, self.bard)
+
     async def _script(self, interaction: discord.Interaction[Any]) -> AsyncIterator[str]:
         """Yield the text of the scene in pieces, then the people who asked for it."""
         place = await self.bard.scenes.read_by(place_of(interaction), interaction.user.id)
@@ -229,7 +265,7 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
                 requesters[requester] = None
                 yield text
         named = list(requesters)[:_NAMED]
-        names = list((await _names(interaction, named)).values())
+        names = list((await names_of(interaction, named)).values())
         if others := len(requesters) - len(named):
             names.append("1 other" if others == 1 else f"{others:,} others")
         channel = getattr(interaction.channel, "name", None)
@@ -248,7 +284,7 @@ def _require_channel_moderator(interaction: discord.Interaction[Any]) -> None:
 
 async def _show_page(interaction: discord.Interaction[Any], place: Place, page: Page) -> None:
     """Edit the response of an acknowledged interaction to show a page of a place's scene."""
-    names = await _names(interaction, (turn.user_id for turn in page.turns))
+    names = await names_of(interaction, (turn.user_id for turn in page.turns))
     prefix, turns = f"bard:page:{'own:' if place.audience else ''}{page.scene}", page.turns
     earlier = TurnPage(
         "◀ Previous page", f"{prefix}:before:{turns[0].id}", disabled=not page.has_earlier
@@ -260,27 +296,6 @@ async def _show_page(interaction: discord.Interaction[Any], place: Place, page: 
         embeds=scene_page(page, names),
         view=view_of(earlier, later) if more else None,
     )
-
-
-async def _names(interaction: discord.Interaction[Any], ids: Iterable[int]) -> dict[int, str]:
-    """Return display names by user id: the server's for its members, else the user's own."""
-    names = {}
-    for user_id in dict.fromkeys(ids):
-        names[user_id] = await _name(interaction, user_id)
-    return names
-
-
-async def _name(interaction: discord.Interaction[Any], user_id: int) -> str:
-    if user_id == interaction.user.id:
-        return interaction.user.display_name
-    # Each request may fail: the person has left, the bot is no member, the account is deleted.
-    with suppress(discord.HTTPException, *NETWORK_ERRORS):
-        if interaction.guild is not None:
-            return (await interaction.guild.fetch_member(user_id)).display_name
-    with suppress(discord.HTTPException, *NETWORK_ERRORS):
-        user: discord.User = await interaction.client.fetch_user(user_id)
-        return user.display_name
-    return SOMEONE
 
 
 async def _send(

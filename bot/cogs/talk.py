@@ -11,6 +11,7 @@ from ..ui.access import roles_of
 from ..ui.addressing import Advice, MessageRequest, read
 from ..ui.hosts import Host
 from ..ui.messages import MessageReply, MessageTarget, Typing
+from ..ui.names import Viewpoint
 from ..ui.notices import Notices
 from ..ui.queue_status import QueueStatus
 from ..ui.replies import accept_from
@@ -86,7 +87,8 @@ class TalkCog(BardCog, name="noskgpt_bard.talk"):
                 request = TurnRequest(
                     place=place, user_id=message.author.id, prompt=asked.prompt, scene=scene
                 )
-                display = MessageReply(message, bard, target, status, typing.stop)
+                viewpoint = Viewpoint(self.client, message.guild, message.author)
+                display = MessageReply(viewpoint, bard, target, status, typing.stop)
                 await bard.scenes.play(request, display, queued)
 
     async def _advise(self, message: discord.Message, advice: Advice) -> None:

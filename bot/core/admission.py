@@ -77,7 +77,7 @@ class Admission:
             raise RejectedError(Reason.ROLE_MISSING, roles=rules.allowed_roles)
 
     @staticmethod
-    def require_channel(channels: set[int], rules: Rules) -> None:
+    def require_channel(channels: AbstractSet[int], rules: Rules) -> None:
         """Raise `RejectedError` unless the bard may reply in one of some channels.
 
         Args:

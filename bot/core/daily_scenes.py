@@ -112,7 +112,11 @@ class DailyScenes:
 def request_of(schedule: Schedule) -> TurnRequest:
     """Return the request for a run of a schedule."""
     return TurnRequest(
-        place=place_of(schedule), user_id=schedule.user_id, prompt=schedule.prompt, fresh=True
+        place=place_of(schedule),
+        user_id=schedule.user_id,
+        prompt=schedule.prompt,
+        fresh=True,
+        quoted=True,  # not a line of the part that the person plays
     )
 
 

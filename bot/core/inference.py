@@ -6,7 +6,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,18 @@ class Completion:
     seed: int
     weights: str
     """Short name of the weights."""
+    cue: str | None = None
+    """The speaker of `until` who speaks next. Their speaker line is not part of the text."""
+
+
+def _split(text: str, speakers: Sequence[str]) -> tuple[str, str | None]:
+    """Divide a text that ends with a speaker line of one of some speakers, before that line."""
+    line = text.removesuffix("\n").rpartition("\n")[2]
+    if text.endswith(":\n"):
+        for speaker in speakers:
+            if line.lower() == f"{speaker}:".lower():
+                return text[: -len(line) - 1], speaker
+    return text, None
 
 
 def _lower_priority() -> None:
@@ -140,6 +152,7 @@ class Inference:
         temperature: float,
         seed: int | None = None,
         prompt: str | None = None,
+        until: Sequence[str] = (),
         model: noskgpt.Generator | None = None,
     ) -> Completion:
         """Continue a scene with its cast. Cancellation stops the generation in its thread too.
@@ -150,6 +163,7 @@ class Inference:
             temperature: See `noskgpt.Generator.generate`.
             seed: None draws a random one.
             prompt: The end of `context` whose words the completion repeats; None repeats none.
+            until: Names of speakers: the completion ends where one of them is to speak.
             model: None selects the active one.
         """
         model = model or self.model
@@ -167,10 +181,13 @@ class Inference:
                 cast=True,
                 echo=prompt is not None,
                 echo_of=prompt,
+                until=until,
                 cancellation=cancellation,
             )
+            text, cue = _split(text, until)
             return Completion(
                 text=text,
+                cue=cue,
                 seconds=time.perf_counter() - start,
                 seed=drawn,
                 weights=model.name,

@@ -1,6 +1,6 @@
 """Play turns: from a request to a stored and shown reply, one turn at a time per channel."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -9,10 +9,12 @@ import noskgpt
 from ..concurrency import Wait, plain_wait
 from ..errors import Reason, RejectedError
 from ..storage.guild_settings import Rules
+from ..storage.parts import Part
 from ..storage.records import Page, Place, Take, Turn, TurnRequest
 from ..storage.turns import TurnStore
 from . import transcript
 from .inference import Inference
+from .parts import Parts
 from .request_queue import Request
 from .settlement import Display, MessageRef, Settlement
 from .voices import Voices
@@ -33,6 +35,9 @@ class Scenes(Settlement):
         rules: Returns the settings in force in a server; they are read when they bind.
         voices: Lends the models that generate.
         wait: See `bot.concurrency.Wait`.
+
+    Attributes:
+        parts: The parts that people play.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Scenes(Settlement):
         wait: Wait = plain_wait,
     ) -> None:
         super().__init__(turns, wait)
+        self.parts = Parts(turns, inference)
         self._inference = inference
         self._voices = voices
         self._rules = rules
@@ -55,7 +61,8 @@ class Scenes(Settlement):
         request continues this one.
 
         Raises:
-            RejectedError: There is no scene to continue, or its voice cannot speak.
+            RejectedError: There is no scene to continue, its voice cannot speak, or the line is a
+                person's; see `Parts.voice`.
             StoppedError: `request` was stopped before the reply was stored, or the person's turns
                 or the place were deleted meanwhile; nothing is stored.
             UncertainError: It is not known whether the reply is shown; the turn is kept.
@@ -64,42 +71,65 @@ class Scenes(Settlement):
         with self._turns.deletions.watch(turn_request) as watch:
             async with request.stoppable(), self._lock("channel", place.channel_id):
                 await self._settle_channel(place.channel_id)
-                scene = turn_request.scene or await self._turns.scene(place)
-                past: list[Turn] = []
-                if not turn_request.fresh:
-                    past = await self._turns.tail(place, scene, chars=CONTEXT_CHARS)
+                scene, past, parts = await self._read(turn_request)
                 if turn_request.prompt is None and not past:
                     raise RejectedError(Reason.NO_SCENE)
-                reply = await self._complete(past, turn_request, request)
+                turn_request = self.parts.voice(turn_request, parts, past)
+                reply = await self._complete(past, turn_request, request, parts)
                 with self._changing(display.message_id):  # before others find the stored turn
                     turn = await self._turns.add(
                         turn_request,
                         reply.take,
-                        scene=await self._turns.next_scene(place)
-                        if turn_request.fresh
-                        else scene or 1,
+                        scene=scene or await self._turns.next_scene(place),
                         max_chars=reply.max_chars,
                         temperature=reply.temperature,
                         message_id=display.message_id,
                         token=display.token,
                         watch=watch,
                     )
+                    if parts:
+                        await self.parts.touch(place)
                     await self._show(turn, reply.dropped, display)
                     return turn
 
+    async def _read(self, turn_request: TurnRequest) -> tuple[int, list[Turn], list[Part]]:
+        """Return the scene of a request, its last turns, and the parts in it.
+
+        The scene is 0 if it is a new one whose number is not known yet.
+        """
+        place = turn_request.place
+        if turn_request.fresh and not self._turns.parts.may_have(place):
+            return 0, [], []
+        scene = turn_request.scene or await self._turns.scene(place) or 1
+        past = await self._turns.tail(place, scene, chars=CONTEXT_CHARS)
+        parts = await self.parts.held_in(place, scene, past)
+        begun = past or not parts  # parts that were taken before the first turn are kept
+        return (0, [], []) if turn_request.fresh and begun else (scene, past, parts)
+
     async def _complete(
-        self, past: list[Turn], turn_request: TurnRequest, request: Request
+        self,
+        past: list[Turn],
+        turn_request: TurnRequest,
+        request: Request,
+        parts: Sequence[Part] = (),
     ) -> "_Reply":
-        """Generate what follows turns and a prompt, and commit the request."""
+        """Generate what follows turns and a prompt, and commit the request.
+
+        The reply ends where one of the parts is to speak. It does not continue the speech of one.
+        """
         wanted = turn_request.voice
         if wanted is None and past:
             wanted = past[-1].take.voice
+        until = [part.name for part in parts]
         async with request.worker(), self._voices.lend(wanted, turn_request.place) as speaker:
             lead, dropped = self._lead(turn_request.prompt, speaker.model)
             text = transcript.compose(
                 (self._lead(turn.prompt, speaker.model)[0], turn.reply) for turn in past
             )
             context = transcript.join(text, lead)[-CONTEXT_CHARS:]
+            opening = ""
+            if parts and lead is None:
+                opening = transcript.close(context, {name.lower() for name in until})
             # Not earlier: a server's settings may change while the request waits.
             rules = self._rules(turn_request.place.guild_id)
             max_chars = rules.reply_chars(turn_request.max_chars)
@@ -107,16 +137,19 @@ class Scenes(Settlement):
             if temperature is None:
                 temperature = rules.temperature
             completion = await self._inference.generate(
-                context,
+                context + opening,
                 max_chars=max_chars,
                 temperature=temperature,
                 seed=turn_request.seed,
                 prompt=lead,
                 model=speaker.model,
+                until=until,
             )
         request.commit()
+        text = completion.text if completion.cue else transcript.finish(completion.text)
         take = Take(
-            reply=transcript.finish(completion.text),
+            reply=opening + text,
+            cue=completion.cue,
             seed=completion.seed,
             weights=completion.weights,
             seconds=completion.seconds,
@@ -165,7 +198,7 @@ class Scenes(Settlement):
         turns keep their text.
 
         Raises:
-            RejectedError: The turn was deleted.
+            RejectedError: The turn was deleted, or the prompt has a line of another person's part.
             StoppedError: `request` was stopped before the take was stored; nothing is stored.
             UncertainError: It is not known whether the take is shown; it is kept.
         """
@@ -186,7 +219,15 @@ class Scenes(Settlement):
                 temperature=turn.temperature,
                 voice=turn.take.voice,
             )
-            reply = await self._complete(past, again, request)
+            parts = []
+            if turn.scene == await self._turns.scene(turn.place):
+                parts = await self.parts.held_in(turn.place, turn.scene, past)
+            if prompt is not None:  # the line of a part stays one
+                again = self.parts.voice(again, parts, past)
+                turn = replace(turn, prompt=again.prompt)
+            reply = await self._complete(past, again, request, parts)
+            if parts:
+                await self.parts.touch(turn.place)
             async with self._lock("message", ref.message_id):
                 before = (await self._stored(ref)).intent
                 taken = await self._turns.add_take(turn, reply.take, display.token)
@@ -211,6 +252,8 @@ class Scenes(Settlement):
             if selected is None or not await self._turns.intend(selected, display.token):
                 raise RejectedError(Reason.TURN_FORGOTTEN)
             dropped = self._lead(selected.prompt)[1]
+            if selected.take.cue:
+                await self.parts.touch(turn.place)
             await self._show(selected, dropped, display, before=turn.intent, keep_take=True)
 
     async def delete(self, ref: MessageRef, delete_message: Callable[[], Awaitable[None]]) -> None:
@@ -228,6 +271,7 @@ class Scenes(Settlement):
         """End the place's scene: the next request starts a new one."""
         async with self._lock("channel", place.channel_id):
             await self._settle_channel(place.channel_id)
+            await self.parts.end(place)
             scene = await self._turns.scene(place)
             unsettled = await self._turns.unsettled(place.channel_id)
             if await self._turns.tail(place, scene, chars=1) or any(

@@ -4,6 +4,7 @@ import logging
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from noskgpt.corpus import load_corpus
@@ -16,6 +17,8 @@ from . import transcript
 
 log = logging.getLogger(__name__)
 
+SCENE_CHARS = 4000
+"""Characters of a scene whose speakers are suggested."""
 _RECENT = 5
 _COLON_LINE = re.compile(r"^.*:$", re.MULTILINE)
 
@@ -71,6 +74,25 @@ class Suggestions:
         for speaker in later:
             found.setdefault(speaker.prompt, speaker)
         return list(found.values())[:limit]
+
+    async def speakers(self, place: Place, typed: str, limit: int) -> list[str]:
+        """Return up to `limit` names of speakers that match a typed text.
+
+        First those of the place's scene, newest first, then those of the corpus, as in `find`.
+        """
+        wanted = typed.strip().casefold()
+        turns = await self._turns.tail(place, await self._turns.scene(place), chars=SCENE_CHARS)
+        names: dict[str, None] = {}
+        for turn in reversed(turns):
+            text = f"{transcript.lead(turn.prompt or '')}{turn.reply}"
+            for before, line in reversed([*pairwise(["", *text.split("\n")])]):
+                name = transcript.speaker_of(line, before)
+                if name is not None and wanted in name.casefold():
+                    names[name] = None
+        for speaker in await self.find(place, typed, limit):
+            if speaker.speeches:
+                names[speaker.prompt.removesuffix(":")] = None
+        return list(names)[:limit]
 
 
 def _speakers(path: Path | None) -> list[Suggestion]:

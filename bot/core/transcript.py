@@ -1,7 +1,8 @@
 """Compose the text of a scene from its turns, and trim replies to a natural end."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import pairwise
 
 _NAME = r"[A-Z][A-Za-z'.\-]*"
 _ENDS = (re.compile(r"[.!?]['\")\]]*(?:\s+|\Z)"), re.compile(r"\n+"))
@@ -20,14 +21,50 @@ def is_speaker(line: str, before: str = "") -> bool:
     return bool(_SPEAKER.fullmatch(line)) and (not before.strip() or line.isupper())
 
 
+def speaker_of(line: str, before: str = "") -> str | None:
+    """Return the speaker's name with which a line begins, given the line before it."""
+    name, colon, _ = line.partition(":")
+    return name if colon and is_speaker(f"{name}:", before) else None
+
+
 def lead(prompt: str) -> str:
     """Return the text with which a prompt, already in the model's alphabet, opens its turn.
 
     `ROMEO:` gets a line of its own, so that the speech follows it; other words begin a speech
-    that the model continues. An empty prompt gives an empty text.
+    that the model continues. After a blank line the speech is complete: another speaker follows.
+    An empty prompt gives an empty text.
     """
     words = prompt.strip()
+    if words and is_speech(prompt):
+        return f"{words}\n\n"
     return f"{words}\n" if words.endswith(":") else words
+
+
+def speech(speaker: str, words: str) -> str:
+    """Return a prompt that is the complete speech of a speaker."""
+    return f"{speaker}:\n{words}\n\n"
+
+
+def is_speech(prompt: str | None) -> bool:
+    """Return whether a prompt is a complete speech, which only a person's part has."""
+    return prompt is not None and prompt.endswith("\n\n")
+
+
+def close(text: str, speakers: Collection[str]) -> str:
+    """Return the line breaks that end a text's last speech, if one of some speakers has it.
+
+    Args:
+        text: A scene.
+        speakers: Names in lower case.
+    """
+    kept = text.rstrip()
+    for before, line in reversed([*pairwise(["", *kept.split("\n")])]):
+        name = speaker_of(line, before)
+        if name is not None:
+            spoken = not kept.endswith(":")
+            ends = spoken and name.lower() in speakers
+            return "\n\n"[text[len(kept) :].count("\n") :] if ends else ""
+    return ""
 
 
 def join(past: str, opening: str | None) -> str:

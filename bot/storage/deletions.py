@@ -190,6 +190,8 @@ class DeletionStore:
         if gone or scope == "user":
             for watch in self._watches:
                 watch.notice(scope, target)
+        if await statements.run(f"DELETE FROM parts WHERE {scope}_id = ?", (target,)):  # noqa: S608
+            self._database.erasure_owed = True
         column = "audience" if scope == "user" else f"{scope}_id"
         change = "DELETE FROM places" if gone else _NEXT_SCENE
         await statements.run(f"{change} WHERE {column} = ? AND {column} != 0", (target,))

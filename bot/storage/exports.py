@@ -59,6 +59,12 @@ SELECT id, json_object(
     'last_day', last_day, 'last_outcome', outcome, 'failures', failures,
     'paused', json(iif(paused, 'true', 'false'))
 ) FROM schedules WHERE user_id = :user AND id > :after ORDER BY id LIMIT :limit""",
+    """
+SELECT id, json_object(
+    'type', 'part', 'name', name, 'user_id', CAST(user_id AS TEXT),
+    'server_id', CAST(guild_id AS TEXT), 'channel_id', CAST(channel_id AS TEXT), 'scene', scene,
+    'active_at', strftime('%Y-%m-%dT%H:%M:%SZ', active_at, 'unixepoch')
+) FROM parts WHERE user_id = :user AND id > :after ORDER BY id LIMIT :limit""",
 )
 _ROWS_PER_READ = 50
 

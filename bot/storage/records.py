@@ -7,7 +7,8 @@ COLUMNS = (
     " max_chars, temperature, message_id, turns.take, intent, token,"
     " number, reply, seed, weights, seconds,"
     " voice, (SELECT name FROM voices WHERE voices.id = voice),"
-    " (SELECT count(*) FROM takes WHERE turn_id = id)"
+    " (SELECT count(*) FROM takes WHERE turn_id = id),"
+    " (SELECT part FROM cues WHERE cues.turn_id = id AND cues.number = takes.number)"
 )
 WITH_TAKE = f"SELECT {COLUMNS} FROM turns JOIN takes ON turn_id = id AND number"  # noqa: S608
 # Without the hint, SQLite reads all turns in the order of their ids.
@@ -59,6 +60,8 @@ class TurnRequest:
     """Number of the scene to continue; None selects the current one."""
     voice: int | None = None
     """The voice that plays it; None selects that of the scene or, in a new one, of the place."""
+    quoted: bool = False
+    """The prompt is the text of a message, which may be another person's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,8 @@ class Take:
     """Empty for the default voice."""
     instead_of: str = field(default="", compare=False)
     """Name of the voice that should have played it and could not; known until it is shown."""
+    cue: str | None = None
+    """The name of the part whose line follows, if a person plays it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +146,7 @@ def turn_of(
     voice: int,
     voice_name: str | None,
     takes: int,
+    cue: str | None,
 ) -> Turn:
     """Return the turn that a row with the columns `COLUMNS` is about."""
     return Turn(
@@ -163,6 +169,7 @@ def turn_of(
             seconds=seconds,
             voice=voice,
             voice_name=voice_name or "",
+            cue=cue,
         ),
         takes=takes,
     )

@@ -12,6 +12,7 @@ from typing import Literal
 from .continuations import Continuation, ContinuationStore
 from .database import Database, Statements
 from .deletions import DeletionStore, Watch
+from .parts import PartStore
 from .records import UNSETTLED, WITH_TAKE, Page, Place, Take, Turn, TurnRequest, turn_of
 
 _ROWS_PER_READ = 50
@@ -28,11 +29,13 @@ class TurnStore:
         deletions: Deletes turns.
         continuations: The turns of other channels that scenes of threads go on from. They are read
             as if they were turns of the first scene of the thread.
+        parts: The parts that people play.
     """
 
     def __init__(self, database: Database) -> None:
         self.deletions = DeletionStore(database)
         self.continuations = ContinuationStore(database)
+        self.parts = PartStore(database)
         self._database = database
 
     async def scene(self, place: Place) -> int:
@@ -409,6 +412,8 @@ async def _insert_take(
             turn_id,
         ),
     )
+    if take.cue is not None:
+        await statements.run("INSERT INTO cues VALUES (?, ?, ?)", (turn_id, number, take.cue))
 
 
 def _length(turn: Turn) -> int:

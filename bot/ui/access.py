@@ -6,6 +6,7 @@ import discord
 
 from ..bard import Bard
 from ..errors import Reason, RejectedError
+from .interactions import place_of
 
 
 def roles_of(user: discord.User | discord.Member) -> frozenset[int]:
@@ -39,3 +40,9 @@ def guild_of(interaction: discord.Interaction[Any]) -> int:
     """Return the id of the server of an interaction whose command exists in servers alone."""
     assert interaction.guild_id is not None  # noqa: S101 - managers exist in servers alone
     return interaction.guild_id
+
+
+def require_channel(interaction: discord.Interaction[Any], bard: Bard) -> None:
+    """Raise `RejectedError` unless the bard may reply in this channel."""
+    rules = bard.guild_settings.rules(interaction.guild_id)
+    bard.admission.require_channel(place_of(interaction).channel_ids, rules)

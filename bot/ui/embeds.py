@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import discord
 
@@ -14,7 +15,10 @@ TITLE_LIMIT = 256
 DESCRIPTION_LIMIT = 4096
 MESSAGE_LIMIT = 6000
 
+CONTENT_LIMIT = 2000
+
 SOMEONE = "Someone"
+SPEAKS = "{person} speaks as {part}"
 COLOUR = discord.Colour(0x8C1D2F)
 LEFT_OUT = "Not in the bard's alphabet, so left out"
 VOICE = "Voice: {name}"
@@ -29,44 +33,98 @@ _SILENCE = "*(silence)*"
 _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """The announcement below a reply that a person is to speak."""
+
+    name: str
+    text: str
+
+
 def headline(turn: Turn, requester: str) -> str:
     """Return the line above a turn, with the name of the person who requested it."""
     name = one_line(requester, 80) or SOMEONE
+    if turn.prompt is not None and transcript.is_speech(turn.prompt):
+        return SPEAKS.format(person=name, part=_speech(turn.prompt)[0])
     return f"{name} asks the bard" if turn.prompt is not None else f"{name}: and then?"
 
 
-def embeds(turn: Turn, *, author: str, dropped: str = "") -> list[discord.Embed]:
+def line_text(turn: Turn) -> str | None:
+    """Return the text above a reply: the line of a person's part, if the turn is one.
+
+    It has at most 2000 characters.
+    """
+    if turn.prompt is None or not transcript.is_speech(turn.prompt):
+        return None
+    speaker, words = _speech(turn.prompt)
+    shown = f"**{escape(speaker)}:**\n"
+    for unit in _units(words, bold=False):
+        if len(shown) + len(unit) > CONTENT_LIMIT - 1:
+            return f"{shown}\N{HORIZONTAL ELLIPSIS}"
+        shown += unit
+    return shown
+
+
+def _speech(prompt: str) -> tuple[str, str]:
+    """Return the speaker and the words of a prompt that is a complete speech."""
+    speaker, _, words = prompt.partition(":")
+    return one_line(speaker, 80), words.strip()
+
+
+def embeds(
+    turn: Turn, *, author: str, dropped: str = "", cue: Cue | None = None
+) -> list[discord.Embed]:
     """Return the one or two embeds that show a turn, together at most 6000 characters.
 
     Args:
         turn: The turn. Every character of its reply is shown.
         author: Its `headline`.
         dropped: Characters of the prompt that the model's alphabet lacks.
+        cue: Says that a person is to speak. The reply may be empty then.
     """
-    return _embeds(turn, author, _footer(turn), one_line(dropped, _NOTE_SHOWN))
+    return _embeds(turn, author, _footer(turn), one_line(dropped, _NOTE_SHOWN), cue)
 
 
 def scene_page(page: Page, names: Mapping[int, str]) -> list[discord.Embed]:
     """Return the embeds that show a page of a scene, together at most 6000 characters."""
     shown = []
     for turn in page.turns:
-        shown += _embeds(turn, headline(turn, names[turn.user_id]))
+        reply = turn.reply
+        if turn.prompt is not None and transcript.is_speech(turn.prompt):
+            reply = f"{transcript.lead(turn.prompt)}{reply.lstrip()}"
+        shown += _embeds(turn, headline(turn, names[turn.user_id]), reply=reply)
     return shown
 
 
-def _embeds(turn: Turn, author: str, footer: str = "", dropped: str = "") -> list[discord.Embed]:
+def _embeds(
+    turn: Turn,
+    author: str,
+    footer: str = "",
+    dropped: str = "",
+    cue: Cue | None = None,
+    reply: str | None = None,
+) -> list[discord.Embed]:
     title = _title(turn.prompt) if turn.prompt is not None else "The scene goes on"
+    if transcript.is_speech(turn.prompt):
+        title = ""  # the line is shown as it is
     notice = escape(dropped)
     around = (author, title, footer, *((LEFT_OUT, notice) if notice else ()))
+    if cue is not None:
+        around += (cue.name, cue.text)
     capacity = MESSAGE_LIMIT - sum(map(len, around))
+    text = turn.reply if reply is None else reply
+    silent = cue is not None and not text.strip()
     pages = [
-        discord.Embed(description=page, colour=COLOUR) for page in _pages(turn.reply, capacity)
+        discord.Embed(description=None if silent else page, colour=COLOUR)
+        for page in _pages(text, capacity)
     ]
-    pages[0].title = title
+    pages[0].title = title or None
     pages[0].set_author(name=author)
     if notice:
         # A field of its own, which is larger than the footer and read out by itself.
         pages[-1].add_field(name=LEFT_OUT, value=notice)
+    if cue is not None:
+        pages[-1].add_field(name=cue.name, value=cue.text, inline=False)
     if footer:
         pages[-1].set_footer(text=footer)
     return pages

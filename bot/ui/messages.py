@@ -12,8 +12,10 @@ from ..bard import Bard
 from ..concurrency import Wait
 from ..core.settlement import Shown
 from ..storage.records import Turn
-from .embeds import embeds, headline
+from .embeds import embeds, headline, line_text
 from .interactions import NETWORK_ERRORS, brief, repeat
+from .names import Viewpoint
+from .parts import cue_of
 from .queue_status import QueueStatus, shows_status
 from .replies import reply_view
 
@@ -56,10 +58,10 @@ class MessageTarget:
         await self._show(content=text, view=view)
 
     async def show_reply(
-        self, embeds: list[discord.Embed], view: discord.ui.View
+        self, embeds: list[discord.Embed], view: discord.ui.View, text: str | None
     ) -> discord.Message:
-        """Send the message with a reply, or replace the status by the reply."""
-        message = await self._show(embeds=embeds, view=view)
+        """Send the message with a reply below a text, or replace the status by them."""
+        message = await self._show(content=text, embeds=embeds, view=view)
         self._replied = True
         return message
 
@@ -113,14 +115,14 @@ class MessageReply:
 
     def __init__(
         self,
-        asked: discord.Message,
+        viewpoint: Viewpoint,
         bard: Bard,
         target: MessageTarget,
         status: QueueStatus,
         stop_typing: Callable[[], None],
     ) -> None:
         self.token: str | None = None
-        self._asked = asked
+        self._viewpoint = viewpoint
         self._bard = bard
         self._target = target
         self._status = status
@@ -135,10 +137,12 @@ class MessageReply:
         """Send the reply, or replace the status of the request by it."""
         await self._status.stop()
         self._stop_typing()
-        author = headline(turn, self._asked.author.display_name)
-        pages = embeds(turn, author=author, dropped=dropped)
+        author = headline(turn, self._viewpoint.user.display_name)
+        cue = await cue_of(self._viewpoint, self._bard, turn)
+        pages = embeds(turn, author=author, dropped=dropped, cue=cue)
+        view = reply_view(turn, speak=cue is not None)
         message = await repeat(
-            lambda: self._target.show_reply(pages, reply_view(turn)), self._bard.wait
+            lambda: self._target.show_reply(pages, view, line_text(turn)), self._bard.wait
         )
         return Shown(message.id, 0)
 

@@ -81,10 +81,10 @@ class ResponseTarget:
         self._shown = True
 
     async def show_reply(
-        self, embeds: list[discord.Embed], view: discord.ui.View
+        self, embeds: list[discord.Embed], view: discord.ui.View, content: str | None = None
     ) -> discord.InteractionMessage:
         """Replace the status with a reply, which `clear` does not delete."""
-        message = await edit_response(self._interaction, embeds=embeds, view=view)
+        message = await edit_response(self._interaction, content=content, embeds=embeds, view=view)
         self._shown = False
         return message
 

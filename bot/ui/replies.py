@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import discord
@@ -14,7 +15,7 @@ from ..errors import Reason, RejectedError
 from ..storage.records import Place, Turn, TurnRequest
 from .access import roles_of
 from .components import Button, may_change, view_of
-from .embeds import embeds, headline, reply_text, shown_prompt
+from .embeds import embeds, headline, line_text, reply_text, shown_prompt
 from .forms import open_prompt_form
 from .interactions import (
     acknowledge,
@@ -26,6 +27,8 @@ from .interactions import (
     repeat,
     respond,
 )
+from .names import viewpoint_of
+from .parts import Speak, cue_of, require_speaker
 from .queue_status import FollowupTarget, QueueStatus, ResponseTarget
 
 _CONTINUE_ID = r"bard:continue:(?P<turn>[0-9]+)"
@@ -43,6 +46,7 @@ async def reply_to(
     fresh: bool = False,
     private: bool = False,
     voice: str | None = None,
+    quoted: bool = False,
 ) -> None:
     """Play a turn in response to an interaction that is not acknowledged yet.
 
@@ -58,9 +62,11 @@ async def reply_to(
         fresh: Whether the turn starts a new scene.
         private: Whether only the sender of the interaction shall see the reply.
         voice: Name of the voice that replies.
+        quoted: See `TurnRequest.quoted`.
 
     Raises:
-        RejectedError: The request is not accepted, there is no scene to continue, or no such voice.
+        RejectedError: The request is not accepted, there is no scene to continue, no such voice, or
+            a line is another person's.
     """
 
     async def request(place: Place) -> TurnRequest:
@@ -73,20 +79,60 @@ async def reply_to(
             seed=seed,
             fresh=fresh,
             voice=None if voice is None else bard.voices.named(voice),
+            quoted=quoted,
         )
 
     async def check() -> None:
+        place = place_of(interaction)
         if voice is not None:
             bard.voices.named(voice)
         if prompt is None:
-            await bard.scenes.require_scene(place_of(interaction))
+            await bard.scenes.require_scene(place)
+        if not private:
+            await bard.scenes.parts.require_turn(await request(place))
 
     await _play(interaction, bard, request, check, private=private)
 
 
 def storable(prompt: str) -> str:
-    """Replace lone surrogates, which JSON can carry, and neither SQLite nor a message can."""
-    return prompt.encode(errors="replace").decode()
+    """Return a prompt that can be stored, and that is no complete speech of a part yet."""
+    # JSON can carry a lone surrogate, which neither SQLite nor a message can.
+    return prompt.encode(errors="replace").decode().rstrip("\n")
+
+
+async def reply_to_line(
+    interaction: discord.Interaction[Any], bard: Bard, turn_id: int, words: str
+) -> None:
+    """Play a turn that begins with the line of the sender's part, from a form.
+
+    Args:
+        interaction: The submission of the form.
+        bard: The services.
+        turn_id: The turn whose message had the form.
+        words: The line.
+
+    Raises:
+        RejectedError: The request is not accepted, or the sender is not to speak.
+    """
+
+    async def request(place: Place) -> TurnRequest:
+        turn = await bard.turns.find(turn_id)
+        part = await require_speaker(interaction, bard, turn)
+        assert turn is not None  # noqa: S101 - checked
+        return TurnRequest(
+            place=place,
+            user_id=interaction.user.id,
+            prompt=storable(f"{part.name}: {words}"),
+            max_chars=turn.max_chars,
+            temperature=turn.temperature,
+        )
+
+    async def check() -> None:
+        if not words.strip():
+            raise RejectedError(Reason.EMPTY_LINE)
+        await bard.scenes.parts.require_turn(await request(place_of(interaction)))
+
+    await _play(interaction, bard, request, check, private=False, cooldown=False)
 
 
 async def _play(
@@ -96,6 +142,7 @@ async def _play(
     check: Callable[[], Awaitable[object]],
     *,
     private: bool,
+    cooldown: bool = True,
 ) -> None:
     """Accept, acknowledge and answer an interaction.
 
@@ -107,8 +154,9 @@ async def _play(
         check: Rejects a request that `make_request` or the scene would reject.
         private: Whether only the sender of the interaction shall see the reply. Discord may decide
             so itself.
+        cooldown: Whether the person's cooldown applies.
     """
-    with accept(interaction, bard) as queued:
+    with accept(interaction, bard, cooldown=cooldown) as queued:
         await look_first(check())
         acknowledgement = await acknowledge(interaction, private=private)
         target = ResponseTarget(interaction)
@@ -145,9 +193,11 @@ class _NewReply:
         """Replace the placeholder, or the status of the request, by the reply."""
         await self._status.stop()
         author = headline(turn, self._interaction.user.display_name)
-        pages = embeds(turn, author=author, dropped=dropped)
+        cue = await cue_of(viewpoint_of(self._interaction), self._bard, turn)
+        pages = embeds(turn, author=author, dropped=dropped, cue=cue)
+        view = reply_view(turn, speak=cue is not None)
         message = await repeat(
-            lambda: self._target.show_reply(pages, reply_view(turn)), self._bard.wait
+            lambda: self._target.show_reply(pages, view, line_text(turn)), self._bard.wait
         )
         return _shown(self._interaction, message)
 
@@ -169,9 +219,14 @@ class _InPlace:
 
     async def show(self, turn: Turn, dropped: str) -> Shown:
         """Edit the message."""
-        pages = embeds(turn, author=self._above or headline(turn, ""), dropped=dropped)
+        cue = await cue_of(viewpoint_of(self._interaction), self._bard, turn)
+        author = self._above or headline(turn, "")
+        pages = embeds(turn, author=author, dropped=dropped, cue=cue)
+        view = reply_view(turn, speak=cue is not None)
         message = await repeat(
-            lambda: edit_response(self._interaction, embeds=pages, view=reply_view(turn)),
+            lambda: edit_response(
+                self._interaction, content=line_text(turn), embeds=pages, view=view
+            ),
             self._bard.wait,
         )
         return _shown(self._interaction, message)
@@ -192,7 +247,9 @@ def turn_id_of(message: discord.Message) -> int | None:
     return None
 
 
-def accept(interaction: discord.Interaction[Any], bard: Bard) -> AbstractContextManager[Request]:
+def accept(
+    interaction: discord.Interaction[Any], bard: Bard, *, cooldown: bool = True
+) -> AbstractContextManager[Request]:
     """Hold a place in the queue for an interaction while the context lasts.
 
     Called before the acknowledgement, so that a rejection needs no message to be deleted.
@@ -200,29 +257,41 @@ def accept(interaction: discord.Interaction[Any], bard: Bard) -> AbstractContext
     Raises:
         RejectedError: See `Admission.accept`.
     """
-    return accept_from(interaction.user, place_of(interaction), interaction.id, bard)
+    place = place_of(interaction)
+    return accept_from(interaction.user, place, interaction.id, bard, cooldown=cooldown)
 
 
 def accept_from(
-    user: discord.User | discord.Member, place: Place, request_id: int, bard: Bard
+    user: discord.User | discord.Member,
+    place: Place,
+    request_id: int,
+    bard: Bard,
+    *,
+    cooldown: bool = True,
 ) -> AbstractContextManager[Request]:
     """Hold a place in the queue for somebody's request while the context lasts.
 
     Raises:
         RejectedError: See `Admission.accept`.
     """
+    rules = bard.guild_settings.rules(place.guild_id)
     return bard.admission.accept(
         request_id,
         user_id=user.id,
         guild_id=place.guild_id,
         channels=place.channel_ids,
-        rules=bard.guild_settings.rules(place.guild_id),
+        rules=rules if cooldown else replace(rules, cooldown=0),
         roles=roles_of(user),
     )
 
 
-def reply_view(turn: Turn) -> discord.ui.View:
-    """Return the buttons below a turn."""
+def reply_view(turn: Turn, *, speak: bool = False) -> discord.ui.View:
+    """Return the buttons below a turn.
+
+    Args:
+        turn: The turn.
+        speak: Whether a person is to speak after it.
+    """
     style = discord.ButtonStyle
     buttons: list[Button] = [
         Continue("Continue", Continue.id_for(turn), style.primary),
@@ -238,6 +307,8 @@ def reply_view(turn: Turn) -> discord.ui.View:
             ShowTake("◀ Earlier take", f"{take}{turn.number - 1}", disabled=first, row=1),
             ShowTake("Later take ▶", f"{take}{turn.number + 1}", disabled=last, row=1),
         ]
+    if speak:
+        buttons.insert(0, Speak.for_turn(turn))
     return view_of(*buttons)
 
 
@@ -258,6 +329,9 @@ class Continue(Button, template=_CONTINUE_ID):
             rules = bard.guild_settings.rules(interaction.guild_id)
             if rules.buttons != "everyone" and not may_change(interaction, turn.user_id):
                 raise RejectedError(Reason.BUTTONS_RESTRICTED)
+            await bard.scenes.parts.require_turn(
+                TurnRequest(place=turn.place, user_id=interaction.user.id, prompt=None)
+            )
             return turn
 
         async def request(place: Place) -> TurnRequest:

@@ -67,6 +67,33 @@ REJECTIONS: Mapping[Reason, str] = {
         "My voice {name} fails me: its weights are missing or damaged. Choose another one with the "
         "option `voice` of `/bard`, such as `default`, and tell the bot's owner."
     ),
+    Reason.PARTS_PRIVATE: (
+        "Here my replies are for you alone, and a part needs a stage that others see. "
+        "Take one in a channel, or in a direct message with me."
+    ),
+    Reason.PART_NAME: (
+        "That is no name that I can call a speaker by. Choose one of at most {limit} letters, "
+        "with spaces, such as `MERCUTIO` or `LADY ANNE`."
+    ),
+    Reason.PART_TAKEN: (
+        "{part} is played by <@{holder}>, and only they speak for {part}. "
+        "`/scene parts` shows who plays here; take another part with `/scene join`."
+    ),
+    Reason.LINE_AWAITED: (
+        "Hush: it is {part}'s line, and <@{holder}> plays {part}. Wait for it, or go on with "
+        "words of your own by `/bard`."
+    ),
+    Reason.EMPTY_LINE: "I can read nothing of that line. Write some words, in plain letters.",
+    Reason.PART_GIVEN_UP: (
+        "Nobody plays {part} now: the part was left, or there was silence for too long. "
+        "Take it with `/scene join`."
+    ),
+    Reason.PART_FREE: "Nobody plays that part here. `/scene parts` shows who plays what.",
+    Reason.NO_PART: "You play no part here. Take one with `/scene join`.",
+    Reason.NOT_PART_MODERATOR: (
+        "To free another's part is for the moderators here, who may manage messages. "
+        "Your own you give up by `/scene leave`."
+    ),
     Reason.MEMORY_BUSY: (
         "Another hand holds my book at this moment, and I cannot write in it. "
         "Ask me again in a minute."

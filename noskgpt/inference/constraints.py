@@ -38,6 +38,10 @@ REST_ALL, REST_SAME = 3, 12
 """Words between two repeated words, and between two uses of the same."""
 
 
+GUEST_BEHIND = 1.0
+"""How far the logit of a guest's first letter is behind the best, in nats; see `Cast.guests`."""
+
+
 class Cast(NamedTuple):
     """Store the speakers who may speak; S of them, from P plays. Without any there is no cast."""
 
@@ -46,6 +50,7 @@ class Cast(NamedTuple):
     home: Any  # (S,) int64: the play in which the person has most speeches; -1 if in none
     member: Any  # (S,) bool, state: the cast of the scene
     alive: Any  # (S,) bool, state: the speakers whose name begins as the line
+    guests: Any  # (G,) int64: rows of speakers whom the play does not have, and who are favoured
 
 
 class Echo(NamedTuple):
@@ -232,10 +237,42 @@ def _restrict(sampling: Sampling, constraints: Constraints) -> None:
 
 
 @compiled
+def _favour_guests(logits: Array, constraints: Constraints) -> bool:
+    """Write logits of a speaker line that favour the guests to `echo.logits`, or return False.
+
+    The model hardly ever chooses a name that it has not read. The first letter of a guest's name
+    gets a logit a little below the best of a name, the others get the best.
+    """
+    state, cast, echo = constraints.state, constraints.cast, constraints.echo
+    at = state[AT]
+    if cast.guests.shape[0] == 0:
+        return False
+    best = np.float32(-np.inf)
+    for row in range(cast.alive.shape[0]):
+        if cast.alive[row]:
+            best = max(best, logits[cast.names[row, at]])
+    changed = False
+    for row in cast.guests:
+        if cast.alive[row]:
+            if not changed:
+                changed = True
+                echo.logits[:] = logits
+            symbol = cast.names[row, at]
+            gain = np.float32(0 if at else GUEST_BEHIND)
+            echo.logits[symbol] = max(echo.logits[symbol], best - gain)
+    return changed
+
+
+@compiled
 def _favour(logits: Array, sampling: Sampling, constraints: Constraints) -> bool:
-    """Write logits that favour the words to repeat to `echo.logits`; return whether they differ."""
+    """Write logits that favour guests and words to repeat; return whether there are any.
+
+    They are written to `echo.logits`.
+    """
     state, echo = constraints.state, constraints.echo
-    if state[AT] >= 0 or state[BOUNDARY]:
+    if state[AT] >= 0:
+        return constraints.keep_cast and _favour_guests(logits, constraints)
+    if state[BOUNDARY]:
         return False
     letters = state[LETTERS]
     longest = echo.words.shape[1]

@@ -7,8 +7,9 @@ it; the README has the loss of quality. With `exact` it always has 256, as in th
 they are recomputed for each character.
 """
 
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from noskgpt.inference.staging import Stage
 from noskgpt.lexicon import Lexicon
 from noskgpt.limits import MAX_PROMPT
 from noskgpt.resources import weights_path
-from noskgpt.scene import Casts
+from noskgpt.scene import MAX_NAME, Casts
 from noskgpt.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ KEPT_FRACTION = 1 / 8
 """Fraction of a full context that is kept."""
 PIECE_CHARS = 64
 """Maximum number of characters in a piece that `stream` yields."""
+MAX_UNTIL = 50
+"""Maximum number of speakers at which a text may end."""
 
 
 class Generator:
@@ -118,10 +121,13 @@ class Generator:
         cast: bool = False,
         echo: bool = False,
         echo_of: str | None = None,
+        until: Sequence[str] = (),
         exact: bool = False,
         cancellation: Cancellation | None = None,
     ) -> str:
         """Return a continuation of `prompt`, `max_chars` characters long, without the prompt.
+
+        It is shorter if it is cancelled, or if it comes to a speaker of `until`.
 
         The same arguments and seed give the same text on the same machine. Characters of the
         prompt outside the vocabulary are folded or left out. With `real_words`, `cast` or `echo`,
@@ -146,6 +152,11 @@ class Generator:
             echo: Repeat rarer words of the prompt more often.
             echo_of: The text whose words `echo` repeats; None selects the last speech or paragraph
                 of the prompt.
+            until: Names of speakers, in any case. The text ends after the line (`MERCUTIO:` and a
+                line break) with which the first of them begins to speak. Up to there it is the
+                text without this option, if they are in its cast. With `cast`, each of them
+                belongs to the cast of the scene, also those whom no play has. At most
+                `MAX_UNTIL` names of `noskgpt.scene.MAX_NAME` characters.
             exact: Use the full context, as the reference does; slow beyond 256 characters.
             cancellation: Cancels the request from another thread.
 
@@ -164,6 +175,7 @@ class Generator:
                 cast=cast,
                 echo=echo,
                 echo_of=echo_of,
+                until=until,
                 exact=exact,
                 cancellation=cancellation,
             )
@@ -182,6 +194,7 @@ class Generator:
         cast: bool = False,
         echo: bool = False,
         echo_of: str | None = None,
+        until: Sequence[str] = (),
         exact: bool = False,
         cancellation: Cancellation | None = None,
     ) -> Iterator[str]:
@@ -201,6 +214,9 @@ class Generator:
             raise ValueError(msg)
         if not 0 < top_p <= 1:
             msg = f"top_p must be above 0 and at most 1, not {top_p!r}"
+            raise ValueError(msg)
+        if isinstance(until, str) or len(until) > MAX_UNTIL or not all(map(_is_name, until)):
+            msg = f"until must be at most {MAX_UNTIL} names of speakers, not {until!r}"
             raise ValueError(msg)
         if seed is None:
             seed = secrets.randbelow(MAX_SEED + 1)
@@ -224,6 +240,7 @@ class Generator:
                 echo=echo,
                 echo_of=words,
                 known=self.lexicon if echo else None,
+                guests=until if cast else (),
             )
         else:
             constraints = self._bare_stage.constrain(text, sampling, real_words=real_words)
@@ -234,7 +251,10 @@ class Generator:
             keep=context if exact else max(1, int(context * KEPT_FRACTION)),
             cancellation=Cancellation() if cancellation is None else cancellation,
         )
-        return self._stream(request, max_chars, np.random.default_rng(seed))
+        pieces = self._stream(request, max_chars, np.random.default_rng(seed))
+        if not until:
+            return pieces
+        return _until(pieces, until, begins_line=not text.rpartition("\n")[2].strip())
 
     def _read(self, prompt: str) -> str:
         """Return a text in the vocabulary; of a very long one, the end."""
@@ -275,6 +295,31 @@ class Generator:
             lexicons=(allowed_words, prompt_words),
             nodes=np.zeros(2, np.int64),
         )
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= MAX_NAME and not {":", "\n"} & set(name) and not name.isspace()
+
+
+def _until(pieces: Iterator[str], names: Sequence[str], *, begins_line: bool) -> Iterator[str]:
+    """Yield pieces of a text up to the end of the first line that is the name of a speaker.
+
+    Args:
+        pieces: The text. What follows that line is not generated.
+        names: The speakers, in any case.
+        begins_line: Whether the text begins on a new line.
+    """
+    wanted = "|".join(re.escape(name) for name in names)
+    found = re.compile(rf"^(?:{wanted}):\n", re.MULTILINE | re.IGNORECASE)
+    line = "" if begins_line else "\0"  # the line so far; its beginning is part of the prompt
+    for piece in pieces:
+        text = line + piece
+        match = found.search(text)
+        if match is not None:
+            yield piece[: match.end() - len(line)]
+            return
+        yield piece
+        line = text[text.rfind("\n") + 1 :]
 
 
 def load(path: str | Path | None = None, *, fast: bool = True) -> Generator:

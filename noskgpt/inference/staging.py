@@ -1,7 +1,7 @@
 """Set the constraints of a request from its prompt."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -60,6 +60,7 @@ class Stage:
             home=speeches.argmax(axis=0) if len(self._rows) else np.empty(0, np.int64),
             member=np.ones(len(self._rows), np.bool_),
             alive=np.zeros(len(self._rows), np.bool_),
+            guests=np.empty(0, np.int64),
         )
 
     def constrain(
@@ -72,10 +73,12 @@ class Stage:
         echo: bool = False,
         echo_of: str | None = None,
         known: Lexicon | None = None,
+        guests: Sequence[str] = (),
     ) -> Constraints:
         """Return the constraints after a prompt in the model's alphabet.
 
-        The words of the lexicon `known` are repeated only where the model might place them. With
+        The words of the lexicon `known` are repeated only where the model might place them. The
+        speakers `guests`, in any case, belong to the cast of every play. With
         `real_words`, moves `sampling` along the prompt's last word if an apostrophe ends it.
         """
         state = np.zeros(c.FIELDS, np.int64)
@@ -90,7 +93,7 @@ class Stage:
         deciding: list[int] = []
         people, forced = self._everybody, ""
         if cast or echo:
-            reading = self._casts.read(prompt, echo_of)
+            reading = self._casts.read(prompt, echo_of, guests)
             if echo:
                 words = self._spell(reading.words)[-MAX_WORDS:]
                 deciding = [
@@ -98,7 +101,7 @@ class Stage:
                     for word in words
                 ]
             if self._rows:
-                people = self._set_cast(reading, state)
+                people = self._set_cast(reading, state, guests)
                 forced = _next_lines(reading, prompt) if cast else ""
         constraints = Constraints(
             active=real_words or cast or echo,
@@ -126,23 +129,35 @@ class Stage:
             begin_speaker_line(constraints)
         return constraints
 
-    def _set_cast(self, reading: Reading, state: NDArray[np.int64]) -> Cast:
+    def _set_cast(self, reading: Reading, state: NDArray[np.int64], guests: Sequence[str]) -> Cast:
         """Return the cast of a scene; set who spoke and who speaks next."""
         known = self._everybody
         vocabulary = set(self._tokenizer.vocabulary)
         new = [s for s in reading.speakers if s not in self._rows and set(s) <= vocabulary]
-        rows = self._rows | {
-            name: len(self._rows) + i for i, name in enumerate(new[-MAX_NEW_SPEAKERS:])
-        }
+        new = new[-MAX_NEW_SPEAKERS:]
+        spelt = {name.lower() for name in (*self._rows, *new)}
+        new += [s for s in guests if s.lower() not in spelt and set(s) <= vocabulary]
+        rows = self._rows | {name: len(self._rows) + i for i, name in enumerate(new)}
         added = len(rows) - len(self._rows)
         plays = np.pad(known.plays, ((0, 0), (0, added)), constant_values=True)
         member = np.ones(len(rows), np.bool_)
         if reading.play is not None:
             member = plays[reading.play].copy()
             member[[rows[name] for name in reading.speakers if name in rows]] = True
+        invited: list[int] = []
+        strangers: list[int] = []
+        if guests:
+            everywhere = {name.lower() for name in guests}
+            invited = [row for name, row in rows.items() if name.lower() in everywhere]
+            strangers = [row for row in invited if row >= len(self._rows) or not member[row]]
+            plays[:, invited] = True
+            member[invited] = True
         state[c.CHOSEN] = reading.play is not None
         state[c.SPEAKER] = rows.get(reading.last or "", -1)
-        state[c.NEXT] = rows.get(reading.addressed or "", -1)
+        by_name = {name.lower(): row for name, row in rows.items()}
+        state[c.NEXT] = rows.get(
+            reading.addressed or "", by_name.get((reading.addressed or "").lower(), -1)
+        )
         state[c.SPOKEN] = reading.spoken
         return Cast(
             names=_pad([self._tokenizer.encode(f"{name}:\n") for name in rows])
@@ -152,6 +167,7 @@ class Stage:
             home=np.pad(known.home, (0, added), constant_values=-1),
             member=member,
             alive=np.zeros(len(rows), np.bool_),
+            guests=np.array(strangers, np.int64),
         )
 
     def _spell(self, words: Iterable[str]) -> list[list[int]]:

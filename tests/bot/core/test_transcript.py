@@ -51,6 +51,8 @@ def test_is_not_speaker(line: str, before: str) -> None:
         ("  ROMEO: \n", "ROMEO:\n"),
         ("Shall I compare thee", "Shall I compare thee"),
         ("ROMEO:\nO, she doth", "ROMEO:\nO, she doth"),
+        (transcript.speech("ROMEO", "O, she doth"), "ROMEO:\nO, she doth\n\n"),
+        ("\n\n", ""),
         ("", ""),
     ],
 )
@@ -130,3 +132,20 @@ def test_finish_only_shortens(text: str) -> None:
 )
 def test_ending(text: str, limit: int, ending: str) -> None:
     assert transcript.ending(text, limit) == ending
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("ROMEO:\nO, she doth", "\n\n"),
+        ("ROMEO: O, she doth", "\n\n"),
+        ("JULIET:\nAy.\n\nRomeo:\nO.\n", "\n"),
+        ("ROMEO:\nO.\n\n", ""),
+        ("ROMEO:\nO.\n\nJULIET:\nAy", ""),
+        ("ROMEO:\n", ""),
+        ("O, she doth", ""),
+        ("", ""),
+    ],
+)
+def test_close_ends_the_speech_of_some_speakers(text: str, missing: str) -> None:
+    assert transcript.close(text, {"romeo"}) == missing

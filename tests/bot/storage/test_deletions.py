@@ -179,6 +179,9 @@ async def test_no_row_has_the_id_of_a_person_who_was_forgotten(
                 )
             case 5 if added:
                 await turns.withdraw(dice.choice(added))
+            case 5:
+                scene = await turns.scene(asked.place) or 1
+                await turns.parts.take(asked.place, scene, f"PART {user % 9}", user, 1.0)
             case _:
                 added.append(await add(turns, asked, shown=dice.random() < 0.8))
     await delete_all_of(turns, "user", ANN)

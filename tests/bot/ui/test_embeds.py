@@ -31,6 +31,8 @@ REPLIES = st.one_of(
 ).map(lambda text: text[:4000])
 
 
+NAME = f"{'*' * 79}\N{HORIZONTAL ELLIPSIS}"
+"""A name of 99 asterisks as it is shown."""
 GRAVE = "\N{MODIFIER LETTER GRAVE ACCENT}"
 
 
@@ -92,6 +94,30 @@ def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -
         assert rendering.reply_text(embeds) == reply.replace("`", GRAVE)
     else:
         assert plain(shown) == rendering.reply_text(embeds) == reply
+
+
+@given(reply=REPLIES, words=st.text(max_size=1000))
+@example(reply="", words="*" * 1000)
+@example(reply="`*" * 2000, words="`_" * 500)
+def test_speech_of_a_part_is_shown_within_the_limits(reply: str, words: str) -> None:
+    speech = turn(reply, transcript.speech("FIRST CITIZEN", words))
+    cue = rendering.Cue("x" * 60, "y" * 300)
+    embeds = rendering.embeds(speech, author=rendering.headline(speech, "*" * 99), cue=cue)
+    if reply.strip():
+        check_limits(embeds)
+    else:
+        assert [embed.description for embed in embeds] == [None]
+    assert (embeds[0].title, embeds[-1].fields[-1].name) == (None, cue.name)
+    assert embeds[0].author.name == f"{NAME} speaks as FIRST CITIZEN"
+    line = rendering.line_text(speech)
+    assert line is not None
+    assert len(line) <= 2000
+    if len(line) < 1999:
+        assert plain(line) == f"FIRST CITIZEN:\n{words.strip()}"
+    page = Page(scene=1, turns=[speech], has_earlier=True, has_later=False)
+    shown = rendering.scene_page(page, {1: "*" * 100})
+    assert sum(map(len, shown)) <= 6000
+    assert rendering.reply_text(shown).startswith("FIRST CITIZEN:\n")
 
 
 @given(reply=REPLIES)

@@ -247,3 +247,78 @@ def test_a_word_is_not_repeated_at_once() -> None:
     text = " ".join(bard.generate("the pizza", 300, 0.1, s, echo=True) for s in range(20))
     assert len(re.findall("pizza", text)) > 20
     assert not re.search(r"pizza\W+pizza", text)
+
+
+def first_line_of(names: tuple[str, ...], text: str) -> int:
+    """Return the end of the first line that is the name of a speaker; the length without one."""
+    end = 0
+    for line in text.split("\n")[:-1]:
+        end += len(line) + 1
+        if line.endswith(":") and line[:-1].lower() in {name.lower() for name in names}:
+            return end
+    return len(text)
+
+
+@given(
+    prompts,
+    options,
+    st.lists(st.sampled_from([*LOVERS, "NURSE"]), min_size=1, max_size=3),
+    st.sampled_from([True, False]),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_text_ends_with_the_line_of_the_first_speaker_of_until(
+    prompt: str,
+    chosen: dict[str, Any],
+    names: list[str],
+    compiled: bool,  # noqa: FBT001
+) -> None:
+    bard = generator(texts=(play(LOVERS),), fast=compiled)
+    # They are in every cast already, so the option changes nothing but the end.
+    whole = bard.generate(f"ROMEO:\nO!\n\n{prompt}", 150, cast=True, **chosen)
+    text = bard.generate(f"ROMEO:\nO!\n\n{prompt}", 150, cast=True, until=names, **chosen)
+    assert text == whole[: first_line_of(tuple(names), whole)]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("prompt", ["", "A", "\n", "A:\n"])
+def test_until_ends_a_text_without_a_cast_too(prompt: str, *, fast: bool) -> None:
+    bard = generator("A:\n", ("A",), fast=fast, scale=1)
+    ended = 0
+    for seed in range(4):
+        whole = bard.generate(prompt, 70, seed=seed)
+        end = first_line_of(("a",), "x" * (prompt == "A") + whole) - (prompt == "A")
+        assert bard.generate(prompt, 70, seed=seed, until=("a",)) == whole[:end]
+        ended += end < 70
+    assert ended
+
+
+def test_a_speaker_of_until_whom_no_play_has_speaks_and_is_called_by_name() -> None:
+    bard = generator(fast=True, scale=1)
+    prompt = "ROMEO:\nthe storm\n\nJULIET:\nthy ship, Steve, is at sea.\n\n"
+    for seed in range(5):
+        assert bard.generate(prompt, 200, seed=seed, cast=True, until=("STEVE",)) == "STEVE:\n"
+    ends = [
+        bard.generate("JULIET:\nO!", 200, seed=seed, cast=True, until=("STEVE", "HAMLET"))
+        .rstrip("\n")
+        .rpartition("\n")[2]
+        for seed in range(20)
+    ]
+    assert {"STEVE:", "HAMLET:"} <= set(ends)
+
+
+def test_a_speaker_of_until_whom_no_play_has_gets_a_turn_from_the_real_weights() -> None:
+    bard = noskgpt.load()
+    prompt = "ROMEO:\nGood morrow, cousin.\n\n"
+    options: dict[str, Any] = {"real_words": True, "cast": True}
+    texts = [
+        bard.generate(prompt, 400, seed=seed, until=("STEVE",), **options) for seed in range(24)
+    ]
+    assert sum(text.endswith("\n\nSTEVE:\n") for text in texts) >= 3
+    (name, *_) = speakers("\n\n" + bard.generate(prompt, 300, seed=1, **options))
+    assert bard.generate(prompt, 300, seed=1, until=(name,), **options) == f"{name}:\n"
+
+
+@pytest.mark.parametrize("until", ["ROMEO", ("",), (" ",), ("A:",), ("A\nB",), ("A" * 49,)])
+def test_until_has_names_of_speakers(until: Any) -> None:
+    with pytest.raises(ValueError, match="until must be"):
+        generator(fast=True).stream("x", 9, until=until)

@@ -1,0 +1,164 @@
+"""The commands of `/scene` about the parts that people play, and the form for their lines."""
+
+import logging
+from typing import Any, cast
+
+import discord
+from discord import app_commands
+
+from ..bard import Bard
+from ..errors import Reason, RejectedError
+from ..ui.access import require_channel, require_person
+from ..ui.components import moderates
+from ..ui.embeds import one_line
+from ..ui.forms import text_values
+from ..ui.interactions import (
+    acknowledge,
+    bard_of,
+    edit_response,
+    handle,
+    look_first,
+    place_of,
+)
+from ..ui.names import names_of
+from ..ui.parts import FORM, INPUT
+from ..ui.replies import reply_to_line
+from .base import BardCog, listener
+
+log = logging.getLogger(__name__)
+
+JOINED = (
+    "{person} plays {part} from now on. When the scene comes to {part}, I stop and wait for that "
+    "line. What {person} says with `/bard` is {part}'s, too."
+)
+LEFT = "{person} plays {part} no longer. I shall speak for {part} again."
+DISMISSED = "{person} frees the part of {part}. I shall speak for {part} again."
+NO_PARTS = "Nobody plays a part here: I speak for all. Take one with `/scene join`."
+PARTS = "**Who plays here**"
+PARTS_LINE = "{part}: {holder}"
+_CHOICES = 25
+_NAME_SHOWN = 80
+_HOLDERS_SHOWN = 20
+OTHERS = "… and {count:,} more"
+
+
+class PartyCog(BardCog, name="noskgpt_bard.party"):
+    """The form for the line of a part."""
+
+    @listener
+    async def on_interaction(self, interaction: discord.Interaction[Any]) -> None:
+        """Play on from the line in a form, also in one that was opened before a restart.
+
+        The library keeps open forms in memory, and only for some time.
+        """
+        data = cast("dict[str, Any]", interaction.data or {})
+        custom_id = str(data.get("custom_id", ""))
+        turn = custom_id.removeprefix(FORM)
+        if (
+            interaction.type is discord.InteractionType.modal_submit
+            and custom_id.startswith(FORM)
+            and turn.isdecimal()
+        ):
+            words = dict(text_values(data["components"])).get(INPUT, "")
+            await handle(
+                interaction, lambda bard: reply_to_line(interaction, bard, int(turn), words)
+            )
+
+
+async def join(interaction: discord.Interaction[Any], bard: Bard, name: str) -> None:
+    """Give the sender a part, with a response that all see."""
+    require_person(interaction, bard)
+    require_channel(interaction, bard)
+    parts = bard.scenes.parts
+    await look_first(parts.require_free(place_of(interaction), interaction.user.id, name))
+    acknowledgement = await acknowledge(interaction)
+    place = place_of(interaction, private=acknowledgement.private)
+    part = await parts.join(place, interaction.user.id, name)
+    await _announce(interaction, JOINED, part.name)
+
+
+async def leave(interaction: discord.Interaction[Any], bard: Bard) -> None:
+    """End the sender's part, with a response that all see."""
+    parts, user_id = bard.scenes.parts, interaction.user.id
+    await look_first(parts.of(place_of(interaction), user_id))
+    acknowledgement = await acknowledge(interaction)
+    place = place_of(interaction, private=acknowledgement.private)
+    part = await parts.of(place, user_id)
+    await parts.give_up(place, part)
+    await _announce(interaction, LEFT, part.name)
+
+
+async def dismiss(interaction: discord.Interaction[Any], bard: Bard, name: str) -> None:
+    """End anybody's part for a moderator, with a response that all see."""
+    if not moderates(interaction):
+        raise RejectedError(Reason.NOT_PART_MODERATOR)
+    parts = bard.scenes.parts
+    await look_first(parts.named(place_of(interaction), name))
+    acknowledgement = await acknowledge(interaction)
+    place = place_of(interaction, private=acknowledgement.private)
+    part = await parts.named(place, name)
+    await parts.give_up(place, part)
+    await _announce(interaction, DISMISSED, part.name)
+
+
+async def show(interaction: discord.Interaction[Any], bard: Bard) -> None:
+    """Show the sender who plays which part."""
+    await acknowledge(interaction, private=True)
+    held = await bard.scenes.parts.held(place_of(interaction))
+    if not held:
+        await edit_response(interaction, content=NO_PARTS)
+        return
+    shown = held[:_HOLDERS_SHOWN]
+    names = await names_of(interaction, (part.user_id for part in shown))
+    lines = [
+        PARTS_LINE.format(part=part.name, holder=_plain(names[part.user_id])) for part in shown
+    ]
+    if others := len(held) - len(shown):
+        lines.append(OTHERS.format(count=others))
+    await edit_response(interaction, content="\n".join([PARTS, *lines]))
+
+
+async def suggest_free(
+    interaction: discord.Interaction[Any], typed: str
+) -> list[app_commands.Choice[str]]:
+    """Suggest the speakers of the current scene, then those of the plays."""
+    return await _suggest(interaction, typed, held=False)
+
+
+async def suggest_held(
+    interaction: discord.Interaction[Any], typed: str
+) -> list[app_commands.Choice[str]]:
+    """Suggest the parts that people play."""
+    return await _suggest(interaction, typed, held=True)
+
+
+async def _suggest(
+    interaction: discord.Interaction[Any], typed: str, *, held: bool
+) -> list[app_commands.Choice[str]]:
+    try:
+        bard = bard_of(interaction)
+        require_person(interaction, bard)
+        place = place_of(interaction)
+        names = [part.name for part in await bard.scenes.parts.held(place)]
+        if not held:
+            taken = {name.lower() for name in names}
+            found = await bard.suggestions.speakers(place, typed, _CHOICES + len(taken))
+            names = [name for name in found if name.lower() not in taken]
+    except RejectedError:
+        return []  # not for this person, the bard shuts down, or its database cannot be used
+    except Exception:
+        log.exception("Could not suggest parts")
+        return []
+    wanted = typed.strip().casefold()
+    fitting = [name for name in names if wanted in name.casefold()]
+    return [app_commands.Choice(name=name, value=name) for name in fitting[:_CHOICES]]
+
+
+async def _announce(interaction: discord.Interaction[Any], text: str, part: str) -> None:
+    person = _plain(interaction.user.display_name)
+    await edit_response(interaction, content=text.format(person=person, part=part))
+
+
+def _plain(name: str) -> str:
+    """Return a display name on one line, without formatting."""
+    return discord.utils.escape_markdown(one_line(name, _NAME_SHOWN))

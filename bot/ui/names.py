@@ -1,0 +1,49 @@
+"""Find out the display names of people."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import discord
+
+from .embeds import SOMEONE
+from .hosts import Host
+from .interactions import NETWORK_ERRORS
+
+
+@dataclass(frozen=True, slots=True)
+class Viewpoint:
+    """The client that looks names up, and the server and the person for whom it does."""
+
+    client: Host
+    guild: discord.Guild | None
+    user: discord.User | discord.Member
+
+
+def viewpoint_of(interaction: discord.Interaction[Any]) -> Viewpoint:
+    """Return the viewpoint of the sender of an interaction."""
+    return Viewpoint(interaction.client, interaction.guild, interaction.user)
+
+
+async def names_of(interaction: discord.Interaction[Any], ids: Iterable[int]) -> dict[int, str]:
+    """Return display names by user id: the server's for its members, else the user's own."""
+    names, viewpoint = {}, viewpoint_of(interaction)
+    for user_id in dict.fromkeys(ids):
+        names[user_id] = await name_of(viewpoint, user_id)
+    return names
+
+
+async def name_of(viewpoint: Viewpoint, user_id: int) -> str:
+    """Return a person's display name, which may take a request to Discord."""
+    if user_id == viewpoint.user.id:
+        return viewpoint.user.display_name
+    # Each request may fail: the person has left, the bot is no member, the account is deleted.
+    with suppress(discord.HTTPException, *NETWORK_ERRORS):
+        if viewpoint.guild is not None:
+            known = viewpoint.guild.get_member(user_id)
+            return (known or await viewpoint.guild.fetch_member(user_id)).display_name
+    with suppress(discord.HTTPException, *NETWORK_ERRORS):
+        user: discord.User = await viewpoint.client.fetch_user(user_id)
+        return user.display_name
+    return SOMEONE
