@@ -14,6 +14,7 @@ services have a short form of each part.
 
 import argparse
 import asyncio
+import gc
 import json
 import sys
 import tempfile
@@ -73,7 +74,10 @@ async def load(town: Town, until: float) -> dict[str, float]:
             durations.append(time.monotonic() - started)
             await asked.until(partial(answered, asked), "an answer", LONG_PATIENCE_SECONDS)
 
+    # The double remembers every request, so that a collection of garbage stops it for seconds.
+    gc.disable()
     await asyncio.gather(*(ask(person) for person in town.people))
+    gc.enable()
     durations.sort()
     slowest = durations[-1]
     if slowest > ACKNOWLEDGE_SECONDS:

@@ -237,4 +237,4 @@ async def test_daily_scene_that_became_due_while_the_bot_was_away(
             assert PROBLEMS["gone"] in message.text
         else:
             assert HEADLINE in str(message.embeds)
-            assert message.labels == ["Continue", "Reroll", "Delete"]
+            assert message.labels == ["Continue", "Reroll", "Edit prompt", "Delete"]

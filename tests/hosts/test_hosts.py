@@ -152,7 +152,7 @@ def only_what_is_declared_is_added(life: Observed, _host: str) -> None:
     changed = {name for name in life["changed"] if not name.startswith("views._modals.")}
     controls = {name for name in changed if name.startswith("views._views.None.")}
     assert changed - controls == added
-    assert len(controls) == 6
+    assert len(controls) == 9
     assert all("bard:settings:" in name or "bard:servers:" in name for name in controls)
     assert life["loaded"]["syncs"] == life["syncs later"] == 0
 
