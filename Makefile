@@ -48,7 +48,7 @@ PIN := $(BIN)/python -c 'import tomllib; \
 	--custom-compile-command "make pins" --constraint $(PINNED_TORCH) --no-emit-package torch \
 	pyproject.toml -
 
-.PHONY: run install test test-fast lint format pictures pins audit soak
+.PHONY: run install test test-fast test-long lint format pictures pins audit soak
 
 run: $(RUN)
 	@echo "Starting the bot"
@@ -57,7 +57,11 @@ run: $(RUN)
 install: $(RUN)
 
 test: lint
-	$(PYTEST)
+	$(PYTEST) -m "not long"
+
+# What `make test` leaves out, because it has to end within 15 minutes: see tests/conftest.py.
+test-long: $(DEV)
+	$(PYTEST) -m long
 
 # All but training, browser, wheel and notebook: see tests/conftest.py.
 test-fast: $(DEV)

@@ -53,12 +53,38 @@ SLOW = {
     "test_refuses_a_file_that_claims_more_than_it_has_without_the_memory",
 }
 
+# Names of files and tests that `make test` leaves to `make test-long`, because it has to end within
+# fifteen minutes on two cores. Each is a further case of something that `make test` does test, or
+# changes with few files.
+LONG = {
+    "test_container",
+    "test_notebook",
+    "test_rebuild_gives_the_committed_bytes",
+    "test_greedy_text_equals_that_of_pytorch_over_10_000_characters",
+    "test_two_processes_reach_the_losses_of_one",
+    "test_trains_evaluates_and_generates_in_another_alphabet",
+    "test_child_that_does_not_stop_is_killed",
+    "test_too_short_a_run_is_rejected_with_the_shortest",
+    "test_invalid_corpus_is_rejected_or_fails_the_run",
+    "test_text_in_another_alphabet_starts_from_nothing_or_is_rejected",
+    "test_compiled_code_is_cached_in_the_first_writable_folder[beside the source]",
+    "test_compiled_code_is_cached_in_the_first_writable_folder[nowhere]",
+    "test_a_signal_saves_the_run_and_stops_it[2]",
+    "test_a_run_stops_with_its_parent_and_is_saved[closed1]",
+    "test_a_run_stops_with_its_parent_and_is_saved[closed2]",
+    "test_a_stopped_run_resumes_bit_for_bit[muon-0.1-2]",
+    "test_a_stopped_run_resumes_bit_for_bit[muon-0.0-2]",
+}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function):
             names = {item.path.stem, item.originalname, *item.fixturenames}
             if names & SLOW:
+                item.add_marker("slow")
+            if (names | {item.name}) & LONG:
+                item.add_marker("long")
                 item.add_marker("slow")
 
 

@@ -17,7 +17,7 @@ from .records import TurnRequest
 
 log = logging.getLogger(__name__)
 
-_ROWS_PER_DELETE = 100
+_ROWS_PER_DELETE = 50
 """Size of the pieces of long deletions."""
 _NEXT_SCENE = "UPDATE places SET scene = scene + 1, counted = 0"
 

@@ -284,8 +284,7 @@ async def test_end_of_a_run_whose_old_message_takes_no_more_edits(scene: Scene) 
     end = await discord.changes.until(ended, "the end of the run", LONG_PATIENCE_SECONDS)
     assert end is not message
     assert "Promote" in end.labels
-    (refused, *_) = discord.sent("PATCH message")
-    assert refused.code == TOO_MANY_OLD_EDITS
+    assert TOO_MANY_OLD_EDITS in {request.code for request in discord.sent("PATCH message")}
 
 
 async def thread(scene: Scene) -> Place:
