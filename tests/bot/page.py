@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from playwright.async_api import Locator, Page, async_playwright, expect
+from playwright.async_api import TimeoutError as PageTimeoutError
 
 from tests.bot.process import bot_process
 
@@ -101,9 +102,18 @@ async def press(message: Locator, label: str) -> None:
 
 async def slash(page: Page, command: str, *first_option: str, **optional: str) -> None:
     """Type a command, its first option if that is required, and others by name; send it."""
-    await page.locator("#channel-composer-input").click()
+    composer = page.locator("#channel-composer-input")
+    offered = page.locator(".command-popup").get_by_text(f"/{command}", exact=True).first
+    await composer.click()
     await page.keyboard.type(f"/{command}")
-    await page.locator(".command-popup").get_by_text(f"/{command}", exact=True).first.wait_for()
+    try:
+        await offered.wait_for(timeout=10_000)
+    except PageTimeoutError:
+        # The page was drawn again meanwhile, as it is after a change of the channel.
+        await composer.click()
+        await page.keyboard.press("Control+A")
+        await page.keyboard.type(f"/{command}")
+        await offered.wait_for()
     await page.keyboard.press("Enter")
     for value in first_option:
         await page.locator("input.command-option-input").first.wait_for()
