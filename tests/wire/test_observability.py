@@ -140,8 +140,12 @@ async def test_metrics_count_what_happened(weights: Path, tmp_path: Path) -> Non
         reply = await speech(await it.scene.ask(WORDS))
         await (await it.scene.ask(WORDS)).private("Patience")
         assert await it.get("/readyz") == (200, "ok")
-        _, text = await it.get("/metrics")
         values = await it.samples()
+        async with asyncio.timeout(60):
+            # A request is counted when it has ended, just after its reply is seen.
+            while not values["noskgpt_bard_requests_total['replied']"]:
+                values = await it.samples()
+        _, text = await it.get("/metrics")
 
         def value(name: str, *labels: str) -> float:
             return values[f"noskgpt_bard_{name}{sorted(labels)}"]
