@@ -23,11 +23,6 @@ FULL = SimpleNamespace(free=0)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "bard.sqlite3"
-
-
-@pytest.fixture
 def target(tmp_path: Path) -> Path:
     (tmp_path / "backups").mkdir()
     return tmp_path / "backups" / "saved.sqlite3"

@@ -4,7 +4,7 @@ import itertools
 import random
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from datetime import date, time
 from pathlib import Path
@@ -24,22 +24,6 @@ ANN, BEN = 2**62 + 1, 2**62 + 2
 GLOBE = 7
 CHANNELS = (3, 4, 5)
 TAKE = Take(reply="O.", seed=1, weights="w", seconds=0.5)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "bard.sqlite3"
-
-
-@pytest.fixture
-async def database(path: Path) -> AsyncIterator[Database]:
-    async with open_database(path) as database:
-        yield database
-
-
-@pytest.fixture
-def turns(database: Database) -> TurnStore:
-    return TurnStore(database)
 
 
 _message_ids = itertools.count(1000)

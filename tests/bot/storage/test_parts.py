@@ -2,14 +2,14 @@
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bot.storage.database import Database, open_database
+from bot.storage.database import Database
 from bot.storage.exports import ExportStore
 from bot.storage.records import Place, Take, Turn, TurnRequest
 from bot.storage.turns import TurnStore
@@ -17,22 +17,6 @@ from bot.storage.turns import TurnStore
 ANN, BEN = 11, 12
 PLACE = Place(guild_id=7, channel_id=3)
 TAKE = Take(reply="O.", seed=1, weights="w", seconds=0.5)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "bard.sqlite3"
-
-
-@pytest.fixture
-async def database(path: Path) -> AsyncIterator[Database]:
-    async with open_database(path) as database:
-        yield database
-
-
-@pytest.fixture
-def turns(database: Database) -> TurnStore:
-    return TurnStore(database)
 
 
 async def add(turns: TurnStore, scene: int, take: Take = TAKE, place: Place = PLACE) -> Turn:

@@ -51,11 +51,6 @@ until one is not killed."""
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "bard.sqlite3"
-
-
-@pytest.fixture
 def backup(path: Path, tmp_path: Path) -> Path:
     """A backup with settings of server 1; the database has those of 2 as well."""
     open_and_close(path)

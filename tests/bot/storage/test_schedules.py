@@ -1,31 +1,19 @@
 """Stored daily scenes: each run is claimed once, and nothing outlives what it belongs to."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import date, time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bot.storage.database import Database, open_database
+from bot.storage.database import Database
 from bot.storage.deletions import DeletionStore
 from bot.storage.schedules import PAUSE_AFTER, PER_GUILD, Schedule, ScheduleStore
 
 ANN, BEN = 1, 2
 TODAY, TOMORROW = date(2026, 1, 5), date(2026, 1, 6)
 WORDS = "Words of a daily scene"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "bard.sqlite3"
-
-
-@pytest.fixture
-async def database(path: Path) -> AsyncIterator[Database]:
-    async with open_database(path) as database:
-        yield database
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from bot.errors import Reason, RejectedError
 from bot.storage import database as module
-from bot.storage.database import Database, open_database
+from bot.storage.database import Database
 from bot.storage.deletions import Deletion
 from bot.storage.exports import ExportStore
 from bot.storage.records import Page, Place, Take, Turn, TurnRequest
@@ -25,22 +24,6 @@ from tests.bot.conftest import rejected
 ANN, BEN = 2**62 + 1, 2**62 + 2
 GARDEN, TAVERN = 3, 4
 GLOBE = 7
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "bard.sqlite3"
-
-
-@pytest.fixture
-async def database(path: Path) -> AsyncIterator[Database]:
-    async with open_database(path) as database:
-        yield database
-
-
-@pytest.fixture
-def turns(database: Database) -> TurnStore:
-    return TurnStore(database)
 
 
 _message_ids = itertools.count(1000)
