@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from noskgpt import archive, commands, lexicon, scene
 from noskgpt.config import ModelConfig
 from noskgpt.errors import CheckpointError, brief
+from noskgpt.files import replacing
 from noskgpt.lexicon import Lexicon
 from noskgpt.limits import MAX_LETTERS, MAX_WEIGHTS_BYTES
 from noskgpt.resources import weights_advice
@@ -156,25 +157,14 @@ def check_writable(path: Path) -> None:
 def write_atomically(document: Mapping[str, Any], path: Path) -> None:
     """Save a document so that `path` always has either the old file or the complete new one.
 
-    `archive.write` fills a temporary file in the same folder, which is flushed and renamed.
-
     Raises:
         CheckpointError: The folder cannot be written or the disk is full.
     """
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with replacing(path, 0o644) as file:
             archive.write(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-        _sync_directory(path.parent)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise _cannot_write(path, error) from error
 
 
@@ -188,16 +178,6 @@ def _cannot_write(path: Path, error: OSError) -> CheckpointError:
         problem = f"its folder is not writable: {problem}"
         advice = "Let this user write there, or choose another folder."
     return CheckpointError(f"{path}: cannot be written ({problem}). {advice}")
-
-
-def _sync_directory(folder: Path) -> None:
-    if os.name != "posix":  # Windows cannot open directories, and its renames are journalled
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def load(path: Path) -> Checkpoint:

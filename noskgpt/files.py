@@ -1,8 +1,11 @@
-"""Open files that may be anything: a folder, a pipe, a device without an end, or far too large."""
+"""Open files that may be anything, such as a pipe or far too large; replace files safely."""
 
 import errno
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,3 +46,45 @@ def read_regular(path: Path, limit: int) -> bytes:
 def too_large(limit: int) -> str:
     """Return the reason why a file of more than `limit` bytes is refused."""
     return f"Larger than {limit // 1_000_000} MB"
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """Yield a new file that replaces `path` after the block, at once and on the disk.
+
+    If the block raises, or the system ends, `path` is unchanged.
+
+    Args:
+        path: The file. Its folder exists.
+        mode: The permissions of the new file.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full.
+    """
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(number, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Write a file, or the names in a folder, to the disk.
+
+    Raises:
+        OSError: That failed.
+    """
+    if os.name != "posix" and path.is_dir():  # other systems cannot open a folder
+        return
+    number = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

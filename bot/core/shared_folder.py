@@ -6,19 +6,16 @@ deletions/REQUEST      an empty file for each person whose words all processes d
 """
 
 import json
-import os
 import re
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from noskgpt.files import read_regular
+from noskgpt.files import read_regular, replacing
 
 from ..errors import StartupError
 
@@ -78,11 +75,12 @@ class SharedFolder:
         """
         if source is not None:
             assert weights is not None  # noqa: S101 - see above
-            with source.open("rb") as data:
-                _replace(self.path(weights), lambda file: shutil.copyfileobj(data, file))
+            with source.open("rb") as data, replacing(self.path(weights)) as file:
+                shutil.copyfileobj(data, file)
         decision = Decision(weights=weights, id=secrets.token_hex(8))
         text = json.dumps(asdict(decision)).encode()
-        _replace(self._folder / "active.json", lambda file: file.write(text))
+        with replacing(self._folder / "active.json") as file:
+            file.write(text)
         self._prune()
         return decision
 
@@ -119,7 +117,8 @@ class SharedFolder:
             OSError: The file cannot be written.
         """
         name = f"{time.time():.0f}-{user_id}-{request_id}"
-        _replace(self._deletions / name, lambda _file: None)
+        with replacing(self._deletions / name):
+            pass  # an empty file
 
     def deletions(self) -> dict[str, int]:
         """Return the persons whose words are to be deleted, by the ids of the requests.
@@ -149,22 +148,3 @@ class SharedFolder:
 def new_request_id() -> str:
     """Return an id that no other request has, and that does not contain whose request it is."""
     return secrets.token_hex(8)
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file that replaces another one at once, and that a power cut does not undo.
-
-    Raises:
-        OSError: It cannot be written; the other one is unchanged.
-    """
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(number, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise

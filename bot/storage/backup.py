@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from noskgpt import commands
+from noskgpt.files import sync
 
 from ..errors import StartupError
 from .codes import kind
@@ -301,17 +302,6 @@ def publish(partial: Path, target: Path, *, force: bool) -> None:
                 raise FileExistsError(target) from None
             partial.rename(target)
     sync(target.parent)
-
-
-def sync(path: Path) -> None:
-    """Write a file, or the names in a folder, to the disk."""
-    if os.name != "posix" and path.is_dir():  # other systems cannot open a folder
-        return
-    number = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _refuse_target(database: Path, target: Path, *, force: bool) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from noskgpt.files import sync
+
 from ..errors import StartupError
 from .backup import (
     SIDE_FILES,
@@ -18,7 +20,6 @@ from .backup import (
     new_file,
     publish,
     read,
-    sync,
 )
 from .codes import BUSY, DAMAGED, kind
 from .lock import exclusive
