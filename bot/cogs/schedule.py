@@ -17,10 +17,11 @@ from ..ui.commands import FOR_SERVERS, SERVERS, Group
 from ..ui.daily_scenes import DailyPlayer, lacking
 from ..ui.forms import PROMPT_LIMIT
 from ..ui.interactions import acknowledge, bard_of, edit_response
+from ..ui.permissions import missing_to_send
+from ..ui.replies import storable
 from ..ui.schedule_texts import (
     NONE,
     added,
-    missing_permissions,
     overview,
     removed,
     suggestion,
@@ -133,14 +134,13 @@ class ScheduleCog(BardCog, name="noskgpt_bard.schedule"):
             raise RejectedError(Reason.NO_SUCH_ZONE)
         place = _place(interaction, channel)
         _require_sending(interaction, channel)
-        self._require_allowed(place)
+        rules = self.bard.guild_settings.rules(place.guild_id)
+        self.bard.admission.require_channel(place.channel_ids, rules)
         await acknowledge(interaction, private=True)
         if timezone is None and (last := await daily.last_zone(guild_of(interaction))):
             zone = daily.zones.find(last) or zone
-        # JSON can carry a lone surrogate, which neither SQLite nor a message can.
-        words = prompt.encode(errors="replace").decode()
         schedule = await daily.add(
-            place, interaction.user.id, at, zone, words, discord.utils.utcnow()
+            place, interaction.user.id, at, zone, storable(prompt), discord.utils.utcnow()
         )
         self.player.wake()
         log.info("Daily scene %d is added", schedule.id)
@@ -208,12 +208,6 @@ class ScheduleCog(BardCog, name="noskgpt_bard.schedule"):
             if str(schedule.id).startswith(str(typed).strip())
         ]
 
-    def _require_allowed(self, place: Place) -> None:
-        """Reject a channel in which the server's settings do not allow replies."""
-        channels = self.bard.guild_settings.rules(place.guild_id).channels
-        if channels and channels.isdisjoint({place.channel_id, place.parent_id}):
-            raise RejectedError(Reason.WRONG_CHANNEL, channels=channels)
-
 
 def _place(interaction: discord.Interaction[Any], channel: _Picked) -> Place:
     parent = channel.parent_id if isinstance(channel, app_commands.AppCommandThread) else None
@@ -226,7 +220,7 @@ def _require_sending(interaction: discord.Interaction[Any], channel: _Picked) ->
     Where the host does not know the channel, a failure shows what the bot may not.
     """
     thread = isinstance(channel, app_commands.AppCommandThread)
-    if missing := missing_permissions(channel.permissions, thread=thread):
+    if missing := missing_to_send(channel.permissions, thread=thread):
         raise _lacking(Reason.SENDER_CANNOT_SEND, channel.id, missing)
     guild = interaction.client.get_guild(guild_of(interaction))
     known = guild and guild.get_channel_or_thread(channel.id)

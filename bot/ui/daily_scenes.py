@@ -18,7 +18,8 @@ from ..storage.schedules import Outcome, Schedule
 from .announcements import Announcement
 from .hosts import Host
 from .interactions import NETWORK_ERRORS, brief
-from .schedule_texts import HEADLINE, channel_deleted, missing_permissions, not_played
+from .permissions import missing_to_send
+from .schedule_texts import HEADLINE, channel_deleted, not_played
 
 log = logging.getLogger(__name__)
 
@@ -167,13 +168,12 @@ class DailyPlayer:
         """
         if due.late:
             return "busy" if schedule.id in self._postponed else "away"
-        rules = self._rules(schedule)
-        if rules.channels and rules.channels.isdisjoint(_channels(schedule)):
-            return "not_allowed"
+        rules, admission = self._rules(schedule), self._bard.admission
         try:
-            self._bard.admission.require_person(schedule.user_id, frozenset(), rules)
-        except RejectedError:
-            return "blocked"
+            admission.require_channel(place_of(schedule).channel_ids, rules)
+            admission.require_person(schedule.user_id, frozenset(), rules)
+        except RejectedError as error:
+            return "not_allowed" if error.reason is Reason.WRONG_CHANNEL else "blocked"
         guild = self._client.get_guild(schedule.guild_id)
         if guild is None:
             # Without the intent, servers are not known.
@@ -220,7 +220,7 @@ class DailyPlayer:
             -schedule.id,  # other requests have ids of Discord
             user_id=schedule.user_id,
             guild_id=schedule.guild_id,
-            channels=_channels(schedule),
+            channels=place_of(schedule).channel_ids,
             rules=self._rules(schedule),
         )
 
@@ -265,7 +265,7 @@ def lacking(channel: _Channel) -> list[str]:
         return []  # a thread has the permissions of its channel
     permissions = channel.permissions_for(channel.guild.me)
     thread = isinstance(channel, discord.Thread)
-    return missing_permissions(permissions, thread=thread, embeds=True)
+    return missing_to_send(permissions, thread=thread, embeds=True)
 
 
 def _failure(schedule: Schedule, error: Exception) -> Outcome:
@@ -283,8 +283,3 @@ def _failure(schedule: Schedule, error: Exception) -> Outcome:
             return "forbidden" if isinstance(error, discord.Forbidden) else "failed"
     log.error("Daily scene %d failed", schedule.id, exc_info=error)
     return "failed"
-
-
-def _channels(schedule: Schedule) -> set[int]:
-    place = place_of(schedule)
-    return {channel for channel in (place.channel_id, place.parent_id) if channel}

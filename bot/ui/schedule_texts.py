@@ -1,4 +1,4 @@
-"""Word the answers about daily scenes, and name the permissions that they need."""
+"""Word the answers about daily scenes."""
 
 from collections.abc import Iterable, Mapping
 
@@ -59,28 +59,6 @@ A_SERVER = "where you added it"
 
 _PROMPT_SHOWN = 60
 _PROMPT_SUGGESTED = 40
-_SENDING = {"view_channel": "View Channel", "send_messages": "Send Messages"}
-_SENDING_IN_THREADS = {
-    "view_channel": "View Channel",
-    "send_messages_in_threads": "Send Messages in Threads",
-}
-_EMBEDDING = {"embed_links": "Embed Links"}
-
-
-def missing_permissions(
-    permissions: discord.Permissions, *, thread: bool, embeds: bool = False
-) -> list[str]:
-    """Return the names of the permissions that are missing to send messages in a channel.
-
-    Args:
-        permissions: Those in the channel.
-        thread: Whether it is a thread.
-        embeds: Whether the messages have embeds.
-    """
-    needed = _SENDING_IN_THREADS if thread else _SENDING
-    if embeds:
-        needed = needed | _EMBEDDING
-    return [name for flag, name in needed.items() if not getattr(permissions, flag)]
 
 
 def added(schedule: Schedule) -> str:

@@ -12,6 +12,7 @@ from ..errors import Reason, RejectedError
 from ..storage.records import Turn
 from .embeds import one_line
 from .interactions import NETWORK_ERRORS, acknowledge, brief, place_of, respond
+from .permissions import missing
 from .replies import accept
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,8 @@ _LINK = "https://discord.com/channels/{guild}/{channel}/{message}"
 _SPEAKERS = 3
 """Number of speakers that the name of a thread names."""
 
-PERMISSIONS = {
-    "create_public_threads": "Create Public Threads",
-    "send_messages_in_threads": "Send Messages in Threads",
-}
-"""The permissions that it takes, by their names in the library, as Discord's client names them."""
+PERMISSIONS = ("create_public_threads", "send_messages_in_threads")
+"""The permissions that it takes, by their names in the library."""
 
 
 async def open_thread(interaction: discord.Interaction[Any], bard: Bard, name: str | None) -> None:
@@ -83,13 +81,9 @@ def _require_permissions(interaction: discord.Interaction[Any]) -> None:
         (interaction.app_permissions, Reason.THREAD_NOT_ALLOWED_TO_BOT),
         (interaction.permissions, Reason.THREAD_NOT_ALLOWED_TO_MEMBER),
     ):
-        missing = [
-            shown
-            for permission, shown in PERMISSIONS.items()
-            if not (permissions.administrator or getattr(permissions, permission))
-        ]
-        if missing:
-            raise RejectedError(reason, permissions=", ".join(missing))
+        lacking = [] if permissions.administrator else missing(permissions, *PERMISSIONS)
+        if lacking:
+            raise RejectedError(reason, permissions=", ".join(lacking))
 
 
 def _name_of(turns: Iterable[Turn]) -> str:
