@@ -1,7 +1,7 @@
 """The commands of `/scene` about the parts that people play, and the form for their lines."""
 
 import logging
-from typing import Any, cast
+from typing import Any
 
 import discord
 from discord import app_commands
@@ -10,8 +10,7 @@ from ..bard import Bard
 from ..errors import Reason, RejectedError
 from ..ui.access import require_channel, require_person
 from ..ui.components import moderates
-from ..ui.embeds import one_line
-from ..ui.forms import text_values
+from ..ui.forms import sent_text
 from ..ui.interactions import (
     acknowledge,
     bard_of,
@@ -20,7 +19,7 @@ from ..ui.interactions import (
     look_first,
     place_of,
 )
-from ..ui.names import names_of
+from ..ui.names import names_of, plain
 from ..ui.parts import FORM, INPUT
 from ..ui.replies import reply_to_line
 from .base import BardCog, listener
@@ -37,7 +36,6 @@ NO_PARTS = "Nobody plays a part here: I speak for all. Take one with `/scene joi
 PARTS = "**Who plays here**"
 PARTS_LINE = "{part}: {holder}"
 _CHOICES = 25
-_NAME_SHOWN = 80
 _HOLDERS_SHOWN = 20
 OTHERS = "… and {count:,} more"
 
@@ -51,18 +49,8 @@ class PartyCog(BardCog, name="noskgpt_bard.party"):
 
         The library keeps open forms in memory, and only for some time.
         """
-        data = cast("dict[str, Any]", interaction.data or {})
-        custom_id = str(data.get("custom_id", ""))
-        turn = custom_id.removeprefix(FORM)
-        if (
-            interaction.type is discord.InteractionType.modal_submit
-            and custom_id.startswith(FORM)
-            and turn.isdecimal()
-        ):
-            words = dict(text_values(data["components"])).get(INPUT, "")
-            await handle(
-                interaction, lambda bard: reply_to_line(interaction, bard, int(turn), words)
-            )
+        if (sent := sent_text(interaction, FORM, INPUT)) is not None:
+            await handle(interaction, lambda bard: reply_to_line(interaction, bard, *sent))
 
 
 async def join(interaction: discord.Interaction[Any], bard: Bard, name: str) -> None:
@@ -110,9 +98,7 @@ async def show(interaction: discord.Interaction[Any], bard: Bard) -> None:
         return
     shown = held[:_HOLDERS_SHOWN]
     names = await names_of(interaction, (part.user_id for part in shown))
-    lines = [
-        PARTS_LINE.format(part=part.name, holder=_plain(names[part.user_id])) for part in shown
-    ]
+    lines = [PARTS_LINE.format(part=part.name, holder=plain(names[part.user_id])) for part in shown]
     if others := len(held) - len(shown):
         lines.append(OTHERS.format(count=others))
     await edit_response(interaction, content="\n".join([PARTS, *lines]))
@@ -155,10 +141,5 @@ async def _suggest(
 
 
 async def _announce(interaction: discord.Interaction[Any], text: str, part: str) -> None:
-    person = _plain(interaction.user.display_name)
+    person = plain(interaction.user.display_name)
     await edit_response(interaction, content=text.format(person=person, part=part))
-
-
-def _plain(name: str) -> str:
-    """Return a display name on one line, without formatting."""
-    return discord.utils.escape_markdown(one_line(name, _NAME_SHOWN))

@@ -46,10 +46,15 @@ class Parts:
 
     async def held(self, place: Place) -> list[Part]:
         """Return the parts that people play in the current scene of a place."""
+        return (await self._current(place))[0]
+
+    async def _current(self, place: Place) -> tuple[list[Part], list[Turn]]:
+        """Return the parts in the current scene of a place, and its last turn, if there are any."""
         if not self._store.may_have(place):
-            return []
+            return [], []
         scene = await self._turns.scene(place) or 1
-        return await self.held_in(place, scene, await self._turns.tail(place, scene, chars=1))
+        past = await self._turns.tail(place, scene, chars=1)
+        return await self.held_in(place, scene, past), past
 
     async def held_in(self, place: Place, scene: int, past: Sequence[Turn]) -> list[Part]:
         """Return the parts of a scene; delete those that silence has ended.
@@ -151,12 +156,8 @@ class Parts:
         Raises:
             RejectedError: See `voice`.
         """
-        place = turn_request.place
-        if turn_request.fresh or not self._store.may_have(place):
-            return
-        scene = await self._turns.scene(place) or 1
-        past = await self._turns.tail(place, scene, chars=1)
-        self.voice(turn_request, await self.held_in(place, scene, past), past)
+        if not turn_request.fresh:
+            self.voice(turn_request, *await self._current(turn_request.place))
 
     def voice(
         self, turn_request: TurnRequest, parts: Sequence[Part], past: Sequence[Turn]

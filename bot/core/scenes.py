@@ -206,15 +206,13 @@ class Scenes(Settlement):
         async with request.stoppable(), self._lock("channel", channel_id):
             await self._settle_channel(channel_id)
             turn = await self._stored(ref)
-            if prompt is not None:
-                turn = replace(turn, prompt=prompt)
             past = await self._turns.tail(
                 turn.place, turn.scene, chars=CONTEXT_CHARS, before=turn.id
             )
             again = TurnRequest(
                 place=turn.place,
                 user_id=turn.user_id,
-                prompt=turn.prompt,
+                prompt=turn.prompt if prompt is None else prompt,
                 max_chars=turn.max_chars,
                 temperature=turn.temperature,
                 voice=turn.take.voice,

@@ -1,5 +1,6 @@
 """Buttons that work after a restart, and the permissions that they check."""
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 import discord
@@ -59,6 +60,13 @@ def may_change(interaction: discord.Interaction[Any], requester_id: int) -> bool
 def moderates(interaction: discord.Interaction[Any]) -> bool:
     """Return whether a person may manage messages here; in a direct message, they may."""
     return interaction.permissions.manage_messages or interaction.context.dm_channel
+
+
+def custom_ids_of(message: discord.Message) -> Iterator[str]:
+    """Yield the custom ids of the controls below a message."""
+    for row in message.components:
+        if isinstance(row, discord.ActionRow):
+            yield from (item.custom_id or "" for item in row.children)
 
 
 def view_of(*buttons: Button) -> discord.ui.View:

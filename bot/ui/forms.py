@@ -45,16 +45,23 @@ async def open_prompt_form(
     form.stop()  # the listener of the cog handles it
 
 
-def sent_prompt(interaction: discord.Interaction[Any]) -> tuple[int, str] | None:
-    """Return the turn and the prompt of a form for one; None for any other interaction."""
+def sent_text(
+    interaction: discord.Interaction[Any], form: re.Pattern[str], field: str
+) -> tuple[int, str] | None:
+    """Return the turn and the text of a form that was sent; None for any other interaction.
+
+    Args:
+        interaction: The interaction.
+        form: The custom ids of such forms, with a group `turn`.
+        field: The custom id of the text.
+    """
     data = cast("Mapping[str, Any]", interaction.data or {})
     if interaction.type is not discord.InteractionType.modal_submit:
         return None
-    match = PROMPT_FORM.fullmatch(data.get("custom_id", ""))
+    match = form.fullmatch(data.get("custom_id", ""))
     if match is None:
         return None
-    values = dict(text_values(data["components"]))
-    return int(match["turn"]), values.get(PROMPT_FIELD, "")
+    return int(match["turn"]), dict(text_values(data["components"])).get(field, "")
 
 
 def text_values(components: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

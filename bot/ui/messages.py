@@ -12,12 +12,11 @@ from ..bard import Bard
 from ..concurrency import Wait
 from ..core.settlement import Shown
 from ..storage.records import Turn
-from .embeds import embeds, headline, line_text
+from .embeds import headline
 from .interactions import NETWORK_ERRORS, brief, repeat
 from .names import Viewpoint
-from .parts import cue_of
 from .queue_status import QueueStatus, shows_status
-from .replies import reply_view
+from .replies import content_of
 
 log = logging.getLogger(__name__)
 
@@ -138,11 +137,10 @@ class MessageReply:
         await self._status.stop()
         self._stop_typing()
         author = headline(turn, self._viewpoint.user.display_name)
-        cue = await cue_of(self._viewpoint, self._bard, turn)
-        pages = embeds(turn, author=author, dropped=dropped, cue=cue)
-        view = reply_view(turn, speak=cue is not None)
+        content = await content_of(turn, author, dropped, self._viewpoint, self._bard)
         message = await repeat(
-            lambda: self._target.show_reply(pages, view, line_text(turn)), self._bard.wait
+            lambda: self._target.show_reply(content.embeds, content.view, content.text),
+            self._bard.wait,
         )
         return Shown(message.id, 0)
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import discord
 
-from .embeds import SOMEONE
+from .embeds import SOMEONE, one_line
 from .hosts import Host
 from .interactions import NETWORK_ERRORS
+
+_NAME_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,8 @@ async def name_of(viewpoint: Viewpoint, user_id: int) -> str:
         user: discord.User = await viewpoint.client.fetch_user(user_id)
         return user.display_name
     return SOMEONE
+
+
+def plain(name: str) -> str:
+    """Return a display name on one line, without formatting."""
+    return discord.utils.escape_markdown(one_line(name, _NAME_SHOWN))

@@ -1,6 +1,7 @@
 """Show whose line is awaited, and let that person speak: a field, a button and a form."""
 
 import asyncio
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -12,12 +13,12 @@ from ..errors import Reason, RejectedError
 from ..storage.parts import Part
 from ..storage.records import Turn
 from .components import Button
-from .embeds import SOMEONE, Cue, one_line
+from .embeds import SOMEONE, Cue
 from .interactions import look_first
-from .names import Viewpoint, name_of
+from .names import Viewpoint, name_of, plain
 
-FORM = "bard:speak:form:"
-"""The custom id of the form, without the id of the turn that it follows."""
+FORM = re.compile(r"bard:speak:form:(?P<turn>[0-9]+)")
+"""Custom ids of forms, with the id of the turn that the line follows."""
 INPUT = "line"
 """The custom id of the text in the form."""
 LINE_LIMIT = 1000
@@ -31,7 +32,6 @@ CUE_HOLDER = (
 FORM_TITLE = "{part}"
 FORM_LABEL = "Your line"
 FORM_HINT = "What {part} says. I go on from there."
-_NAME_SHOWN = 80
 _NAME_SECONDS = 1.0
 """Longest time that a reply waits for the name of the person who is to speak."""
 
@@ -56,7 +56,7 @@ async def cue_of(viewpoint: Viewpoint, bard: Bard, turn: Turn) -> Cue | None:
 
 def _cue(part: Part, holder: str) -> Cue:
     text = CUE_HOLDER.format(
-        holder=discord.utils.escape_markdown(one_line(holder, _NAME_SHOWN)),
+        holder=plain(holder),
         part=part.name,
         minutes=round(SILENCE_SECONDS / 60),
     )
@@ -90,7 +90,7 @@ class LineForm(discord.ui.Modal):
     """The form for a person's line."""
 
     def __init__(self, turn_id: int, part: str) -> None:
-        super().__init__(title=FORM_TITLE.format(part=part), custom_id=f"{FORM}{turn_id}")
+        super().__init__(title=FORM_TITLE.format(part=part), custom_id=f"bard:speak:form:{turn_id}")
         text: discord.ui.TextInput[LineForm] = discord.ui.TextInput(
             custom_id=INPUT, style=discord.TextStyle.paragraph, max_length=LINE_LIMIT
         )

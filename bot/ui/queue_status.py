@@ -12,7 +12,7 @@ from ..bard import Bard
 from ..concurrency import Wait
 from ..core.request_queue import Request
 from ..errors import Reason, StoppedError, UncertainError
-from .components import Button, may_change, view_of
+from .components import Button, custom_ids_of, may_change, view_of
 from .interactions import (
     NETWORK_ERRORS,
     acknowledge_press,
@@ -214,9 +214,7 @@ async def clear_away(message: discord.Message) -> None:
 
 def shows_status(message: discord.Message) -> bool:
     """Return whether a message has a button that stops a request."""
-    rows = (row for row in message.components if isinstance(row, discord.ActionRow))
-    ids = (item.custom_id or "" for row in rows for item in row.children)
-    return any(custom_id.startswith(STOP_ID) for custom_id in ids)
+    return any(custom_id.startswith(STOP_ID) for custom_id in custom_ids_of(message))
 
 
 class StopButton(Button, template=STOP_ID + r"(?P<request>[0-9]+)"):

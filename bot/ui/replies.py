@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import discord
@@ -14,7 +14,7 @@ from ..core.settlement import MessageRef, Shown
 from ..errors import Reason, RejectedError
 from ..storage.records import Place, Turn, TurnRequest
 from .access import roles_of
-from .components import Button, may_change, view_of
+from .components import Button, custom_ids_of, may_change, view_of
 from .embeds import embeds, headline, line_text, reply_text, shown_prompt
 from .forms import open_prompt_form
 from .interactions import (
@@ -27,7 +27,7 @@ from .interactions import (
     repeat,
     respond,
 )
-from .names import viewpoint_of
+from .names import Viewpoint, viewpoint_of
 from .parts import Speak, cue_of, require_speaker
 from .queue_status import FollowupTarget, QueueStatus, ResponseTarget
 
@@ -84,12 +84,11 @@ async def reply_to(
 
     async def check() -> None:
         place = place_of(interaction)
-        if voice is not None:
-            bard.voices.named(voice)
+        asked = await request(place)
         if prompt is None:
             await bard.scenes.require_scene(place)
         if not private:
-            await bard.scenes.parts.require_turn(await request(place))
+            await bard.scenes.parts.require_turn(asked)
 
     await _play(interaction, bard, request, check, private=private)
 
@@ -193,11 +192,11 @@ class _NewReply:
         """Replace the placeholder, or the status of the request, by the reply."""
         await self._status.stop()
         author = headline(turn, self._interaction.user.display_name)
-        cue = await cue_of(viewpoint_of(self._interaction), self._bard, turn)
-        pages = embeds(turn, author=author, dropped=dropped, cue=cue)
-        view = reply_view(turn, speak=cue is not None)
+        viewpoint = viewpoint_of(self._interaction)
+        content = await content_of(turn, author, dropped, viewpoint, self._bard)
         message = await repeat(
-            lambda: self._target.show_reply(pages, view, line_text(turn)), self._bard.wait
+            lambda: self._target.show_reply(content.embeds, content.view, content.text),
+            self._bard.wait,
         )
         return _shown(self._interaction, message)
 
@@ -219,13 +218,12 @@ class _InPlace:
 
     async def show(self, turn: Turn, dropped: str) -> Shown:
         """Edit the message."""
-        cue = await cue_of(viewpoint_of(self._interaction), self._bard, turn)
         author = self._above or headline(turn, "")
-        pages = embeds(turn, author=author, dropped=dropped, cue=cue)
-        view = reply_view(turn, speak=cue is not None)
+        viewpoint = viewpoint_of(self._interaction)
+        content = await content_of(turn, author, dropped, viewpoint, self._bard)
         message = await repeat(
             lambda: edit_response(
-                self._interaction, content=line_text(turn), embeds=pages, view=view
+                self._interaction, content=content.text, embeds=content.embeds, view=content.view
             ),
             self._bard.wait,
         )
@@ -236,14 +234,39 @@ def _shown(interaction: discord.Interaction[Any], message: discord.InteractionMe
     return Shown(message.id, interaction.user.id if message.flags.ephemeral else 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the message of a turn shows."""
+
+    text: str | None
+    """Above the embeds."""
+    embeds: list[discord.Embed]
+    view: discord.ui.View
+
+
+async def content_of(
+    turn: Turn, author: str, dropped: str, viewpoint: Viewpoint, bard: Bard
+) -> Content:
+    """Return what the message of a turn shows.
+
+    Args:
+        turn: The turn.
+        author: See `embeds`.
+        dropped: See `embeds`.
+        viewpoint: Looks up the name of the person who is to speak next, if anybody is.
+        bard: The services.
+    """
+    cue = await cue_of(viewpoint, bard, turn)
+    pages = embeds(turn, author=author, dropped=dropped, cue=cue)
+    return Content(line_text(turn), pages, reply_view(turn, speak=cue is not None))
+
+
 def turn_id_of(message: discord.Message) -> int | None:
     """Return the turn whose buttons a message has; None for a placeholder, a status and others."""
-    rows = (row for row in message.components if isinstance(row, discord.ActionRow))
-    for row in rows:
-        for item in row.children:
-            match = re.fullmatch(_CONTINUE_ID, item.custom_id or "")
-            if match is not None:
-                return int(match["turn"])
+    for custom_id in custom_ids_of(message):
+        match = re.fullmatch(_CONTINUE_ID, custom_id)
+        if match is not None:
+            return int(match["turn"])
     return None
 
 
