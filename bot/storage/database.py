@@ -1,7 +1,8 @@
 """Open the SQLite file: check and migrate it, run statements, and erase what was deleted.
 
-A statement that another process delays does not delay the others: SQLite waits for a moment only,
-and the next attempt is made after the statements that arrived meanwhile.
+Statements that only read have a connection of their own, so that they do not wait while the disk
+writes. A statement that another process delays does not delay the others: SQLite waits for a moment
+only, and the next attempt is made after the statements that arrived meanwhile.
 """
 
 import asyncio
@@ -10,7 +11,14 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
+from contextlib import (
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,8 +68,9 @@ class Statements:
 
 
 class Database:
-    """Run statements and transactions on the bard's file, one after another.
+    """Run statements and transactions on the bard's file: changes one after another, and so reads.
 
+    A read sees every change whose call has returned, and no part of one that goes on.
     Every method raises `RejectedError` if the file cannot be used: MEMORY_BUSY if another process
     has held it for `BUSY_SECONDS`, MEMORY_FULL if its disk is full, and MEMORY_LOST if it was
     damaged, replaced or made unwritable.
@@ -71,39 +80,52 @@ class Database:
     """
 
     def __init__(
-        self, connection: aiosqlite.Connection, path: Path, *, erasure_owed: bool = False
+        self,
+        writer: aiosqlite.Connection,
+        reader: aiosqlite.Connection,
+        path: Path,
+        *,
+        erasure_owed: bool = False,
     ) -> None:
         self.erasure_owed = erasure_owed
-        self._connection = connection
-        self._statements = Statements(connection)
+        self._writer = writer
+        self._reader = reader
         self._path = path
         self._identity = _identity(path)
         self._looked_at = time.perf_counter()
-        self._lock = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._problem = ""
 
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """Run a statement in a transaction of its own and return its rows."""
-        return await self._attempt(lambda: self._statements.fetch(sql, parameters))
+        """Run a statement that only reads, and return its rows."""
+        statements = Statements(self._reader)
+        return await self._attempt(self._reading, lambda: statements.fetch(sql, parameters))
 
     async def run(self, sql: str, parameters: Parameters = ()) -> int:
         """Run a statement in a transaction of its own; return the number of changed rows."""
-        return await self._attempt(lambda: self._statements.run(sql, parameters))
+        statements = Statements(self._writer)
+        return await self._attempt(self._writing, lambda: statements.run(sql, parameters))
+
+    async def change(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Run a statement in a transaction of its own; return the rows of its RETURNING clause."""
+        statements = Statements(self._writer)
+        return await self._attempt(self._writing, lambda: statements.fetch(sql, parameters))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Statements]:
         """Run the statements of the block together, or none of them if it raises."""
-        await self._attempt(self._begin, keep_lock=True)
+        await self._attempt(self._writing, self._begin, keep_lock=True)
         try:
             with self._translate():
                 try:
-                    yield self._statements
-                    await self._connection.execute_fetchall("COMMIT")
+                    yield Statements(self._writer)
+                    await self._writer.execute_fetchall("COMMIT")
                 except BaseException:
                     await self._roll_back()
                     raise
         finally:
-            self._lock.release()
+            self._writing.release()
 
     def size(self) -> int | None:
         """Return the bytes of the file and its write-ahead log; None if there is no file.
@@ -122,12 +144,13 @@ class Database:
         While a reader in another process prevents that, it is owed: call this again later.
         """
         self.erasure_owed = True
-        ((blocked, *_),) = await self.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
+        async with self._reading:  # a read in progress would prevent it
+            ((blocked, *_),) = await self.change("PRAGMA wal_checkpoint(TRUNCATE)")
         self.erasure_owed = bool(blocked)
 
     async def _begin(self) -> None:
         try:
-            await self._connection.execute_fetchall("BEGIN IMMEDIATE")
+            await self._writer.execute_fetchall("BEGIN IMMEDIATE")
         except BaseException:
             # If the task was cancelled, the statement takes effect nevertheless.
             await self._roll_back()
@@ -136,25 +159,27 @@ class Database:
     async def _roll_back(self) -> None:
         # There may be no transaction: SQLite ends it itself after an error such as a full disk.
         with suppress(sqlite3.OperationalError):
-            await self._connection.execute_fetchall("ROLLBACK")
+            await self._writer.execute_fetchall("ROLLBACK")
 
-    async def _attempt(self, work: Callable[[], Awaitable[T]], *, keep_lock: bool = False) -> T:
-        """Run `work` alone; while another process delays it, let the others in between."""
+    async def _attempt(
+        self, lock: asyncio.Lock, work: Callable[[], Awaitable[T]], *, keep_lock: bool = False
+    ) -> T:
+        """Run `work` under the lock; while another process delays it, let others in between."""
         end = time.perf_counter() + BUSY_SECONDS
         while True:
-            await self._lock.acquire()
+            await lock.acquire()
             try:
                 self._look_at_file()
                 with self._translate():
                     result = await work()
             except BaseException as error:
-                self._lock.release()
+                lock.release()
                 busy = isinstance(error, RejectedError) and error.reason is Reason.MEMORY_BUSY
                 if not busy or time.perf_counter() > end:
                     raise
             else:
                 if not keep_lock:
-                    self._lock.release()
+                    lock.release()
                 return result
             await asyncio.sleep(0)
 
@@ -229,30 +254,30 @@ async def open_database(path: Path, migrations: Path | None = None) -> AsyncIter
             program, is newer than this code, or a migration failed. It is then unchanged.
     """
     threads = Threads(1, "noskgpt_bard-migrations")
-    connection: aiosqlite.Connection | None = None
-    try:
-        await threads.run(_prepare, path, migrations or migrations_path())
-        connection = await aiosqlite.connect(path, isolation_level=None, timeout=_ATTEMPT_SECONDS)
-        await connection.execute_fetchall("PRAGMA foreign_keys = ON")
-        # Deleted content is overwritten; without this it stays readable in the file.
-        await connection.execute_fetchall("PRAGMA secure_delete = ON")
-        # The log may contain text that was deleted before the last process was killed.
-        checkpoint = await connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
-        ((blocked, *_),) = checkpoint
-        database = Database(connection, path, erasure_owed=bool(blocked))
-    except (sqlite3.Error, OSError) as error:
-        if connection is not None:
-            await connection.close()
-        raise StartupError(
-            f"Cannot use the database {path}: {error}. {_advice(error, path)}, or set "
-            "BARD_DATABASE to another path."
-        ) from error
-    finally:
-        await threads.close()
-    try:
-        yield database
-    finally:
-        await connection.close()
+    async with AsyncExitStack() as stack:
+        try:
+            await threads.run(_prepare, path, migrations or migrations_path())
+            writer, reader = [
+                await stack.enter_async_context(
+                    aiosqlite.connect(path, isolation_level=None, timeout=_ATTEMPT_SECONDS)
+                )
+                for _ in range(2)
+            ]
+            await writer.execute_fetchall("PRAGMA foreign_keys = ON")
+            # Deleted content is overwritten; without this it stays readable in the file.
+            await writer.execute_fetchall("PRAGMA secure_delete = ON")
+            # The log may contain text that was deleted before the last process was killed.
+            checkpoint = await writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+            ((blocked, *_),) = checkpoint
+            await reader.execute_fetchall("PRAGMA query_only = ON")
+        except (sqlite3.Error, OSError) as error:
+            raise StartupError(
+                f"Cannot use the database {path}: {error}. {_advice(error, path)}, or set "
+                "BARD_DATABASE to another path."
+            ) from error
+        finally:
+            await threads.close()
+        yield Database(writer, reader, path, erasure_owed=bool(blocked))
 
 
 def _prepare(path: Path, migrations: Path) -> None:

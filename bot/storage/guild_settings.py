@@ -152,7 +152,7 @@ class GuildSettingsStore:
 
     async def delete(self, guild_id: int) -> None:
         """Delete the settings of a server."""
-        await self._database.fetch("DELETE FROM guild_settings WHERE guild_id = ?", (guild_id,))
+        await self._database.run("DELETE FROM guild_settings WHERE guild_id = ?", (guild_id,))
         self._cache.pop(guild_id, None)
 
 

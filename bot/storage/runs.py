@@ -114,7 +114,7 @@ class RunStore:
 
     async def _claim(self, sql: str, parameters: tuple[object, ...]) -> Run:
         try:
-            rows = await self._database.fetch(f"{sql} RETURNING {_COLUMNS}", parameters)
+            rows = await self._database.change(f"{sql} RETURNING {_COLUMNS}", parameters)
         except sqlite3.IntegrityError as error:
             raise RejectedError(Reason.RUN_ACTIVE) from error
         (run,) = map(_run, rows)

@@ -89,7 +89,7 @@ class ScheduleStore:
         due_at: float,
     ) -> Schedule | None:
         """Store a schedule; return None if its server has `PER_GUILD` already."""
-        rows = await self._database.fetch(
+        rows = await self._database.change(
             "INSERT INTO schedules (guild_id, channel_id, parent_id, user_id,"  # noqa: S608
             " time, zone, prompt, last_day, due_at) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?"
             " WHERE (SELECT count(*) FROM schedules WHERE guild_id = ?) < ?"
@@ -173,7 +173,7 @@ class ScheduleStore:
             The schedule as it is now; None if it was deleted meanwhile.
         """
         failed = outcome in FAILURES
-        rows = await self._database.fetch(
+        rows = await self._database.change(
             "UPDATE schedules SET outcome = :outcome,"  # noqa: S608
             " failures = iif(:failed, failures + 1, 0),"
             " paused = :failed AND failures + 1 >= :limit"
@@ -197,7 +197,7 @@ class ScheduleStore:
 
     async def _delete(self, condition: str, values: tuple[int, ...]) -> list[Schedule]:
         """Delete schedules, and erase their prompts from the file."""
-        rows = await self._database.fetch(
+        rows = await self._database.change(
             f"DELETE FROM schedules WHERE {condition} RETURNING {_COLUMNS}",  # noqa: S608
             values,
         )

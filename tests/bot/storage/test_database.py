@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -64,7 +65,7 @@ def assert_rejected(path: Path, match: str, migrations: Path | None = None) -> N
 
 async def test_foreign_keys_are_enforced(path: Path) -> None:
     async with open_database(path) as database:
-        assert await database.fetch("PRAGMA foreign_keys") == [(1,)]
+        assert await database.change("PRAGMA foreign_keys") == [(1,)]
 
 
 def test_new_file_and_folder_are_created(path: Path) -> None:
@@ -390,6 +391,45 @@ async def test_locked_database_delays_no_reader_and_gives_up(
     assert await database.run("DELETE FROM guild_settings") == 1
 
 
+async def test_reads_do_not_wait_for_a_write(database: Database) -> None:
+    finish = threading.Event()
+    await database._writer.set_progress_handler(lambda: not finish.wait(60), 1)
+    writing = asyncio.create_task(database.run("INSERT INTO guild_settings (guild_id) VALUES (1)"))
+    for _ in range(3):
+        assert await database.fetch("SELECT * FROM guild_settings") == []
+    assert not writing.done()
+    finish.set()
+    assert await writing == 1
+
+
+async def test_reads_see_no_part_of_a_transaction_and_all_of_it_afterwards(
+    database: Database,
+) -> None:
+    async with database.transaction() as statements:
+        await statements.run("INSERT INTO guild_settings (guild_id) VALUES (1)")
+        assert await database.fetch("SELECT guild_id FROM guild_settings") == []
+    assert await database.fetch("SELECT guild_id FROM guild_settings") == [(1,)]
+
+
+async def test_nothing_is_changed_by_what_should_only_read(database: Database) -> None:
+    with rejected(Reason.MEMORY_LOST):
+        await database.fetch("INSERT INTO guild_settings (guild_id) VALUES (1)")
+    assert await database.fetch("SELECT * FROM guild_settings") == []
+
+
+async def test_log_is_erased_though_reads_go_on(database: Database) -> None:
+    async def read() -> None:
+        for _ in range(100):
+            await database.fetch("SELECT count(*) FROM guild_settings")
+
+    reading = asyncio.create_task(read())
+    for number in range(20):
+        await database.run("INSERT INTO guild_settings (guild_id) VALUES (?)", (number,))
+        await database.erase()
+        assert not database.erasure_owed
+    await reading
+
+
 async def begin(database: Database) -> None:
     async with database.transaction():
         pass
@@ -399,7 +439,7 @@ async def test_full_disk_is_named_and_changes_nothing(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     ((pages,),) = await database.fetch("PRAGMA page_count")
-    await database.fetch(f"PRAGMA max_page_count = {pages}")
+    await database.change(f"PRAGMA max_page_count = {pages}")
     for _ in range(2):
         with rejected(Reason.MEMORY_FULL):
             async with database.transaction() as statements:
@@ -458,7 +498,7 @@ async def test_damage_while_running_is_named(
 ) -> None:
     await database.erase()
     damage(path)
-    await database.fetch("PRAGMA shrink_memory")
+    await database.change("PRAGMA shrink_memory")
     with rejected(Reason.MEMORY_LOST):
         await database.fetch("SELECT * FROM turns JOIN takes ON turn_id = id JOIN places")
     assert "malformed" in caplog.text

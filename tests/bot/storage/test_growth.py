@@ -101,9 +101,12 @@ async def instructions(database: Database, work: Awaitable[object]) -> int:
         count += 1
         return 0
 
-    await database._connection.set_progress_handler(step, 1)
+    connections = (database._writer, database._reader)
+    for connection in connections:
+        await connection.set_progress_handler(step, 1)
     await work
-    await database._connection.set_progress_handler(lambda: 0, 0)
+    for connection in connections:
+        await connection.set_progress_handler(lambda: 0, 0)
     return count
 
 
@@ -140,7 +143,7 @@ async def test_statistics_read_no_table_that_grows(tmp_path: Path) -> None:
         turns = TurnStore(database)
         for _ in range(130):
             await add(turns)
-        await database._connection.set_authorizer(authorize)
+        await database._reader.set_authorizer(authorize)
         found = await StatisticsStore(database).read()
     assert found.timed == 100
     with closing(sqlite3.connect(path)) as connection:
