@@ -4,9 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from numba.core.caching import _CacheLocator
+
+from noskgpt.inference import jit
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,7 +52,27 @@ def build_checkout(folder: Path) -> Built:
     (sdist,) = folder.glob("*.tar.gz")
     installed = folder / "installed"
     run(sys.executable, "-m", "zipfile", "-e", str(wheel), str(installed), cwd=folder)
+    share_machine_code(installed / "noskgpt/inference")
     return Built(wheel, sdist, installed)
+
+
+def share_machine_code(copy: Path) -> None:
+    """Give a copy of `noskgpt/inference` the machine code of the checkout, which is the same.
+
+    Otherwise each copy is compiled again, for half a minute. numba finds the code by the path of
+    the sources and the times of their files.
+    """
+    cache = jit._CACHE
+    if cache is None:
+        return
+    path: Callable[[str], str] = _CacheLocator.get_suitable_cache_subpath
+    original = cache / path(str(jit._PACKAGE / "jit.py"))
+    if not original.is_dir():
+        return
+    for name in jit._SOURCES:
+        assert (copy / name).read_bytes() == (jit._PACKAGE / name).read_bytes()
+        shutil.copystat(jit._PACKAGE / name, copy / name)
+    shutil.copytree(original, copy / "__pycache__" / cache.name / path(str(copy / "jit.py")))
 
 
 def build(source: Path, *kinds: str, into: Path) -> None:

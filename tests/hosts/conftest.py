@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.wheel import ROOT, Built, run
+from tests.wheel import ROOT, Built, run, share_machine_code
 
 FOLDER = Path(__file__).parent
 EXAMPLE = ROOT / "examples" / "host.py"
@@ -41,6 +41,7 @@ def python(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (own,) = folder.glob("lib/python*/site-packages")
     # Files .pth in these folders, such as that of the editable install, have no effect.
+    share_machine_code(own / "noskgpt/inference")
     (own / "others.pth").write_text("\n".join(sorted(packages)) + "\n", encoding="utf-8")
     return python
 

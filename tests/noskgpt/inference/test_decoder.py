@@ -202,12 +202,23 @@ def test_without_numba_pytorch_decodes_the_same_text_and_one_warning_is_logged(
     assert done.stdout == f"{expected}\n" * 2
 
 
+SMALL = """
+from .jit import compiled
+
+@compiled
+def double(number):
+    return 2 * number
+"""
+"""A function that is compiled sooner than the decoder."""
+
+
 @pytest.mark.parametrize("writable", ["beside the source", "the user's cache", "nowhere"])
 def test_compiled_code_is_cached_in_the_first_writable_folder(
-    writable: str, tmp_path: Path, weights_file: Path
+    writable: str, tmp_path: Path
 ) -> None:
     package, home = tmp_path / "noskgpt", tmp_path / "home"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "bundled"))
+    (package / "inference" / "small.py").write_text(SMALL, encoding="utf-8")
     home.mkdir()
     if writable != "beside the source":
         # A file of that name prevents creating the folder, even for root.
@@ -215,11 +226,11 @@ def test_compiled_code_is_cached_in_the_first_writable_folder(
     if writable == "nowhere":
         home.rmdir()
         home.touch()
-    generate = GENERATE.format(path=str(weights_file))
-    done = run(generate, tmp_path, HOME=str(home), XDG_CACHE_HOME=str(home))
-    assert len(done.stdout) >= 31
+    program = "from noskgpt.inference.small import double; print(double(21))"
+    done = run(program, tmp_path, HOME=str(home), XDG_CACHE_HOME=str(home))
+    assert done.stdout == "42\n"
     cached = {
-        "beside the source": list(package.rglob("kernels.decode*.nbc")),
-        "the user's cache": list(home.rglob("kernels.decode*.nbc")),
+        "beside the source": list(package.rglob("small.double*.nbc")),
+        "the user's cache": list(home.rglob("small.double*.nbc")),
     }
     assert {folder for folder, files in cached.items() if files} == {writable} - {"nowhere"}
