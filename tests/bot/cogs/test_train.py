@@ -234,6 +234,7 @@ class Acknowledged:
         recorder = Mock(wraps=database)
         recorder.run = partial(self._record, database.run)
         recorder.fetch = partial(self._record, database.fetch)
+        recorder.change = partial(self._record, database.change)
         monkeypatch.setattr(stage.bard.runs, "_database", recorder)
 
     def _record(self, method: Callable[..., Any], *args: Any) -> Any:
