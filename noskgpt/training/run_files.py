@@ -159,7 +159,7 @@ def train_and_save(
         corpus = str(corpus_path.absolute()) if corpus_path is not None else None
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, "corpus": corpus}
         checkpoints.write_atomically(document | to_arrays(trainer.state()), path)
-        return Saved(trainer.step, path)
+        return Saved(trainer.position.step, path)
 
     last_save = time.perf_counter()
     for event in trainer.run():
@@ -174,5 +174,5 @@ def train_and_save(
             try:
                 yield save()
             except CheckpointError as error:
-                yield NotSaved(trainer.step, str(error))
+                yield NotSaved(trainer.position.step, str(error))
             last_save = time.perf_counter()

@@ -40,6 +40,21 @@ class StartWeights:
             words=words,
         )
 
+    @classmethod
+    def of_run(
+        cls, state: Mapping[str, Any] | None, start: Checkpoint | None
+    ) -> "StartWeights | None":
+        """Return what describes the start weights of a run; None if it started from nothing.
+
+        Args:
+            state: The state of a resumed run, which replaces `start`; None for a new run.
+            start: The start weights of a new run.
+        """
+        if state is None:
+            return cls.of(start) if start is not None else None
+        values = state.get("start")  # states of earlier versions do not have it
+        return cls.from_values(values) if values is not None else None
+
     def to_values(self) -> dict[str, Any]:
         """Return plain values, for the state of a run."""
         # One value instead of many: the number of values in a file is bounded.

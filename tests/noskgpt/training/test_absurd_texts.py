@@ -14,6 +14,7 @@ from noskgpt.inference.generator import Generator
 from noskgpt.limits import MAX_WORD
 from noskgpt.tokenizer import VOCABULARY
 from noskgpt.training import hardware, run_files
+from noskgpt.training.measurements import Measurements
 from noskgpt.training.recipe import TrainingConfig
 from noskgpt.training.trainer import Trainer
 
@@ -98,7 +99,7 @@ def test_preparing_an_absurd_text_takes_about_as_long_as_a_play(
 def test_an_absurd_text_trains_weights_that_load_and_start_a_run(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trainer._sample, "__defaults__", (5,))
+    monkeypatch.setattr(Measurements.sample, "__defaults__", (5,))
     path, out = write(tmp_path, ABSURD[kind](20_000)), tmp_path / "new.pth"
     run = Trainer(load_corpus(path), CONFIG)
     list(run_files.train_and_save(run, out, corpus_path=path, save_seconds=0))

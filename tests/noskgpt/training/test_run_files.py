@@ -24,6 +24,7 @@ from noskgpt.training import trainer as trainers
 from noskgpt.training.distributed import Group
 from noskgpt.training.recipe import TrainingConfig
 from noskgpt.training.trainer import Trainer
+from noskgpt.training.updates import Updates
 from tests.noskgpt.test_cli import noskgpt
 
 STEPS = ("--steps", "20", "--batch", "4", "--dropout", "0.1", "--precision", "fp32")
@@ -174,7 +175,7 @@ def test_a_run_survives_a_full_disk_and_its_files_stay_intact(
     write, events = archive.write, []
 
     def fail_at_step_2(document: object, file: Any) -> None:
-        if trainer.step == 2:
+        if trainer.position.step == 2:
             file.write(b"half of it")
             raise OSError(errno.ENOSPC, "No space left on device")
         write(document, file)
@@ -232,19 +233,19 @@ def test_a_lack_of_memory_is_no_damage_to_the_run(
         with pytest.raises(TrainingError, match="The GPU has too little free memory"):
             run_files.resume(out, corpus_path=small_corpus, group=CPU)
     resumed, _ = run_files.resume(out, corpus_path=small_corpus, group=CPU)
-    assert resumed.step == 0
+    assert resumed.position.step == 0
 
 
 WITHOUT = """
 import sys
 from noskgpt import cli
-from noskgpt.training.trainer import Trainer
-step = Trainer._train_step
-def fail(trainer, gradients):
-    if trainer.step == 2:
+from noskgpt.training.updates import Updates
+take_step = Updates.take_step
+def fail(updates, step, *rest):
+    if step == 2:
         raise {error}
-    return step(trainer, gradients)
-Trainer._train_step = fail
+    return take_step(updates, step, *rest)
+Updates.take_step = fail
 cli.main()
 """
 """A command line whose training runs lack something at the third step."""
@@ -275,7 +276,7 @@ def test_a_lack_is_the_last_event_and_the_run_can_be_resumed(
     assert problem in event["problem"]
     assert "Traceback" not in done.stderr
     resumed, _ = run_files.resume(tmp_path / "new.pth", corpus_path=None, group=CPU)
-    assert resumed.step == 1
+    assert resumed.position.step == 1
 
 
 def test_an_output_that_cannot_be_written_is_an_event(small_corpus: Path, tmp_path: Path) -> None:
@@ -354,7 +355,7 @@ def test_resumes_a_possible_state_also_of_an_earlier_version(
     for change in ({}, words):
         torch.save(state | change, run_path(out))
         trainer, _ = run_files.resume(out, corpus_path=None, group=CPU)
-        assert trainer.step == state["step"] > 0
+        assert trainer.position.step == state["step"] > 0
     assert trainer.start is not None
     assert trainer.start.words == {"fool", "king"}
 
@@ -378,6 +379,6 @@ def test_a_long_run_has_a_curve_that_fits_into_its_file(
     monkeypatch.setattr(trainers, "_MAX_POINTS", 5)
     config = TrainingConfig(steps=40, batch=1, report_every=1, evaluations=1, precision="fp32")
     trainer = Trainer(load_corpus(small_corpus), config)
-    monkeypatch.setattr(trainer, "_train_step", lambda _: 1.0)
+    monkeypatch.setattr(Updates, "take_step", lambda *_: 1.0)
     list(trainer.run())
-    assert [step for step, _, _ in trainer.curve] == [1, 8, 16, 24, 32, 40]
+    assert [step for step, _, _ in trainer.position.curve] == [1, 8, 16, 24, 32, 40]

@@ -20,9 +20,11 @@ from noskgpt.tokenizer import VOCABULARY, Tokenizer
 from noskgpt.training import hardware
 from noskgpt.training.batches import Batches
 from noskgpt.training.distributed import Group
+from noskgpt.training.measurements import Measurements
 from noskgpt.training.planning import FINISH_SECONDS, Costs
 from noskgpt.training.recipe import PRESETS, TrainingConfig, lr_factor
 from noskgpt.training.trainer import Trainer
+from noskgpt.training.updates import Updates
 
 CONFIG = TrainingConfig(steps=30, batch=4, report_every=5, evaluations=2, precision="fp32")
 
@@ -147,16 +149,16 @@ class Clock:
         self.now = 0.0
         self.evaluated: list[int] = []
         costs = Costs(step=2.0, evaluation=8.0, sample=2.0)
-        monkeypatch.setattr("noskgpt.training.trainer.time.perf_counter", lambda: self.now)
-        monkeypatch.setattr("noskgpt.training.trainer.evaluate", self._evaluate)
-        # As attributes of the class, functions get the trainer like methods.
-        monkeypatch.setattr(Trainer, "_train_step", lambda trainer, _: self._train_step(trainer))
-        monkeypatch.setattr(Trainer, "_measure_costs", lambda *_: costs)
-        monkeypatch.setattr(Trainer, "_sample", lambda _: self._sample())
+        monkeypatch.setattr("noskgpt.training.pace.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("noskgpt.training.measurements.evaluate", self._evaluate)
+        # As attributes of the class, functions get the object like methods.
+        monkeypatch.setattr(Updates, "take_step", lambda _, step, *__: self._take_step(step))
+        monkeypatch.setattr(Measurements, "costs", lambda *_: costs)
+        monkeypatch.setattr(Measurements, "sample", lambda _: self._sample())
         monkeypatch.setattr(hardware, "measure_peak", lambda *_: 1e9)
 
-    def _train_step(self, trainer: Trainer) -> float:
-        self.now += 2 if trainer.step < 40 else 4
+    def _take_step(self, step: int) -> float:
+        self.now += 2 if step < 40 else 4
         return 1.0
 
     def _evaluate(self, _model: object, ids: torch.Tensor, _group: object) -> Evaluation:
@@ -204,9 +206,7 @@ def test_a_short_run_evaluates_a_part_and_says_so(
     small_corpus: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("noskgpt.training.planning.MIN_EVALUATED", 1024)
-    monkeypatch.setattr(
-        Trainer, "_measure_costs", lambda *_: Costs(step=0.5, evaluation=20, sample=2)
-    )
+    monkeypatch.setattr(Measurements, "costs", lambda *_: Costs(step=0.5, evaluation=20, sample=2))
     started, *_, finished = run(small_corpus, replace(CONFIG, minutes=1.5))
     assert isinstance(started, Started)
     assert isinstance(finished, Finished)

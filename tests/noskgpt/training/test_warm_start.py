@@ -21,6 +21,7 @@ from noskgpt.training import warm_start
 from noskgpt.training.gradients import Gradients
 from noskgpt.training.recipe import TrainingConfig, fine_tuning_factor
 from noskgpt.training.trainer import Trainer
+from noskgpt.training.updates import Updates
 from tests.noskgpt.test_cli import noskgpt
 
 CONFIG = TrainingConfig(steps=6, batch=2, report_every=1, evaluations=1, precision="fp32")
@@ -116,13 +117,13 @@ def test_learning_rates_are_lower_the_more_often_the_text_is_passed_over(
     trainer = Trainer(corpus, config, start=start)
     used: list[float] = []
 
-    def train_step(gradients: Gradients) -> float:
-        loss = step(gradients)
-        used.append(trainer._optimizers[0].param_groups[0]["lr"])
+    def keep_lr(updates: Updates, step: int, steps: int, gradients: Gradients) -> float:
+        loss = take_step(updates, step, steps, gradients)
+        used.append(updates.optimizers[0].param_groups[0]["lr"])
         return loss
 
-    step = trainer._train_step
-    monkeypatch.setattr(trainer, "_train_step", train_step)
+    take_step = Updates.take_step
+    monkeypatch.setattr(Updates, "take_step", keep_lr)
     list(trainer.run())
     assert len(used) == config.steps
     assert max(used) == pytest.approx(0.1 * config.muon_lr, rel=0.15)  # the decay has begun
