@@ -11,7 +11,7 @@ import discord
 
 from ..bard import Bard
 from ..concurrency import Wait
-from ..core.training_runner import ActiveRun
+from ..core.active_run import ActiveRun
 from ..errors import RejectedError
 from ..storage.runs import Run
 from .hosts import Host, has_direct_messages

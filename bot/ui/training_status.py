@@ -5,7 +5,8 @@ from typing import Any
 import discord
 
 from ..bard import Bard
-from ..core.training_runner import ActiveRun, is_better
+from ..core.active_run import ActiveRun
+from ..core.run_results import is_better
 from ..storage.runs import Run
 from .components import Button, view_of
 from .embeds import escape, one_line

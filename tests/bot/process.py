@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 
+from bot.core.training_child import TrainingChild
 from bot.core.training_runner import TrainingRunner
 from bot.storage.runs import Run
 
@@ -39,7 +40,7 @@ REPLIES_HANG = GATED.format(gated="prompt", cancellable=False)
 LOADING_HANGS = GATED.format(gated="True", cancellable=False)
 
 
-def plan_steps(steps: int) -> Callable[..., Awaitable[Process]]:
+def plan_steps(steps: int) -> Callable[..., Awaitable[TrainingChild]]:
     """Let training runs make a number of steps instead of those that fit into their minutes.
 
     How many fit depends on the other work of the machine, on which tests should not. Returns the
@@ -49,7 +50,7 @@ def plan_steps(steps: int) -> Callable[..., Awaitable[Process]]:
 
     def limited(
         self: TrainingRunner, run: Run, options: tuple[str, ...], errors: IO[bytes]
-    ) -> Awaitable[Process]:
+    ) -> Awaitable[TrainingChild]:
         if "--minutes" in options:
             at = options.index("--minutes")
             options = (*options[:at], "--steps", f"{steps}", *options[at + 2 :])

@@ -219,7 +219,7 @@ async def test_child_that_goes_on_is_killed_at_the_end_of_the_grace(
         TrainingRequest(user_id=3, guild_id=None, channel_id=2, preset="quick", minutes=1)
     )
     await asyncio.wait_for(bard.close(), 30)
-    assert active.process.returncode == -signal.SIGKILL
+    assert active.child.returncode == -signal.SIGKILL
     assert active.ended.result().state == "interrupted"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import Mock
 
 from bot.concurrency import Wait
-from bot.core.training_runner import ActiveRun
+from bot.core.active_run import ActiveRun
 from bot.rehearsal import DeclaredWait
 from bot.storage.runs import Run, State
 from tests.bot.conftest import Stage
@@ -36,7 +36,7 @@ class TrainingStage(Stage):
         training = self.bard.training
         await self.until(lambda: training.active is None or training.active.progress is not None)
         assert training.active is not None
-        return training.active.process.pid
+        return training.active.child.pid
 
     def message_tasks(self) -> list[str]:
         """Return the names of the tasks that show a run."""
@@ -60,7 +60,7 @@ class TrainingStage(Stage):
                 minutes=request.minutes,
                 corpus=None,
             )
-            active = ActiveRun(run=run, process=Mock())
+            active = ActiveRun(run=run, child=Mock())
             active.ended = asyncio.get_running_loop().create_future()  # type: ignore[assignment]
             self.by_hand = active
             return active

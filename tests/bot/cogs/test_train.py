@@ -130,7 +130,7 @@ async def test_run_is_cancelled_resumed_and_interrupted_by_a_shutdown(
     assert active.progress is not None
     assert active.progress.step > run.step > 0
     await stage.restart()  # the simulation cancels the old bot's tasks, as a kill ends them
-    assert await active.process.wait() == 128 + signal.SIGTERM
+    assert await active.child.wait() == 128 + signal.SIGTERM
     assert "Run 1: interrupted" in message_of(resumed).content
     (run,) = await stage.bard.runs.newest()
     assert run.state == "interrupted"
@@ -172,7 +172,7 @@ async def test_child_that_does_not_stop_is_killed(stage: TrainingStage) -> None:
     assert not active.ended.done()
     await stage.env.advance_time(active.step_seconds + 1)
     await stage.run_ended()
-    assert active.process.returncode == -signal.SIGKILL
+    assert active.child.returncode == -signal.SIGKILL
     assert "Run 1: cancelled" in content_of(cancelled)
     assert "Run 1: cancelled" in message_of(started).content
 

@@ -130,7 +130,7 @@ async def test_weights_are_not_deleted_while_they_are_promoted(
     services: TrainingServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = await services.finish_run(trained(2))
-    services.training._keep = 0
+    services.training._folders._keep = 0
     slow = SlowRead(services, monkeypatch)
     promoting = asyncio.create_task(services.promotions.promote(run.id, ANN))
     await slow.begun.wait()

@@ -13,9 +13,13 @@ import pytest
 from discord import ButtonStyle
 from discord.ui import Button, DynamicItem
 
-from bot.core import training_runner
+from bot.core import run_results, training_runner
+from bot.core.active_run import ActiveRun
 from bot.core.promotions import weights_path
-from bot.core.training_runner import NICENESS, ActiveRun, TrainingRequest, is_better
+from bot.core.run_folders import RunFolders
+from bot.core.run_results import is_better
+from bot.core.training_child import NICENESS, TrainingChild
+from bot.core.training_runner import TrainingRequest
 from bot.errors import Reason, RejectedError
 from bot.storage.runs import Run
 from bot.ui.training_status import decision_view, describe_losses
@@ -48,7 +52,7 @@ async def test_automatic_promotion_requires_a_lower_loss_on_the_same_text(
     promoted: bool,
 ) -> None:
     for auto_promote in (False, True):
-        services.training._auto_promote = auto_promote
+        services.training._results._auto_promote = auto_promote
         run = await services.finish_run(checkpoint, corpus=corpus)
         assert run.old_weights == name_of(trained(1, 2.0))
         assert (run.old_loss is not None) == comparable
@@ -105,9 +109,11 @@ def be_child(services: TrainingServices, monkeypatch: pytest.MonkeyPatch, progra
     """Let runs start a Python program in place of `noskgpt train`."""
     pipe = asyncio.subprocess.PIPE
 
-    async def spawn(*_: object) -> Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", "-c", program, stdin=pipe, stdout=pipe
+    async def spawn(*_: object) -> TrainingChild:
+        return TrainingChild(
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", "-c", program, stdin=pipe, stdout=pipe
+            )
         )
 
     monkeypatch.setattr(services.training, "_spawn", spawn)
@@ -144,7 +150,7 @@ async def test_close_stops_a_run_that_starts_at_that_moment(
     training, spawning, released = services.training, asyncio.Event(), asyncio.Event()
     spawn = training._spawn
 
-    async def slow_spawn(*args: Any) -> Process:
+    async def slow_spawn(*args: Any) -> TrainingChild:
         spawning.set()
         await released.wait()
         return await spawn(*args)
@@ -158,7 +164,7 @@ async def test_close_stops_a_run_that_starts_at_that_moment(
     released.set()
     await closing
     active = await starting
-    assert active.process.returncode is not None
+    assert active.child.returncode is not None
     assert (await services.runs.get(1)).state == "interrupted"
     with rejected(Reason.CLOSING):
         await training.start(REQUEST)
@@ -181,7 +187,7 @@ async def test_child_is_started_as_every_event_loop_can_and_has_a_group_of_its_o
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", of_uvloop)
     active = await services.training.start(REQUEST)
-    pid = active.process.pid
+    pid = active.child.pid
     async with asyncio.timeout(30):
         while os.getpgid(pid) != pid:  # noqa: ASYNC110 - it is another process's doing
             await asyncio.sleep(0.01)
@@ -209,7 +215,7 @@ def tuned(seed: int, start: str | None, before: float, after: float, part: float
 async def test_run_from_the_active_weights_is_compared_with_their_loss_before(
     services: TrainingServices, corpus: str | None, part: float, after: float, *, better: bool
 ) -> None:
-    services.training._auto_promote = True
+    services.training._results._auto_promote = True
     run = await services.finish_run(
         tuned(2, services.active_weights, 1.5, after, part), corpus=corpus
     )
@@ -262,7 +268,7 @@ def assert_styles(run: Run, *, green: bool) -> None:
 async def test_cause_of_a_failure_has_no_folder_of_the_host(
     services: TrainingServices, tmp_path: Path
 ) -> None:
-    services.training._corpus = tmp_path / "configured" / "plays.txt"
+    services.training._folders._corpus = tmp_path / "configured" / "plays.txt"
     active = await services.training.start(REQUEST)
     run = await active.ended
     assert run.state == "failed"
@@ -283,13 +289,13 @@ STUBBORN = (
 async def start_stubborn(services: TrainingServices, monkeypatch: pytest.MonkeyPatch) -> ActiveRun:
     """Start a run whose child does not stop; return it once the child ignores the signal."""
     be_child(services, monkeypatch, STUBBORN)
-    deaf, apply = asyncio.Event(), training_runner._apply_event
+    deaf, apply = asyncio.Event(), ActiveRun.apply
 
     def applied(active: ActiveRun, event: dict[str, Any]) -> None:
         deaf.set()
         apply(active, event)
 
-    monkeypatch.setattr(training_runner, "_apply_event", applied)
+    monkeypatch.setattr(ActiveRun, "apply", applied)
     active = await services.training.start(REQUEST)
     await deaf.wait()
     return active
@@ -299,9 +305,10 @@ async def start_stubborn(services: TrainingServices, monkeypatch: pytest.MonkeyP
 async def test_close_kills_a_child_that_does_not_stop_in_time(
     services: TrainingServices, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
+    monkeypatch.setattr(training_runner, "GRACE_SECONDS", seconds)
     active = await start_stubborn(services, monkeypatch)
-    await services.training.close(seconds)
-    assert active.process.returncode == -signal.SIGKILL
+    await services.training.close()
+    assert active.child.returncode == -signal.SIGKILL
     run = await services.runs.get(1)
     assert run.state == "interrupted"
     assert await services.runs.unshown() == [run]
@@ -316,16 +323,16 @@ async def test_cancelled_close_kills_the_child(
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
-    assert await active.process.wait() == -signal.SIGKILL
+    assert await active.child.wait() == -signal.SIGKILL
     run = await services.training.recover()
     assert run is not None
     assert run.state == "interrupted"
 
 
-async def test_close_does_not_wait_for_a_record_and_the_next_process_makes_it(
+async def test_cancelled_close_leaves_the_record_to_the_next_process(
     services: TrainingServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_runner, "RECORD_SECONDS", 0.05)
+    monkeypatch.setattr(training_runner, "GRACE_SECONDS", 0.0)
     active = await start_stubborn(services, monkeypatch)
     recording, end = asyncio.Event(), services.runs.end
 
@@ -335,9 +342,11 @@ async def test_close_does_not_wait_for_a_record_and_the_next_process_makes_it(
 
     monkeypatch.setattr(services.runs, "end", never)
     cancelling = asyncio.create_task(services.training.cancel())
-    closing = asyncio.create_task(services.training.close(0))
+    closing = asyncio.create_task(services.training.close())
     await recording.wait()
-    await closing
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
     with rejected(Reason.CLOSING):
         await cancelling
     assert active.ended.cancelled()
@@ -350,7 +359,7 @@ async def test_close_does_not_wait_for_a_record_and_the_next_process_makes_it(
 async def test_end_is_recorded_when_the_database_can_be_written_again(
     services: TrainingServices, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(training_runner, "_RETRY_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(run_results, "_RETRY_SECONDS", (0.01, 0.02))
     be_child(services, monkeypatch, 'print(\'{"event": "error", "problem": "lost"}\')')
     busy, full = Reason.MEMORY_BUSY, Reason.MEMORY_FULL
     end, failures = services.runs.end, iter([busy] * 3 + [full] * 2)
@@ -422,12 +431,12 @@ CAUSES = {
 
 @pytest.mark.parametrize(("reported", "stored"), CAUSES.items())
 async def test_cause_that_the_child_reports_is_stored_without_folders(
-    services: TrainingServices, monkeypatch: pytest.MonkeyPatch, reported: str, stored: str
+    services: TrainingServices, reported: str, stored: str
 ) -> None:
-    monkeypatch.setattr(services.training, "_corpus", Path("/srv/plays of ann/plays.txt"))
     run = await services.start_run()
-    monkeypatch.setattr(services.training, "_folder", Path("/data/some where/runs"))
-    assert services.training._without_folders(run, reported) == stored
+    corpus = Path("/srv/plays of ann/plays.txt")
+    folders = RunFolders(Path("/data/some where/runs"), corpus, keep=1)
+    assert folders.hide(run, reported) == stored
 
 
 async def test_run_is_resumable_if_it_has_the_last_checkpoint(services: TrainingServices) -> None:

@@ -223,7 +223,7 @@ async def test_voice_reads_the_scene_in_its_own_alphabet(theatre: Theatre) -> No
 async def test_files_of_voices_are_kept_until_the_voice_is_removed(theatre: Theatre) -> None:
     services = theatre.services
     kit = await theatre.voice("Kit", 2)
-    services.training._keep = 0
+    services.training._folders._keep = 0
     await services.finish_run(trained(3))
     with rejected(Reason.RUN_IN_USE, run_id=1):
         await services.training.discard(1)
