@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import discord
 from dotenv import dotenv_values
@@ -17,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 import noskgpt
+from noskgpt import checkpoint as checkpoints
 from noskgpt.corpus import load_corpus
 
 from ..config import Settings, load_standalone_settings
@@ -24,7 +26,8 @@ from ..core.promotions import weights_path
 from ..errors import StartupError
 from ..storage.backup import cause, find_damage, newest_backup, read, restoring, way_out
 from ..storage.lock import is_held
-from ..storage.schema import RUNS_SINCE, Header, newest_version, read_header
+from ..storage.schema import RUNS_SINCE, VOICES_SINCE, Header, newest_version, read_header
+from ..storage.voices import MAX_VOICES
 from ..ui.interactions import NETWORK_ERRORS, brief
 
 ENV_FILE = Path(".env")
@@ -79,6 +82,7 @@ def _check_all() -> Iterator[Finding]:
     yield from check_folders(settings)
     yield check_corpus(settings)
     yield from check_weights(settings)
+    yield from check_voices(settings)
     yield asyncio.run(check_token(settings))
 
 
@@ -242,20 +246,67 @@ def _reply(subject: str, path: Path | None, advice: str) -> Finding:
 
 def _promoted_run(database: Path) -> int | None:
     """Return the run whose weights are active; None for the configured ones."""
+    rows = _rows(
+        database,
+        RUNS_SINCE,
+        "SELECT run_id FROM promotions WHERE withdrawn_at IS NULL ORDER BY id DESC LIMIT 1",
+    )
+    return int(rows[0][0]) if rows else None
 
-    def find(connection: sqlite3.Connection) -> int | None:
+
+def check_voices(settings: Settings) -> Iterator[Finding]:
+    """Load the weights of each voice that speaks, one after the other."""
+    voices = _rows(
+        settings.database_path,
+        VOICES_SINCE,
+        "SELECT name, run_id, weights FROM voices JOIN runs ON runs.id = run_id"
+        " WHERE removed_at IS NULL ORDER BY key LIMIT ?",
+        MAX_VOICES,
+    )
+    sound = 0
+    for name, run_id, weights in voices:
+        problem = _problem(weights_path(settings.runs_path, run_id), weights)
+        sound += not problem
+        if problem:
+            yield Finding(
+                f"voice {name}",
+                Level.TROUBLE,
+                problem,
+                f"Requests that choose this voice are rejected. Put the weights of run {run_id} "
+                f"back, give the voice those of another run with /train promote as:{name}, or "
+                "remove it with /train voices.",
+            )
+    if sound:
+        yield Finding("voices", Level.OK, f"the weights of {sound} can be loaded")
+
+
+def _problem(path: Path, weights: str | None) -> str:
+    """Return why a voice cannot speak with the weights in a file; empty if it can.
+
+    Args:
+        path: The file.
+        weights: The short name of the weights of the voice.
+    """
+    try:
+        # Not as a model, for which PyTorch may be needed.
+        found = f"noskgpt-{checkpoints.load(path).fingerprint()}"
+    except (noskgpt.NoskGPTError, OSError) as error:
+        return str(error)
+    return "" if found == weights else f"{path} has other weights, {found}"
+
+
+def _rows(database: Path, since: int, query: str, *values: int) -> list[Any]:
+    """Return the rows of a query; none if the database is older than a version, or unreadable."""
+
+    def find(connection: sqlite3.Connection) -> list[Any]:
         header = read_header(connection)
-        if not header.ours or header.version < RUNS_SINCE:
-            return None
-        row = connection.execute(
-            "SELECT run_id FROM promotions WHERE withdrawn_at IS NULL ORDER BY id DESC LIMIT 1"
-        ).fetchone()
-        return int(row[0]) if row else None
+        known = header.ours and header.version >= since
+        return connection.execute(query, values).fetchall() if known else []
 
     try:
         return read(database, find)
     except (OSError, sqlite3.Error):  # reported by the check of the database
-        return None
+        return []
 
 
 async def check_token(settings: Settings) -> Finding:

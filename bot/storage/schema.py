@@ -17,6 +17,8 @@ APPLICATION_ID = 0x42415244
 """`PRAGMA application_id` of the bard's databases: "BARD" in ASCII."""
 RUNS_SINCE = 4
 """The version of the schema that has training runs and promotions."""
+VOICES_SINCE = 14
+"""The version of the schema that has voices."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,15 @@
 
 import io
 import os
+import re
 import shutil
 import sqlite3
+import weakref
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import discord
 import pytest
@@ -18,6 +21,7 @@ from bot.config import Settings
 from bot.hosting.check import Level, check, check_token
 from bot.storage.lock import exclusive
 from bot.storage.schema import migrations_path, newest_version
+from noskgpt.checkpoint import Checkpoint, load
 from tests.bot.storage.test_database import damage_table, open_and_close
 from tests.wire.server import Discord
 from tests.wire.state import BOT
@@ -147,17 +151,58 @@ def test_missing_weights_and_corpus_are_troubles(checked: Checked) -> None:
     assert "Correct BARD_CORPUS" in text
 
 
+INSERT_RUN = (
+    "INSERT INTO runs (id, user_id, channel_id, preset, minutes, started_at, state, weights)"
+    " VALUES (?, 1, 2, 'quick', 1, 0, 'finished', ?)"
+)
+INSERT_VOICE = (
+    "INSERT INTO voices (name, key, run_id, promoted_at, removed_at) VALUES (?, ?, ?, 0, ?)"
+)
+
+
 def test_missing_weights_of_the_promoted_run_are_a_trouble(checked: Checked, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            "INSERT INTO runs (id, user_id, channel_id, preset, minutes, started_at, state)"
-            " VALUES (4, 1, 2, 'quick', 1, 0, 'finished')"
-        )
+        connection.execute(INSERT_RUN, (4, None))
         connection.execute("INSERT INTO promotions (run_id, user_id, promoted_at) VALUES (4, 1, 0)")
     code, text = checked()
     assert code == 1
     assert "weights of run 4" in text
     assert "promote another run" in text
+
+
+def test_voices_whose_weights_are_missing_damaged_or_others_are_troubles(
+    checked: Checked, path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"noskgpt-{load(weights).fingerprint()}"
+    files = {"sound": weights.read_bytes(), "damaged": weights.read_bytes()[:-1000], "lost": None}
+    voices = {**files, "changed": weights.read_bytes(), "removed": None}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for run, (voice, data) in enumerate(voices.items(), start=1):
+            stored = name if voice != "changed" else "noskgpt-00000000"
+            connection.execute(INSERT_RUN, (run, stored))
+            removed_at = 1.0 if voice == "removed" else None
+            connection.execute(INSERT_VOICE, (voice, voice, run, removed_at))
+            if data is not None:
+                file = path.parent / "runs" / str(run) / "weights.pth"
+                file.parent.mkdir(parents=True)
+                file.write_bytes(data)
+    arrays: list[weakref.ref[Any]] = []
+
+    def load_alone(file: Path) -> Checkpoint:
+        assert all(array() is None for array in arrays)  # one at a time is in memory
+        checkpoint = load(file)
+        if "runs" in file.parts:
+            arrays.extend(weakref.ref(array) for array in checkpoint.weights.values())
+        return checkpoint
+
+    monkeypatch.setattr("bot.hosting.check.checkpoints.load", load_alone)
+    code, text = checked()
+    assert code == 1
+    troubles = [line.split()[2] for line in text.splitlines() if re.match(r"trouble +voice ", line)]
+    assert sorted(troubles) == ["changed", "damaged", "lost"]
+    assert re.search(r"ok +voices +the weights of 1 can be loaded", text)
+    for run, voice in ((2, "damaged"), (3, "lost"), (4, "changed")):
+        assert re.search(rf"voice {voice}: .* run {run} back, .*/train promote as:{voice}", text)
 
 
 def test_disk_that_is_nearly_full_is_a_trouble(
