@@ -17,6 +17,7 @@ from .core.promotions import Promotions, Sharing
 from .core.request_queue import RequestQueue
 from .core.scenes import Scenes
 from .core.schedule import Zones
+from .core.shared_blocks import SharedBlocks
 from .core.shared_deletions import SharedDeletions
 from .core.shared_folder import SharedFolder
 from .core.suggestions import Suggestions
@@ -75,6 +76,7 @@ class Bard:
         voice_store: The stored voices, and where new scenes begin in them.
         voices: Lends the models of voices.
         voice_promotions: Changes voices.
+        shared_blocks: Blocks people, in all processes if there is a shared folder.
         shared_deletions: Deletes in other processes; None without a shared folder.
         training: Runs training.
     """
@@ -97,6 +99,7 @@ class Bard:
     voice_store: VoiceStore
     voices: Voices
     voice_promotions: VoicePromotions
+    shared_blocks: SharedBlocks
     shared_deletions: SharedDeletions | None
     training: TrainingRunner
 
@@ -166,6 +169,8 @@ class Bard:
         self.promotions = Promotions(self.runs, self.inference, settings.runs_path, sharing)
         await self.promotions.load()
         folder = settings.runs_path
+        self.shared_blocks = SharedBlocks(self.blocks, sharing)
+        await self._follow_blocks()
         self.voices = Voices(self.voice_store, self.inference, folder, wait)
         self.voice_promotions = VoicePromotions(
             self.voice_store, self.runs, self.promotions, threads, folder
@@ -203,6 +208,13 @@ class Bard:
         stack.push_async_callback(self.training.close)
         self.observer.watch(self.snapshot)
         stack.callback(self.observer.watch, None)
+
+    async def _follow_blocks(self) -> None:
+        """Bind the blocks of other processes before the first request, if the folder is there."""
+        try:
+            await self.shared_blocks.follow()
+        except OSError as error:
+            log.warning("Blocks of people by other processes are not known yet: %s", error)
 
     def snapshot(self) -> Snapshot:
         """Return the state of the services; callable in any thread."""

@@ -78,6 +78,8 @@ class Reason(Enum):
     # Administration.
     OWN_BLOCK = auto()
     """An owner cannot block themselves."""
+    LIFT_NOT_SHARED = auto()
+    """Other processes cannot be told that a block is lifted."""
     UNKNOWN_SERVER = auto()
     """The bot is not a member of it, or no longer."""
     CANNOT_LEAVE = auto()

@@ -77,7 +77,7 @@ class AdminCog(BardCog, name="noskgpt_bard.admin"):
         await acknowledge_owner(interaction, self.bard)
         if user.id == interaction.user.id:
             raise RejectedError(Reason.OWN_BLOCK)
-        blocked = await self.bard.blocks.add(user.id)
+        blocked = await self.bard.shared_blocks.block(user.id)
         await _answer(interaction, BLOCKED_NOW if blocked else BLOCKED_BEFORE, user)
 
     @admin.command(name="unblock", description="Lift the block of a person.")
@@ -85,7 +85,7 @@ class AdminCog(BardCog, name="noskgpt_bard.admin"):
     async def unblock(self, interaction: discord.Interaction[Any], user: discord.User) -> None:
         """Lift a block, if there is one."""
         await acknowledge_owner(interaction, self.bard)
-        lifted = await self.bard.blocks.remove(user.id)
+        lifted = await self.bard.shared_blocks.lift(user.id)
         await _answer(interaction, UNBLOCKED if lifted else NOT_BLOCKED, user)
 
     @admin.command(name="servers", description="List the bot's servers; leave one.")

@@ -14,7 +14,7 @@ LOOK_SECONDS = 5.0
 
 
 class SharingCog(BardCog, name="noskgpt_bard.sharing"):
-    """Use the weights that another process promoted, and delete what another was asked to."""
+    """Use the weights, bind the blocks and carry out the deletions of the other processes."""
 
     async def cog_load(self) -> None:
         """Start to look at the shared folder."""
@@ -30,6 +30,7 @@ class SharingCog(BardCog, name="noskgpt_bard.sharing"):
         """Carry out what is new in the shared folder."""
         try:
             await self.bard.promotions.follow()
+            await self.bard.shared_blocks.follow()
             if self.bard.shared_deletions is not None:
                 await self.bard.shared_deletions.carry_out()
         except (OSError, RejectedError) as error:

@@ -1,11 +1,13 @@
-"""The folder through which the processes of one bot share weights and deletions.
+"""The folder through which the processes of one bot share weights, deletions and blocks.
 
 active.json            the last decision about the active weights
 weights/NAME.pth       the weights of the last decisions
 deletions/REQUEST      an empty file for each person whose words all processes delete
+blocks/DECISION        an empty file for each person who is blocked, or was until lately
 """
 
 import json
+import math
 import re
 import secrets
 import shutil
@@ -23,9 +25,15 @@ KEPT_WEIGHTS = 3
 """Number of weights files that stay, the active one among them."""
 DELETION_DAYS = 30
 """Age at which a request for deletion ends; a process that did not run meanwhile misses it."""
+LIFT_DAYS = 30
+"""Age at which the lift of a block is forgotten; a process that did not run meanwhile misses it."""
 _DAY_SECONDS = 86_400
 _NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _REQUEST = re.compile(r"(?P<time>[0-9]{1,12})-(?P<user>[0-9]{1,20})-(?P<id>[0-9a-f]{16})")
+_BLOCK = re.compile(
+    r"(?P<time>[1-9][0-9]{0,11})-(?P<user>[1-9][0-9]{0,18})-(?P<what>blocked|lifted)"
+)
+_MAX_ID = 2**63 - 1
 _MAX_DECISION_BYTES = 512  # less than what lets a nested array exhaust the stack
 
 
@@ -37,6 +45,16 @@ class Decision:
     """Their short name; None for the weights that each process is configured with."""
     id: str
     """Differs for each decision, also if the weights are the same."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BlockDecision:
+    """The choice whether a person is blocked. The greatest one about a person holds."""
+
+    time: int
+    """In seconds since 1970 UTC, and later than the decision that it replaces."""
+    blocked: bool
+    user_id: int
 
 
 class SharedFolder:
@@ -54,8 +72,9 @@ class SharedFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._weights, self._deletions = folder / "weights", folder / "deletions"
+        self._blocks = folder / "blocks"
         try:
-            for part in (folder, self._weights, self._deletions):
+            for part in (folder, self._weights, self._deletions, self._blocks):
                 part.mkdir(mode=0o700, parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
@@ -137,12 +156,62 @@ class SharedFolder:
                     requests[match["id"]] = int(match["user"])
         return requests
 
+    def decide_block(self, user_id: int, *, blocked: bool) -> None:
+        """Let all processes block a person or lift the block.
+
+        Raises:
+            OSError: The folder cannot be read or written to.
+        """
+        last, now = self.block_decisions().get(user_id), math.ceil(time.time())
+        if last is not None:
+            if last.blocked and blocked:
+                return
+            now = max(now, last.time + 1)  # the clocks of the machines may differ
+        with replacing(self._path_of(BlockDecision(now, blocked, user_id))):
+            pass  # an empty file
+
+    def block_decisions(self) -> dict[int, BlockDecision]:
+        """Return the last decision about each person, by the person's id.
+
+        Decisions that another one has replaced, and old lifts, are removed.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        last: dict[int, BlockDecision] = {}
+        over: list[BlockDecision] = []
+        for path in self._blocks.iterdir():
+            if (decision := _block_decision(path.name)) is None:
+                continue
+            other = last.get(decision.user_id, decision)
+            last[decision.user_id] = max(decision, other)
+            if decision != other:
+                over.append(min(decision, other))
+        oldest = time.time() - LIFT_DAYS * _DAY_SECONDS
+        over += [one for one in last.values() if not one.blocked and one.time < oldest]
+        for decision in over:
+            with suppress(OSError):  # another process does the same
+                self._path_of(decision).unlink()
+        return {user: one for user, one in last.items() if one.blocked or one.time >= oldest}
+
+    def _path_of(self, decision: BlockDecision) -> Path:
+        what = "blocked" if decision.blocked else "lifted"
+        return self._blocks / f"{decision.time}-{decision.user_id}-{what}"
+
     def _prune(self) -> None:
         """Remove all but the newest weights."""
         with suppress(OSError):  # another process does the same
             newest = sorted(self._weights.glob("*.pth"), key=lambda path: -path.stat().st_mtime)
             for path in newest[KEPT_WEIGHTS:]:
                 path.unlink(missing_ok=True)
+
+
+def _block_decision(name: str) -> BlockDecision | None:
+    """Return the decision that a file has as its name; None if it has none."""
+    match = _BLOCK.fullmatch(name)
+    if match is None or int(match["user"]) > _MAX_ID:
+        return None
+    return BlockDecision(int(match["time"]), match["what"] == "blocked", int(match["user"]))
 
 
 def new_request_id() -> str:

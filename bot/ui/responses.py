@@ -167,6 +167,10 @@ REJECTIONS: Mapping[Reason, str] = {
         "the people listed in BARD_OWNER_IDS. `/bard` is open to you."
     ),
     Reason.OWN_BLOCK: "You own this bot, and cannot block yourself.",
+    Reason.LIFT_NOT_SHARED: (
+        "The block stays: the folder that the bot's processes share cannot be written to at the "
+        "moment. The log has the cause. Try again later."
+    ),
     Reason.UNKNOWN_SERVER: "The bot is not in that server, or no longer. Nothing was changed.",
     Reason.CANNOT_LEAVE: (
         "These are the servers of the bot that has loaded the bard, which never makes it leave. "

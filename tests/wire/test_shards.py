@@ -16,6 +16,8 @@ import pytest
 import pytest_asyncio
 
 import noskgpt
+from bot.errors import Reason
+from bot.ui.responses import REJECTIONS
 from tests.bot.core.conftest import name_of, trained
 from tests.wire.conftest import speech
 from tests.wire.gateway import MAX_STARTS_PER_DAY, Session, shard_of
@@ -27,6 +29,7 @@ from tests.wire.state import Person, Place
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SHARDS = 4
+BLOCKED = REJECTIONS[Reason.BLOCKED]
 LOOKS_OFTEN = """
 from bot.cogs.sharing import SharingCog
 SharingCog.look.change_interval(seconds=0.1)
@@ -208,16 +211,30 @@ async def test_promotion_and_rollback_reach_the_other_process(two_processes: Pai
     assert pair.second.rows(f"{used}{ann.id} ORDER BY id") == [(name_of(new),), (old,)]
 
 
+async def test_block_and_its_lift_reach_the_other_process(two_processes: Pair) -> None:
+    pair, discord = two_processes, two_processes.discord
+    fay = discord.person("Fay")
+    await (await discord.slash("bard-admin block", user=fay)).private("Blocked: Fay")
+    await pair.second.logged("Another process has blocked a person")
+    await (await pair.ask(fay, 2)).private(BLOCKED)
+    lifting = await discord.slash("bard-admin unblock", at=pair.places[2], user=fay)
+    await lifting.private("No longer blocked: Fay")
+    await pair.first.logged("Another process has lifted the block of a person")
+    await speech(await pair.ask(fay, 0))
+
+
 async def test_process_that_did_not_run_meanwhile_follows_at_its_start(
     two_processes: Pair,
 ) -> None:
-    pair, new = two_processes, trained(7)
+    pair, new, gus = two_processes, trained(7), two_processes.discord.person("Gus")
     await pair.second.kill()
     await (await pair.discord.slash("train promote", run=1)).says("Promoted")
+    await (await pair.discord.slash("bard-admin block", user=gus)).private("Blocked: Gus")
     log = len(pair.second.lines)
     await pair.second.start()
     await pair.connected(pair.second)
     assert any(f"Weights {name_of(new)} are active" in line for line in pair.second.lines[log:])
+    await (await pair.ask(gus, 2)).private(BLOCKED)
 
 
 async def test_own_words_are_forgotten_in_every_process(two_processes: Pair) -> None:

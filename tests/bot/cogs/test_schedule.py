@@ -320,7 +320,7 @@ async def test_channel_that_is_gone_is_told_and_pauses_the_schedule_at_last(stag
 
 async def test_scene_of_a_person_who_is_blocked_is_not_played(stage: Stage) -> None:
     await daily(stage)
-    await stage.bard.blocks.add(stage.ann.id)
+    await stage.bard.shared_blocks.block(stage.ann.id)
     await stage.env.advance_time(10 * MINUTE)
     assert stage.tavern.history() == []
     assert [schedule.outcome for schedule in await stored(stage)] == ["blocked"]

@@ -233,7 +233,7 @@ async def test_forbidden_place_or_person_is_met_with_silence_in_a_server(stage: 
     await stage.ben.send(stage.garden, at_bard(stage, "ROMEO:"))
     await stage.ben.send(stage.garden, at_bard(stage), attachments=[("a.txt", b"x")])
     assert own(stage) == []
-    await stage.bard.blocks.add(stage.ben.id)
+    await stage.bard.shared_blocks.block(stage.ben.id)
     await stage.ben.send(stage.tavern, at_bard(stage, "ROMEO:"))
     assert own(stage, stage.tavern) == []
     await stage.ben.send_dm("ROMEO:")
