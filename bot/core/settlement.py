@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 """Time that a request waits for a look at earlier messages whose outcome is not known."""
+CLOSED_SECONDS = 30.0
+"""Time between two looks at a message whose channel is closed to the bot. Discord bans a bot that
+makes too many requests that it refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,10 @@ class Sighting:
     text: str | None
     """The reply that it shows; None if it shows none, or cannot be read."""
     readable: bool = True
-    """Whether it can be read. If not, later looks will not find more."""
+    """Whether it can be read."""
+    closed: bool = False
+    """Whether it cannot because its channel is closed to the bot, and may be opened again. Without
+    this, later looks at what cannot be read will not find more."""
     message_id: int | None = None
     """The message, if it was found without its id."""
 
@@ -116,6 +122,8 @@ class Settlement:
         self._in_progress: set[int] = set()
         # Ids of unsettled turns whose messages cannot be read, and which were never shown before.
         self._unreadable: set[int] = set()
+        # When to look again at unsettled turns in closed channels, by turn id.
+        self._closed: dict[int, float] = {}
         # Of channels and of messages. A lock lives as long as somebody holds or awaits it.
         self._locks: weakref.WeakValueDictionary[tuple[str, int], Lock]
         self._locks = weakref.WeakValueDictionary()
@@ -169,18 +177,42 @@ class Settlement:
         except UncertainError:
             # Somebody may have looked for the message while it was being sent.
             self._unreadable.discard(turn.id)
+            self._closed.pop(turn.id, None)
             raise
         except Exception:
-            try:
-                await self._turns.withdraw(turn, before=before, keep_take=keep_take)
-            except RejectedError as error:
-                log.warning("Turn %d is not shown, which is not recorded yet: %s", turn.id, error)
-            raise
+            sighted = await self._shown_nevertheless(turn)
+            if sighted is None:
+                try:
+                    await self._turns.withdraw(turn, before=before, keep_take=keep_take)
+                except RejectedError as error:
+                    log.warning(
+                        "Turn %d is not shown, which is not recorded yet: %s", turn.id, error
+                    )
+                raise
+            shown = sighted
         self._owed[turn.id] = (turn, shown)
         try:
             await self._record_owed(turn.id)
         except RejectedError as error:
             log.warning("Turn %d is shown but not recorded yet: %s", turn.id, error)
+
+    async def _shown_nevertheless(self, turn: Turn) -> Shown | None:
+        """Return the message of a take if it shows it, although Discord has refused that.
+
+        The library repeats a request whose answer was an error of Discord's servers, and raises the
+        last error alone: an attempt before the refused one may have changed the message.
+        """
+        if turn.shown in {None, turn.number} or turn.message_id is None:
+            return None
+        sighting = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                sighting = await self.look(turn)
+        if sighting is None or sighting.text is None:
+            return None
+        if not transcript.shows_same(sighting.text, turn.reply):
+            return None
+        return Shown(turn.message_id, turn.place.audience)
 
     async def _record_owed(self, turn_id: int) -> None:
         owed = self._owed.get(turn_id)
@@ -220,18 +252,22 @@ class Settlement:
     async def settle(self) -> None:
         """Look at every message whose outcome is not known, and record what it shows.
 
+        Those in closed channels whose newest take counts are left to the next turn there.
+
         Raises:
             RejectedError: The database cannot be used.
         """
         await self.record_owed()
         unsettled = await self._turns.unsettled()
-        self._unreadable &= {turn.id for turn in unsettled}
-        await self._look_at(unsettled)
+        ids = {turn.id for turn in unsettled}
+        self._unreadable &= ids
+        self._closed = {turn_id: at for turn_id, at in self._closed.items() if turn_id in ids}
+        await self._look_at([turn for turn in unsettled if turn.shown != turn.number])
 
     async def _look_at(self, unsettled: list[Turn]) -> None:
         for listed in unsettled:
             message_id = listed.message_id
-            if message_id in self._in_progress or listed.id in self._unreadable:
+            if message_id in self._in_progress or not self._may_look(listed.id):
                 continue
             if message_id is None:
                 await self._look_for(listed)
@@ -245,8 +281,27 @@ class Settlement:
                     continue
                 if sighting.readable:
                     await self._settle(turn, message_id, turn.place.audience, sighting.text)
+                elif sighting.closed:
+                    await self._wait_for_opening(turn)
                 else:
                     await self._settle_unseen(turn, message_id)
+
+    def _may_look(self, turn_id: int) -> bool:
+        """Return whether a look at the message of a turn may find something now."""
+        if turn_id in self._unreadable:
+            return False
+        return asyncio.get_running_loop().time() >= self._closed.get(turn_id, 0.0)
+
+    async def _wait_for_opening(self, turn: Turn) -> None:
+        """Keep an intent until its message can be read again, or a button of it is pressed.
+
+        Until then the intended take of a message that showed another one counts, as it does where
+        the message can never be read.
+        """
+        self._closed[turn.id] = asyncio.get_running_loop().time() + CLOSED_SECONDS
+        if turn.shown not in {None, turn.number}:
+            log.info("The channel of turn %d is closed: its newest take counts for now", turn.id)
+            await self._turns.presume(turn)
 
     async def _look_for(self, turn: Turn) -> None:
         """Look for the message of a turn whose id is not known, and record what it shows.
@@ -257,6 +312,9 @@ class Settlement:
             return  # a simulated message that is gone
         sighting = await self.look(turn)
         if sighting is None:
+            return
+        if sighting.closed:
+            await self._wait_for_opening(turn)
             return
         if sighting.message_id is None:
             self._unreadable.add(turn.id)

@@ -299,6 +299,13 @@ class TurnStore:
                 (turn.number, message_id, turn.id),
             )
 
+    async def presume(self, turn: Turn) -> None:
+        """Record that a message most probably shows the intended take, which stays unsettled."""
+        await self._database.run(
+            "UPDATE turns SET take = intent WHERE id = ? AND intent = ? AND take IS NOT NULL",
+            (turn.id, turn.number),
+        )
+
     async def withdraw(
         self, turn: Turn, *, before: int | None = None, keep_take: bool = False
     ) -> None:

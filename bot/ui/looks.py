@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 _REFUSALS = frozenset({401, 403, 404})
 """Status codes of a token that has expired, and of a place that the bot does not see."""
+_CLOSED = 403
+"""Status code of a place that the bot does not see now: it may be let in again."""
 _SEARCHED = 100
 """Number of messages among which one is looked for whose id is not known."""
 
@@ -26,6 +28,7 @@ def looks_of(client: Host) -> Look:
 
     async def look(turn: Turn) -> Sighting | None:
         again = client.application_id is None  # before the login
+        closed = False
         for find in (_find_by_token, _find_in_channel):
             try:
                 message = await find(client, turn)
@@ -36,12 +39,13 @@ def looks_of(client: Host) -> Look:
                 if error.code == UNKNOWN_MESSAGE and own:
                     return Sighting(None)
                 again |= error.status not in _REFUSALS
+                closed |= find is _find_in_channel and error.status == _CLOSED
             except NETWORK_ERRORS:
                 again = True
             else:
                 if message is not None:
                     return await _sighting(message, turn)
-        return None if again else Sighting(None, readable=False)
+        return None if again else Sighting(None, readable=False, closed=closed)
 
     return look
 

@@ -58,6 +58,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("end"), st.sampled_from(CHANNELS), st.just("none")),
     st.tuples(st.just("forget channel"), st.sampled_from(CHANNELS), st.just("none")),
     st.tuples(st.just("forget member"), st.sampled_from(MEMBERS), st.just("none")),
+    st.tuples(st.just("close or open"), st.sampled_from(CHANNELS), st.just("none")),
     st.tuples(st.just("look"), st.just(0), st.just("none")),
     st.tuples(st.just("restart"), st.just(0), st.just("none")),
 )
@@ -85,6 +86,8 @@ class World:
         self.messages: dict[int, Message] = {}
         self.ended: dict[tuple[int, int], int] = {}
         """The number of messages in a place when its scene ended."""
+        self.closed: set[int] = set()
+        """The channels whose messages the bot may not read."""
         self.contexts: list[str] = []
         self._count = 0
         self._stack = AsyncExitStack()
@@ -120,6 +123,8 @@ class World:
         message = self.messages.get(turn.message_id or 0)
         if turn.place.audience:
             return None
+        if turn.place.channel_id in self.closed:
+            return Sighting(None, readable=False, closed=True)
         seen = Sighting(message.reply if message else None)
         await asyncio.sleep(0)
         return seen
@@ -200,6 +205,8 @@ async def act(world: World, kind: str, target: int, fault: str) -> None:
                     world.ended[target, 0] = world.new_id()
                 case "forget channel" | "forget member":
                     await forget(world, kind, target)
+                case "close or open":
+                    world.closed ^= {target}
                 case "look":
                     await world.scenes.settle()
                 case "restart":
@@ -292,7 +299,11 @@ def is_concurrent(step: tuple[str, int, str]) -> bool:
 async def run(steps: list[tuple[str, int, str]], seed: int) -> None:
     """Do some steps at once and others in sequence, then check."""
     order = random.Random(seed)  # noqa: S311 - of a test
-    with tempfile.TemporaryDirectory() as folder, patch.object(storage, "BUSY_SECONDS", 0.0):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.multiple("bot.core.settlement", CLOSED_SECONDS=0.0),
+        patch.object(storage, "BUSY_SECONDS", 0.0),
+    ):
         world = World(Path(folder))
         await world.start()
         try:

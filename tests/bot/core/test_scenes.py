@@ -1,6 +1,7 @@
 """Turns without Discord: concurrent changes in one channel, and outcomes that are not known."""
 
 import asyncio
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from bot.config import Settings
+from bot.core import settlement
 from bot.core.inference import Inference
 from bot.core.request_queue import Request, RequestQueue
 from bot.core.scenes import Scenes
@@ -597,6 +599,115 @@ async def test_take_whose_message_cannot_be_read_counts_as_shown(
     assert looked == [turn.id]
     assert await turns.unsettled() == []
     assert (await tail(turns))[0].number == 2
+
+
+class Closed:
+    """Looks at the messages of a channel, which may be closed to the bot for a while."""
+
+    def __init__(self, channel: FakeChannel) -> None:
+        self.channel = channel
+        self.closed = True
+        self.looked: list[int] = []
+
+    async def look(self, turn: Turn) -> Sighting | None:
+        self.looked.append(turn.id)
+        if self.closed:
+            return Sighting(None, readable=False, closed=True)
+        return Sighting(self.channel.shown[turn.id].reply)
+
+
+@pytest.fixture
+def closed(scenes: Scenes, monkeypatch: pytest.MonkeyPatch) -> Closed:
+    closed = Closed(FakeChannel())
+    scenes.look = closed.look
+    monkeypatch.setattr(settlement, "CLOSED_SECONDS", 0.0)
+    return closed
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+async def test_take_counts_as_shown_while_its_channel_is_closed_and_no_longer(
+    scenes: Scenes, turns: TurnStore, closed: Closed, *, arrives: bool
+) -> None:
+    channel = closed.channel
+    turn = await play(scenes, channel)
+    channel.error, channel.arrives = UncertainError(), arrives
+    with pytest.raises(UncertainError):
+        await reroll(scenes, channel.ref(turn), channel)
+    channel.error = None
+    await play(scenes, channel)
+    assert (await tail(turns))[0].number == 2
+    closed.closed = False
+    await play(scenes, channel)
+    shown = (await tail(turns))[0]
+    assert (shown.number, shown.reply) == (1 + arrives, channel.shown[turn.id].reply)
+    assert await turns.unsettled() == []
+
+
+async def test_press_decides_which_take_is_shown_in_a_channel_that_stays_closed(
+    scenes: Scenes, turns: TurnStore, closed: Closed
+) -> None:
+    channel = closed.channel
+    turn = await play(scenes, channel)
+    channel.error = UncertainError()
+    with pytest.raises(UncertainError):
+        await reroll(scenes, channel.ref(turn), channel)
+    channel.error = None
+    await play(scenes, channel)
+    assert (await scenes.find(channel.ref(turn))).number == 1
+    assert (await tail(turns))[0].number == 1
+    assert await turns.unsettled() == []
+
+
+async def test_new_message_is_found_once_its_channel_is_open_again(
+    scenes: Scenes, turns: TurnStore, closed: Closed
+) -> None:
+    channel = closed.channel
+    channel.error, channel.arrives, channel.message_id = UncertainError(), True, 77
+    with pytest.raises(UncertainError):
+        await play(scenes, channel)
+    channel.error = channel.message_id = None
+    second = await play(scenes, channel)
+    assert [turn.id for turn in await tail(turns)] == [second.id]
+    closed.closed = False
+    await play(scenes, channel)
+    assert len(await tail(turns)) == 3
+
+
+async def test_closed_channel_is_looked_at_from_time_to_time(
+    scenes: Scenes, closed: Closed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = closed.channel
+    monkeypatch.setattr(settlement, "CLOSED_SECONDS", math.inf)
+    turn = await play(scenes, channel)
+    channel.error = UncertainError()
+    for attempt in (1, 2):
+        with pytest.raises(UncertainError):
+            await reroll(scenes, channel.ref(turn), channel)
+        channel.error = None
+        for _ in range(3):
+            await play(scenes, channel)
+        await scenes.settle()
+        assert closed.looked == [turn.id] * attempt
+        channel.error = UncertainError()
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+async def test_refusal_does_not_hide_that_an_earlier_attempt_has_shown_the_take(
+    scenes: Scenes, turns: TurnStore, closed: Closed, *, arrives: bool
+) -> None:
+    """The library repeats a request by itself, and tells the last answer alone."""
+    channel, closed.closed = closed.channel, False
+    turn = await play(scenes, channel)
+    ref = channel.ref(turn)
+    channel.error, channel.arrives = ValueError("refused"), arrives
+    if arrives:
+        await reroll(scenes, ref, channel)
+    else:
+        with pytest.raises(ValueError, match="refused"):
+            await reroll(scenes, ref, channel)
+    assert [shown.reply for shown in await tail(turns)] == [channel.shown[turn.id].reply]
+    assert await turns.unsettled() == []
+    assert (await turns.find(turn.id) or turn).takes == 1 + arrives
 
 
 async def test_new_message_that_cannot_be_read_is_looked_at_once(

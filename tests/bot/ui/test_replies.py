@@ -383,7 +383,7 @@ async def test_edited_replies_mention_nobody(stage: Stage) -> None:
     [
         (404, 10008, Sighting(None)),
         (404, 10003, Sighting(None, readable=False)),
-        (403, 50001, Sighting(None, readable=False)),
+        (403, 50001, Sighting(None, readable=False, closed=True)),
         (500, 0, None),
     ],
 )
