@@ -58,13 +58,22 @@ class TrainingChild:
         """Tell the process to save a checkpoint and end. A second call would kill it."""
         self.close_input()
         if os.name == "posix":  # elsewhere the first would
-            with suppress(ProcessLookupError):
-                self._process.terminate()
+            self._send(signal.SIGTERM)
 
     def kill(self) -> None:
         """End the process at once."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        if os.name == "posix":
+            self._send(signal.SIGKILL)
+        else:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+
+    def _send(self, number: int) -> None:
+        # Not by asyncio's process: that looks first whether the child has ended, and if it has in
+        # this moment, its exit code is lost.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def close_input(self) -> None:
         """Close the standard input, at which the process ends if it still runs."""
