@@ -1,7 +1,7 @@
 """Open the SQLite file: check and migrate it, run statements, and erase what was deleted.
 
-Statements that only read have a connection of their own, so that they do not wait while the disk
-writes. A statement that another process delays does not delay the others: SQLite waits for a moment
+Statements that only read have a connection of their own, so that they do not wait for the pieces of
+a long deletion. A statement that another process delays does not delay the others: SQLite waits for a moment
 only, and the next attempt is made after the statements that arrived meanwhile.
 """
 
@@ -70,7 +70,7 @@ class Statements:
 class Database:
     """Run statements and transactions on the bard's file: changes one after another, and so reads.
 
-    A read sees every change whose call has returned, and no part of one that goes on.
+    A read sees every change that was begun before it, but those in the background.
     Every method raises `RejectedError` if the file cannot be used: MEMORY_BUSY if another process
     has held it for `BUSY_SECONDS`, MEMORY_FULL if its disk is full, and MEMORY_LOST if it was
     damaged, replaced or made unwritable.
@@ -95,37 +95,51 @@ class Database:
         self._looked_at = time.perf_counter()
         self._writing = asyncio.Lock()
         self._reading = asyncio.Lock()
+        # Of changes that reads wait for; each is done when the change is, or another process
+        # delays it.
+        self._begun: set[asyncio.Future[None]] = set()
         self._problem = ""
 
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run a statement that only reads, and return its rows."""
+        if self._begun:
+            await asyncio.wait(self._begun)
         statements = Statements(self._reader)
         return await self._attempt(self._reading, lambda: statements.fetch(sql, parameters))
 
-    async def run(self, sql: str, parameters: Parameters = ()) -> int:
-        """Run a statement in a transaction of its own; return the number of changed rows."""
+    async def run(
+        self, sql: str, parameters: Parameters = (), *, in_background: bool = False
+    ) -> int:
+        """Run a statement in a transaction of its own; return the number of changed rows.
+
+        Args:
+            sql: The statement.
+            parameters: Its parameters.
+            in_background: Whether reads that begin later need neither see it nor wait for it.
+        """
         statements = Statements(self._writer)
-        return await self._attempt(self._writing, lambda: statements.run(sql, parameters))
+        return await self._change(lambda: statements.run(sql, parameters), in_background)
 
     async def change(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run a statement in a transaction of its own; return the rows of its RETURNING clause."""
         statements = Statements(self._writer)
-        return await self._attempt(self._writing, lambda: statements.fetch(sql, parameters))
+        return await self._change(lambda: statements.fetch(sql, parameters))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Statements]:
         """Run the statements of the block together, or none of them if it raises."""
-        await self._attempt(self._writing, self._begin, keep_lock=True)
-        try:
-            with self._translate():
-                try:
-                    yield Statements(self._writer)
-                    await self._writer.execute_fetchall("COMMIT")
-                except BaseException:
-                    await self._roll_back()
-                    raise
-        finally:
-            self._writing.release()
+        with self._begin_change() as begun:
+            await self._attempt(self._writing, self._begin, begun, keep_lock=True)
+            try:
+                with self._translate():
+                    try:
+                        yield Statements(self._writer)
+                        await self._writer.execute_fetchall("COMMIT")
+                    except BaseException:
+                        await self._roll_back()
+                        raise
+            finally:
+                self._writing.release()
 
     def size(self) -> int | None:
         """Return the bytes of the file and its write-ahead log; None if there is no file.
@@ -144,9 +158,28 @@ class Database:
         While a reader in another process prevents that, it is owed: call this again later.
         """
         self.erasure_owed = True
-        async with self._reading:  # a read in progress would prevent it
+        # Most of the work is done while reads go on; one in progress would prevent the rest.
+        await self.run("PRAGMA wal_checkpoint(PASSIVE)", in_background=True)
+        async with self._reading:
             ((blocked, *_),) = await self.change("PRAGMA wal_checkpoint(TRUNCATE)")
         self.erasure_owed = bool(blocked)
+
+    async def _change(self, work: Callable[[], Awaitable[T]], in_background: bool = False) -> T:  # noqa: FBT001, FBT002 - private
+        if in_background:
+            return await self._attempt(self._writing, work)
+        with self._begin_change() as begun:
+            return await self._attempt(self._writing, work, begun)
+
+    @contextmanager
+    def _begin_change(self) -> Iterator[asyncio.Future[None]]:
+        """Let later reads wait for the block, or until the yielded future is done."""
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        begun.add_done_callback(self._begun.discard)
+        self._begun.add(begun)
+        try:
+            yield begun
+        finally:
+            _finish(begun)
 
     async def _begin(self) -> None:
         try:
@@ -162,9 +195,21 @@ class Database:
             await self._writer.execute_fetchall("ROLLBACK")
 
     async def _attempt(
-        self, lock: asyncio.Lock, work: Callable[[], Awaitable[T]], *, keep_lock: bool = False
+        self,
+        lock: asyncio.Lock,
+        work: Callable[[], Awaitable[T]],
+        begun: asyncio.Future[None] | None = None,
+        *,
+        keep_lock: bool = False,
     ) -> T:
-        """Run `work` under the lock; while another process delays it, let others in between."""
+        """Run `work` under the lock; while another process delays it, let others in between.
+
+        Args:
+            lock: The lock of its connection.
+            work: What to run.
+            begun: A future to set when another process delays it.
+            keep_lock: Whether the lock stays held if `work` succeeds.
+        """
         end = time.perf_counter() + BUSY_SECONDS
         while True:
             await lock.acquire()
@@ -177,6 +222,8 @@ class Database:
                 busy = isinstance(error, RejectedError) and error.reason is Reason.MEMORY_BUSY
                 if not busy or time.perf_counter() > end:
                     raise
+                if begun is not None:
+                    _finish(begun)
             else:
                 if not keep_lock:
                     lock.release()
@@ -217,6 +264,11 @@ class Database:
         if problem != self._problem:
             self._problem = problem
             log.error("Cannot use the database %s: %s", self._path, problem)
+
+
+def _finish(begun: asyncio.Future[None]) -> None:
+    if not begun.done():
+        begun.set_result(None)
 
 
 def _identity(path: Path) -> list[tuple[int, int]]:

@@ -214,6 +214,7 @@ class DeletionStore:
             "DELETE FROM turns WHERE id IN"  # noqa: S608 - the condition is a constant
             f" (SELECT id FROM turns WHERE {condition} LIMIT {_ROWS_PER_DELETE})",
             values,
+            in_background=True,
         ):
             deleted += count
             self._database.erasure_owed = True

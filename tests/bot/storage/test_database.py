@@ -391,10 +391,13 @@ async def test_locked_database_delays_no_reader_and_gives_up(
     assert await database.run("DELETE FROM guild_settings") == 1
 
 
-async def test_reads_do_not_wait_for_a_write(database: Database) -> None:
+INSERT = "INSERT INTO guild_settings (guild_id) VALUES (1)"
+
+
+async def test_reads_do_not_wait_for_a_change_in_the_background(database: Database) -> None:
     finish = threading.Event()
     await database._writer.set_progress_handler(lambda: not finish.wait(60), 1)
-    writing = asyncio.create_task(database.run("INSERT INTO guild_settings (guild_id) VALUES (1)"))
+    writing = asyncio.create_task(database.run(INSERT, in_background=True))
     for _ in range(3):
         assert await database.fetch("SELECT * FROM guild_settings") == []
     assert not writing.done()
@@ -402,13 +405,29 @@ async def test_reads_do_not_wait_for_a_write(database: Database) -> None:
     assert await writing == 1
 
 
-async def test_reads_see_no_part_of_a_transaction_and_all_of_it_afterwards(
+async def test_reads_see_what_was_begun_before(database: Database) -> None:
+    async def transaction() -> None:
+        async with database.transaction() as statements:
+            await statements.run(INSERT)
+            await statements.run("UPDATE guild_settings SET max_chars = 50")
+
+    for change in (database.run(INSERT), database.change(INSERT), transaction()):
+        changing = asyncio.create_task(change)
+        await asyncio.sleep(0)  # it begins
+        assert len(await database.fetch("SELECT * FROM guild_settings")) == 1
+        await changing
+        await database.run("DELETE FROM guild_settings")
+
+
+async def test_reads_do_not_wait_for_a_change_that_fails_or_is_cancelled(
     database: Database,
 ) -> None:
-    async with database.transaction() as statements:
-        await statements.run("INSERT INTO guild_settings (guild_id) VALUES (1)")
-        assert await database.fetch("SELECT guild_id FROM guild_settings") == []
-    assert await database.fetch("SELECT guild_id FROM guild_settings") == [(1,)]
+    with pytest.raises(sqlite3.OperationalError):
+        await database.run("INSERT INTO nowhere VALUES (1)")
+    changing = asyncio.create_task(database.run(INSERT))
+    await asyncio.sleep(0)
+    changing.cancel()
+    assert await asyncio.wait_for(database.fetch("SELECT 1"), 30) == [(1,)]
 
 
 async def test_nothing_is_changed_by_what_should_only_read(database: Database) -> None:

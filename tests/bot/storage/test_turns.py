@@ -218,10 +218,10 @@ async def test_pieces_of_an_interrupted_deletion_are_erased(
     deletion = await turns.deletions.record("user", ANN)
     run = turns._database.run
 
-    async def fail_at_the_end(sql: str, parameters: Any) -> int:
+    async def fail_at_the_end(sql: str, parameters: Any, **options: bool) -> int:
         if "erasures" in sql:
             raise RejectedError(Reason.MEMORY_BUSY)
-        return await run(sql, parameters)
+        return await run(sql, parameters, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(turns._database, "run", fail_at_the_end)
