@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from tests.wire.process import ROOT, BotProcess
 from tests.wire.server import Discord
 
 if TYPE_CHECKING:
+    from tests.wire.people import Value
     from tests.wire.state import Person, Place
 
 BEFORE = "85ac31d"
@@ -68,6 +70,14 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user and system
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How long a request took, from the command, in seconds of the wall clock."""
+
+    acknowledged: float
+    replied: float
+
+
 class Town:
     """A server in which one bot is, and a member who asks."""
 
@@ -78,7 +88,8 @@ class Town:
         self.person: Person = discord.person("Miranda")
 
     @property
-    def _pid(self) -> int:
+    def pid(self) -> int:
+        """The id of the bot's process."""
         assert self.bot.pid is not None, "the bot does not run"
         return self.bot.pid
 
@@ -91,29 +102,35 @@ class Town:
         seconds = time.monotonic() - started
         return {
             "ready_seconds": seconds,
-            "ready_processor_seconds": processor_seconds(self._pid),
+            "ready_processor_seconds": processor_seconds(self.pid),
         }
 
-    async def reply(self) -> float:
-        """Let the member ask; return the seconds until the reply is shown."""
+    async def ask(self, **options: "Value") -> Asked:
+        """Let the member ask; return how long the acknowledgement and the reply took."""
         if self.place is None:
             guild = await self.discord.guild("The Globe")
             self.place = await self.discord.channel(guild, "yard")
-        started = time.monotonic()
+        started = time.perf_counter()
         asked = await self.discord.slash(
-            "bard", by=self.person, at=self.place, prompt="ROMEO:", max_chars=60
+            "bard", by=self.person, at=self.place, prompt="ROMEO:", **options
         )
+        await asked.acknowledged()
+        acknowledged = time.perf_counter() - started
         await asked.until(lambda: any(message.embeds for message in asked.messages()), "a reply")
-        return time.monotonic() - started
+        return Asked(acknowledged, time.perf_counter() - started)
+
+    async def reply(self) -> float:
+        """Let the member ask; return the seconds until the reply is shown."""
+        return (await self.ask(max_chars=60)).replied
 
     async def idle(self) -> Figures:
         """Return what the bot uses while nothing happens."""
         await asyncio.sleep(SETTLE_SECONDS)
-        before = processor_seconds(self._pid)
+        before = processor_seconds(self.pid)
         await asyncio.sleep(IDLE_SECONDS)
-        used = processor_seconds(self._pid) - before
+        used = processor_seconds(self.pid) - before
         return {
-            "idle_megabytes": megabytes(self._pid, "VmRSS"),
+            "idle_megabytes": megabytes(self.pid, "VmRSS"),
             "idle_load_percent": 100 * used / IDLE_SECONDS,
         }
 
@@ -121,15 +138,15 @@ class Town:
         """Return how the memory grows over a number of replies."""
         for _ in range(min(WARM_REPLIES, replies // 2)):
             await self.reply()
-        before = megabytes(self._pid, "VmRSS")
+        before = megabytes(self.pid, "VmRSS")
         for _ in range(replies - min(WARM_REPLIES, replies // 2)):
             await self.reply()
-        after = megabytes(self._pid, "VmRSS")
+        after = megabytes(self.pid, "VmRSS")
         return {
             "replies": float(replies),
             "after_replies_megabytes": after,
             "growth_percent": 100 * (after - before) / before,
-            "peak_megabytes": megabytes(self._pid, "VmHWM"),
+            "peak_megabytes": megabytes(self.pid, "VmHWM"),
         }
 
 

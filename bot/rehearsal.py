@@ -18,12 +18,12 @@ import discord
 import simcord
 from simcord.actors import MemberActor
 from simcord.backend.errors import SetupError
-from simcord.builders import ChannelHandle, GuildHandle
+from simcord.builders import GuildHandle
 
 from .client import BardClient, create_bot
 from .config import Settings
 from .errors import StartupError
-from .rehearsal_page import RehearsalPage, listen
+from .rehearsal_page import RehearsalPage, Room, listen
 from .signals import Signals
 from .storage.records import Place
 from .ui.embeds import embeds, headline, line_text
@@ -32,6 +32,8 @@ from .ui.replies import reply_view
 log = logging.getLogger(__name__)
 
 CHANNELS = ("stage", "tavern")
+ROOM = "#{channel}"
+DIRECT = "@Bard as {member}"
 BEAT_SECONDS = 0.5
 RECALLED_CHARS = 4000
 """Characters of a channel's last scene that the page shows first."""
@@ -45,10 +47,11 @@ class World:
     """The simulated server. Ids follow the order of creation, so they are the same in each run."""
 
     guild: GuildHandle
-    channels: dict[str, ChannelHandle]
     owner: MemberActor
     """Owns the bot and manages the server."""
     guest: MemberActor
+    rooms: dict[str, Room]
+    """What the page shows: the channels, and the direct messages of each member."""
 
 
 async def rehearse(
@@ -109,9 +112,8 @@ async def _rehearse(
         with env.time_context():
             await recall(bot, world)
             menus = [menu.name for menu in bot.tree.get_commands(type=_MESSAGE_MENU)]
-            members = (world.owner, world.guest)
-            async with RehearsalPage(listener, env, world.channels, members, menus) as page:
-                await page.show(channel)
+            async with RehearsalPage(listener, env, world.rooms, menus) as page:
+                await page.show(ROOM.format(channel=channel))
                 say(
                     "This is a rehearsal: a simulated Discord on this machine, with the real bot "
                     f"and model.\nOpen {page.url}\nand type /bard in #{channel}. You are "
@@ -150,28 +152,31 @@ def build_world(env: simcord.Env) -> World:
         # Discord shows /train to administrators alone, though it is for the bot's owner.
         permissions=discord.Permissions(administrator=True),
     )
-    return World(
-        guild=guild,
-        channels={name: guild.create_text_channel(name) for name in CHANNELS},
-        owner=guild.add_member(env.create_user("prospero"), roles=[managers]),
-        guest=guild.add_member(env.create_user("miranda")),
-    )
+    channels = {name: guild.create_text_channel(name) for name in CHANNELS}
+    owner = guild.add_member(env.create_user("prospero"), roles=[managers])
+    guest = guild.add_member(env.create_user("miranda"))
+    people = (owner, guest)
+    rooms = {ROOM.format(channel=name): Room(channels[name], people) for name in CHANNELS}
+    for person in people:
+        rooms[DIRECT.format(member=person.name)] = Room(person.user.dm_channel, [person.user])
+    return World(guild=guild, owner=owner, guest=guest, rooms=rooms)
 
 
 async def recall(client: BardClient, world: World) -> None:
-    """Post the last turns of the channels' scenes again: a new simulation has no messages.
+    """Post the last turns of the scenes again: a new simulation has no messages.
 
     Messages get new ids, and a new message may get the id of an old one, so the old ids are
     cleared first.
     """
     store = client.bard.turns
     names = {member.id: member.name for member in (world.owner, world.guest)}
-    await store.unlink(world.guild.id)
-    for channel in world.channels.values():
-        place = Place(guild_id=world.guild.id, channel_id=channel.id)
+    for guild_id in (world.guild.id, None):
+        await store.unlink(guild_id)
+    for room in world.rooms.values():
+        channel, guild = room.channel, room.channel.guild
+        place = Place(guild_id=guild.id if guild is not None else None, channel_id=channel.id)
         turns = await store.tail(place, await store.scene(place), chars=RECALLED_CHARS)
-        stage = client.get_channel(channel.id)
-        assert isinstance(stage, discord.TextChannel)  # noqa: S101 - as created
+        stage = client.get_partial_messageable(channel.id)
         for turn in turns:
             message = await stage.send(
                 line_text(turn),

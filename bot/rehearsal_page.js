@@ -2,7 +2,7 @@
 // It runs before SimCord's own script and relies on the elements and messages of the pinned version.
 "use strict";
 
-/** @type {{capability: string, channels: string[], shown: string, menus: string[]}} */
+/** @type {{capability: string, rooms: string[], shown: string, menus: string[]}} */
 const stage = JSON.parse(document.getElementById("rehearsal").textContent);
 const find = (selector) => document.querySelector(selector);
 const element = (tag, properties) => Object.assign(document.createElement(tag), properties);
@@ -22,13 +22,14 @@ window.fetch = async (resource, options = {}) => {
   const response = await (acts ? act(options) : plainFetch(resource, options));
   if ([401, 410].includes(response.status) && options.method !== "DELETE") {
     // Another run of the bot, another channel, or a tab that slept: load what is shown now.
-    location.reload();
-    return new Promise(() => {});
+    rejected = acts;
+    return reload();
   }
   if (resource === "/api/commands") catalog = await response.clone().json();
   if (resource === "/api/state" || resource === "/api/pages") {
     await until(() => !down);
     snapshot = await response.clone().json();
+    redrawn(snapshot.context?.generation);
   }
   return response;
 };
@@ -41,6 +42,7 @@ async function act(options) {
   const { headers } = options;
   const body = JSON.parse(options.body);
   if (["run_command", "send_message"].includes(body.kind)) following = true;
+  if (body.kind === "autocomplete_command") void reopen();
   for (;;) {
     const latest = await plainFetch("/api/state", { headers, cache: "no-store" });
     if (!latest.ok) return latest;
@@ -52,6 +54,15 @@ async function act(options) {
     const receipt = await response.clone().json();
     if (!receipt.diagnostics.some(({ code }) => code === "stale-revision")) return response;
   }
+}
+
+/** Suggestions take the place of the list of further options: show that again. */
+async function reopen() {
+  const heading = () => find(".command-popup:not([hidden]) .command-popup-heading")?.textContent ?? "";
+  await until(() => window.simcordPreview.pendingAction?.kind !== "autocomplete_command" || heading() === "OPTIONS");
+  if (heading() !== "OPTIONS") return;
+  await until(() => heading() !== "OPTIONS" || ready());
+  if (heading().startsWith("OPTIONS MATCHING")) find(".command-ghost")?.click();
 }
 
 /** Describe the control of a message: another may have taken its place, and so its key. */
@@ -70,8 +81,9 @@ addEventListener("pointerdown", ({ target }) => {
 const release = () => setTimeout(() => { down = false; });
 for (const name of ["pointerup", "pointercancel", "blur"]) addEventListener(name, release, true);
 addEventListener("pointermove", ({ buttons }) => { if (!buttons) release(); }, true);
-const until = async (condition) => {
-  while (!condition()) await new Promise((resolve) => { setTimeout(resolve, 20); });
+const until = async (condition, seconds = Infinity) => {
+  const end = Date.now() + 1000 * seconds;
+  while (!condition() && Date.now() < end) await new Promise((resolve) => { setTimeout(resolve, 20); });
 };
 
 // --- Presses ------------------------------------------------------------------------------------
@@ -94,14 +106,18 @@ const composer = () => find("#channel-composer");
 document.addEventListener("click", (event) => {
   const pressed = event.target.closest("#preview-app :is(button, [role=option])");
   const { controlKey } = pressed?.dataset ?? {};
-  if (pressed) {
+  if (controlKey && event.isTrusted && window.simcordPreview.pendingAction?.controlKey === controlKey) {
+    // As in Discord, where a button shows that it waits.
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  } else if (pressed) {
     const label = pressed.textContent;
     keep(event, () => {
       const again = controlKey ? find(`[data-control-key="${CSS.escape(controlKey)}"]`) : pressed;
       if (again?.textContent === label) again.click();
     });
   } else if (inside(event, find("#send-message"))) {
-    keep(event, () => composer().requestSubmit()); // it was disabled, and so not pressed
+    keep(event, send); // it was disabled, and so not pressed
   }
 }, true);
 const inside = ({ clientX, clientY }, target) => {
@@ -110,6 +126,7 @@ const inside = ({ clientX, clientY }, target) => {
 };
 
 document.addEventListener("keydown", (event) => {
+  if (event.isTrusted && postpone(event)) return;
   if (!event.target.closest?.("#channel-composer") || event.isComposing) return;
   const typed = event.target.id === "channel-composer-input" ? event.target.value : "";
   const chosen = event.key === " " ? choose(event.target, typed, "")
@@ -119,9 +136,17 @@ document.addEventListener("keydown", (event) => {
     event.stopImmediatePropagation();
   }
   if (event.key !== "Enter" || event.shiftKey) return;
-  if (chosen) last = last.then(() => until(ready)).then(() => composer().requestSubmit());
-  else if (!find(".command-popup [aria-selected=true]")) keep(event, () => composer().requestSubmit());
+  if (chosen) last = last.then(() => until(ready)).then(send);
+  else if (!find(".command-popup [aria-selected=true]")) keep(event, send);
+  else return;
+  sending = chosen || event.defaultPrevented;
 }, true);
+/** Whether a line is complete, and waits until the page accepts it. */
+let sending = false;
+function send() {
+  sending = false;
+  composer().requestSubmit();
+}
 
 /** Split a typed line into a command and the text after it, which is its first option. */
 function split(typed) {
@@ -144,6 +169,166 @@ function enter(input, value) {
   input.value = value;
   input.dispatchEvent(new Event("input", { bubbles: true }));
 }
+
+// --- Typing -------------------------------------------------------------------------------------
+
+/** Keys that were pressed while the page had no field for them: they are typed once it has one. */
+const keys = [];
+/** What was typed in each channel and not sent, by the names of the channels; and such keys. */
+const drafts = {}, keptKeys = {};
+/** The channel for which is typed. */
+let addressed = stage.shown;
+/** Whether a draft is to be typed again, or another channel is loaded. */
+let busy = true;
+/** Whether SimCord rejected the last action because the page is of an earlier run or channel. */
+let rejected = false;
+
+const line = () => find("#channel-composer-input");
+const write = (key) => (key === "Backspace" ? document.execCommand("delete")
+  : key.length === 1 && document.execCommand("insertText", false, key));
+
+/** Whether keys belong to something else than the line, such as a form or the search. */
+function elsewhere() {
+  const active = document.activeElement;
+  return Boolean(find("#channel-layout[inert], .rehearsal-menu")
+    || active?.matches("input, textarea, select") && !composer()?.contains(active));
+}
+/** Focus the line if a key would reach nothing. */
+function refocus() {
+  const active = document.activeElement;
+  if (!composer()?.checkVisibility() || composer().contains(active) && active !== composer() || elsewhere()) return;
+  (find("input.command-option-input:not(:read-only)") ?? line())?.focus({ preventScroll: true });
+}
+/** Whether the page accepts a key now. While it sends a line, it drops keys or adds them to that line. */
+function accepts(key) {
+  const { pendingAction, commandPicker } = window.simcordPreview ?? {};
+  const ends = key === "Enter" || key === " ";
+  return !busy && !sending && commandPicker && composer().contains(document.activeElement)
+    && !document.activeElement.readOnly && !["run_command", "send_message"].includes(pendingAction?.kind)
+    && !(ends && line()?.value.startsWith("/") && commandPicker.catalog.state === "loading");
+}
+/** Keep a key that the page does not accept yet; return whether it was kept. */
+function postpone(event) {
+  pressed = Date.now();
+  const { key, isComposing, target } = event;
+  const command = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
+  const typed = key.length === 1 || key === "Backspace" || key === "Enter";
+  if (!typed || command || isComposing || elsewhere()) return false;
+  if ((key === " " || key === "Enter") && target.closest?.("button, a, summary, [tabindex]")) return false;
+  const before = document.activeElement;
+  refocus();
+  if (!keys.length && accepts(key) && document.activeElement === before) return false;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  keys.push(key === "Enter" && event.shiftKey ? "\n" : key);
+  void typeKeys();
+  return true;
+}
+let typing = false;
+async function typeKeys() {
+  if (typing) return;
+  typing = true;
+  while (keys.length) {
+    await until(() => {
+      if (!busy) refocus();
+      return accepts(keys[0]) && (keys[0] !== "Enter" || ready());
+    });
+    const [key] = keys;
+    const event = new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true });
+    if (document.activeElement.dispatchEvent(event)) write(key);
+    keys.shift();
+  }
+  typing = false;
+}
+
+/** Return what was typed and not sent: a line, or a command with the values of its options. */
+function draft() {
+  const { pendingAction, commandPicker } = window.simcordPreview ?? {};
+  const sent = ["run_command", "send_message"].includes(pendingAction?.kind) && !rejected;
+  // A message that is edited has its text again after a reload.
+  if (!commandPicker || sent || find("#send-message").ariaLabel === "Save") return null;
+  const active = document.activeElement;
+  const caret = composer().contains(active)
+    ? { option: active.dataset.option, start: active.selectionStart, end: active.selectionEnd } : null;
+  if (!commandPicker.draft) return { text: line().value, caret };
+  const values = [...document.querySelectorAll("input.command-option-input")]
+    .map(({ dataset, value }) => [dataset.option, value]);
+  return { text: `/${commandPicker.draft.invocation}`, values, caret };
+}
+/** Type a draft again. */
+function retype({ text, values, caret }) {
+  const command = values && choose(line(), text, "");
+  if (!command) enter(line(), [text, ...(values ?? []).map(([, value]) => value)].join(" "));
+  for (const [name, value] of command ? values : []) {
+    const offered = `.command-suggestion[data-value="${CSS.escape(name)}"]`;
+    if (!field(name) && !find(offered)) find(".command-ghost")?.click();
+    if (!field(name)) find(offered)?.click();
+    if (value && field(name)) enter(field(name), value);
+  }
+  if (!caret) return;
+  const active = command ? field(caret.option) ?? find(".command-chip") : line();
+  active?.focus({ preventScroll: true });
+  if (caret.start !== undefined) active?.setSelectionRange?.(caret.start, caret.end);
+}
+const field = (name) => find(`input.command-option-input[data-option="${CSS.escape(name ?? "")}"]`);
+
+/** Type a draft again once the page is drawn, if it is not there any more. */
+async function restore(kept, drawn) {
+  busy = true;
+  drafts[stage.shown] = kept;
+  await until(drawn, 10);
+  await until(() => composer().checkVisibility() && ready()
+    && window.simcordPreview.commandPicker.catalog.state !== "loading");
+  if (kept?.text && JSON.stringify(draft()) !== JSON.stringify(kept)) retype(kept);
+  busy = false;
+  if (!elsewhere()) refocus();
+}
+/** SimCord drops a command that is being typed when it shows earlier messages. */
+function redrawn(generation) {
+  const shown = window.simcordPreview?.contextGeneration;
+  if (!busy && shown && shown < generation) {
+    void restore(draft(), () => window.simcordPreview.contextGeneration >= generation);
+  }
+}
+
+let pressed = 0;
+/** Load the page again between two keys: what is pressed before the new page has this script is lost. */
+async function reload() {
+  await until(() => Date.now() - pressed > 300, 3);
+  location.reload();
+  return new Promise(() => {});
+}
+addEventListener("pagehide", () => {
+  if (!busy) drafts[stage.shown] = draft();
+  keptKeys[addressed] = keys;
+  sessionStorage.setItem("rehearsal", JSON.stringify({ drafts, keptKeys }));
+});
+addEventListener("DOMContentLoaded", () => {
+  // SimCord empties the line for another member.
+  find("#viewer-picker").addEventListener("change", () => {
+    const before = window.simcordPreview.contextGeneration;
+    void restore(draft(), () => window.simcordPreview.contextGeneration !== before);
+  }, true);
+  // The line that SimCord puts in the place of a command that was sent.
+  new MutationObserver(() => { if (!busy && document.activeElement === document.body) refocus(); })
+    .observe(composer(), { childList: true, subtree: true });
+  // SimCord focuses the button that closes a form, which a space would press.
+  let open = false;
+  new MutationObserver(() => {
+    const text = find("#modal-root :is(textarea, input[type=text])");
+    if (text && !open) requestAnimationFrame(() => {
+      text.focus();
+      text.setSelectionRange(text.value.length, text.value.length);
+    });
+    open = Boolean(text);
+  }).observe(find("#modal-root"), { childList: true, subtree: true });
+  const stored = JSON.parse(sessionStorage.getItem("rehearsal") ?? "{}");
+  Object.assign(drafts, stored.drafts);
+  Object.assign(keptKeys, stored.keptKeys);
+  keys.unshift(...keptKeys[addressed] ?? []);
+  void restore(drafts[stage.shown], () => window.simcordPreview?.contextId);
+  void typeKeys();
+});
 
 // --- The newest message -------------------------------------------------------------------------
 
@@ -182,13 +367,20 @@ async function ask(path, body) {
 }
 
 addEventListener("DOMContentLoaded", () => {
-  document.title = `#${stage.shown} – rehearsal`;
+  document.title = `${stage.shown} – rehearsal`;
   const channels = element("nav", { className: "rehearsal-channels", ariaLabel: "Channels" });
-  for (const name of stage.channels) {
-    const button = element("button", { type: "button", className: "toolbar-button", textContent: `#${name}` });
+  for (const name of stage.rooms) {
+    const button = element("button", { type: "button", className: "toolbar-button", textContent: name });
     if (name === stage.shown) button.ariaCurrent = "page";
     button.addEventListener("click", async () => {
-      if (await ask("/rehearsal/show", { channel: name })) location.reload();
+      await until(() => !busy);
+      if (name === stage.shown) return;
+      drafts[stage.shown] = draft();
+      busy = true;
+      addressed = name;
+      if (await ask("/rehearsal/show", { room: name })) await reload();
+      busy = false;
+      addressed = stage.shown;
     });
     channels.append(button);
   }

@@ -12,6 +12,7 @@ import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +21,7 @@ import simcord
 from aiohttp import web
 from simcord.actors import MemberActor
 from simcord.backend.errors import BackendError, SetupError
-from simcord.builders import ChannelHandle
+from simcord.builders import ChannelHandle, UserHandle
 
 from .errors import StartupError
 
@@ -52,14 +53,26 @@ def unserved(cause: object) -> StartupError:
     return StartupError(f"Cannot serve the page: {cause}; try another --port")
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A channel or direct message that the page can show.
+
+    Attributes:
+        channel: The channel.
+        people: Those whom the page can act as there: members, or the user of the direct message.
+    """
+
+    channel: ChannelHandle
+    people: Sequence[MemberActor | UserHandle]
+
+
 class RehearsalPage:
     """Serves the page while its context is open.
 
     Args:
         listener: See `listen`. The context closes it.
         env: The simulation, which has been started.
-        channels: The channels by name; the page shows one of them at a time.
-        members: The people that the page can act as.
+        rooms: What the page can show, by the names there; it shows one of them at a time.
         menus: The names of the commands in the menu of a message.
 
     Attributes:
@@ -72,8 +85,7 @@ class RehearsalPage:
         self,
         listener: socket.socket,
         env: simcord.Env,
-        channels: Mapping[str, ChannelHandle],
-        members: Sequence[MemberActor],
+        rooms: Mapping[str, Room],
         menus: Sequence[str],
     ) -> None:
         self.turn = asyncio.Lock()
@@ -82,8 +94,7 @@ class RehearsalPage:
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
         self._listener = listener
         self._env = env
-        self._channels = channels
-        self._members = {member.id: member for member in members}
+        self._rooms = rooms
         self._menus = menus
         self._shown = ""
         self._preview: Preview | None = None
@@ -118,11 +129,12 @@ class RehearsalPage:
         await self._closing.aclose()
 
     async def show(self, name: str, member_id: int | None = None) -> None:
-        """Show a channel from now on, to every tab; one that is open loads it by itself.
+        """Show a room from now on, to every tab; one that is open loads it by itself.
 
         Args:
-            name: The channel's name.
-            member_id: The member that a newly loaded page acts as; None selects the first.
+            name: The room's name.
+            member_id: The member that a newly loaded page acts as, if that person is there; None
+                selects the first.
 
         Raises:
             StartupError: SimCord cannot serve its page.
@@ -130,10 +142,11 @@ class RehearsalPage:
         async with self.turn:
             await self._close_shown()
             # A page acts as the first of the viewers until it selects another.
-            viewers = sorted(self._members.values(), key=lambda member: member.id != member_id)
+            room = self._rooms[name]
+            viewers = sorted(room.people, key=lambda person: person.id != member_id)
             try:
                 self._preview = await self._closing_shown.enter_async_context(
-                    self._env.preview(self._channels[name], viewers=viewers, layout="channel")
+                    self._env.preview(room.channel, viewers=viewers, layout="channel")
                 )
             except SetupError as error:
                 raise unserved(error) from error
@@ -161,6 +174,12 @@ class RehearsalPage:
         await self._closing_shown.aclose()
 
     @property
+    def _members(self) -> Mapping[int, MemberActor]:
+        """The members in the room that is shown, by id."""
+        people = self._rooms[self._shown].people
+        return {person.id: person for person in people if isinstance(person, MemberActor)}
+
+    @property
     def _capability(self) -> str:
         assert self._preview is not None  # noqa: S101 - the channel is not being changed
         return self._preview.url.partition("#")[2]
@@ -183,17 +202,19 @@ class RehearsalPage:
             page = await self._forward(request)
             data = {
                 "capability": self._capability,
-                "channels": [*self._channels],
+                "rooms": [*self._rooms],
                 "shown": self._shown,
-                "menus": [*self._menus],
+                # SimCord lets members alone use such commands, not the user of a direct message.
+                "menus": [*self._menus] if self._members else [],
             }
         assert isinstance(page.text, str)  # noqa: S101 - SimCord's index
-        # Before SimCord's own script, which reads the secret from the address.
+        # Before SimCord's own script, which reads the secret from the address, and before its
+        # styles, which a script waits for: keys are kept as soon as it runs.
         added = (
-            f'<script type="application/json" id="rehearsal">{json.dumps(data)}</script>'
-            '<script src="/rehearsal.js"></script></head>'
+            f'<head><script type="application/json" id="rehearsal">{json.dumps(data)}</script>'
+            '<script src="/rehearsal.js"></script>'
         )
-        page.text = page.text.replace("</head>", added, 1)
+        page.text = page.text.replace("<head>", added, 1)
         return page
 
     async def _script(self, _request: web.Request) -> web.StreamResponse:
@@ -202,13 +223,13 @@ class RehearsalPage:
 
     async def _show(self, request: web.Request) -> web.Response:
         asked = await self._read(request)
-        await self.show(asked["channel"], int(asked["member"]))
+        await self.show(asked["room"], int(asked["member"]))
         return web.Response()
 
     async def _menu(self, request: web.Request) -> web.Response:
         asked = await self._read(request)
         async with self.turn:
-            member, channel = self._members[int(asked["member"])], self._channels[self._shown]
+            member, channel = self._members[int(asked["member"])], self._rooms[self._shown].channel
             wanted = int(asked["message"])
             messages = {message.id: message for message in channel.history(viewer=member)}
             if (message := messages.get(wanted)) is None:

@@ -13,7 +13,6 @@ from .admin import AdminCog, ConfirmLeave, ServersPage
 from .bard import MENU, AskCog
 from .base import BardCog
 from .departure import DepartureCog
-from .party import PartyCog
 from .retention import RetentionCog
 from .scene import ConfirmForget, SceneCog, TurnPage
 from .schedule import ScheduleCog
@@ -30,7 +29,6 @@ COGS: tuple[type[BardCog], ...] = (
     TalkCog,
     SceneCog,
     WordsCog,
-    PartyCog,
     SettingsCog,
     AboutCog,
     TrainCog,

@@ -1,4 +1,4 @@
-"""The commands of `/scene` about the parts that people play, and the form for their lines."""
+"""The commands of `/scene` about the parts that people play."""
 
 import logging
 from typing import Any
@@ -10,19 +10,14 @@ from ..bard import Bard
 from ..errors import Reason, RejectedError
 from ..ui.access import require_channel, require_person
 from ..ui.components import moderates
-from ..ui.forms import sent_text
 from ..ui.interactions import (
     acknowledge,
     bard_of,
     edit_response,
-    handle,
     look_first,
     place_of,
 )
 from ..ui.names import names_of, plain
-from ..ui.parts import FORM, INPUT
-from ..ui.replies import reply_to_line
-from .base import BardCog, listener
 
 log = logging.getLogger(__name__)
 
@@ -38,19 +33,6 @@ PARTS_LINE = "{part}: {holder}"
 _CHOICES = 25
 _HOLDERS_SHOWN = 20
 OTHERS = "… and {count:,} more"
-
-
-class PartyCog(BardCog, name="noskgpt_bard.party"):
-    """The form for the line of a part."""
-
-    @listener
-    async def on_interaction(self, interaction: discord.Interaction[Any]) -> None:
-        """Play on from the line in a form, also in one that was opened before a restart.
-
-        The library keeps open forms in memory, and only for some time.
-        """
-        if (sent := sent_text(interaction, FORM, INPUT)) is not None:
-            await handle(interaction, lambda bard: reply_to_line(interaction, bard, *sent))
 
 
 async def join(interaction: discord.Interaction[Any], bard: Bard, name: str) -> None:

@@ -219,7 +219,8 @@ class Scenes(Settlement):
             )
             parts = []
             if turn.scene == await self._turns.scene(turn.place):
-                parts = await self.parts.held_in(turn.place, turn.scene, past)
+                # Not those after `past`: the line that is awaited is after the last turn.
+                parts = await self.parts.held(turn.place)
             if prompt is not None:  # the line of a part stays one
                 again = self.parts.voice(again, parts, past)
                 turn = replace(turn, prompt=again.prompt)

@@ -339,10 +339,13 @@ class TurnStore:
             () if channel_id is None else (channel_id,),
         )
 
-    async def unlink(self, guild_id: int) -> None:
-        """Clear the message ids of a server, for a simulated one whose messages are gone."""
+    async def unlink(self, guild_id: int | None) -> None:
+        """Clear the message ids of a simulated server, whose messages are gone.
+
+        None selects the direct messages.
+        """
         await self._database.run(
-            "UPDATE turns SET message_id = NULL WHERE guild_id = ?", (guild_id,)
+            "UPDATE turns SET message_id = NULL WHERE guild_id IS ?", (guild_id,)
         )
 
     async def _before(

@@ -46,6 +46,7 @@ class Stage:
         self._rows = {
             name: row for row, name in enumerate(name for name in names if set(name) <= vocabulary)
         }
+        self._rows_by_name = {name.lower(): row for name, row in self._rows.items()}
 
     @cached_property
     def _everybody(self) -> Cast:
@@ -135,9 +136,10 @@ class Stage:
         vocabulary = set(self._tokenizer.vocabulary)
         new = [s for s in reading.speakers if s not in self._rows and set(s) <= vocabulary]
         new = new[-MAX_NEW_SPEAKERS:]
-        spelt = {name.lower() for name in (*self._rows, *new)}
-        new += [s for s in guests if s.lower() not in spelt and set(s) <= vocabulary]
+        by_name = self._rows_by_name | {name.lower(): -1 for name in new}
+        new += [s for s in guests if s.lower() not in by_name and set(s) <= vocabulary]
         rows = self._rows | {name: len(self._rows) + i for i, name in enumerate(new)}
+        by_name |= {name.lower(): rows[name] for name in new}
         added = len(rows) - len(self._rows)
         plays = np.pad(known.plays, ((0, 0), (0, added)), constant_values=True)
         member = np.ones(len(rows), np.bool_)
@@ -154,7 +156,6 @@ class Stage:
             member[invited] = True
         state[c.CHOSEN] = reading.play is not None
         state[c.SPEAKER] = rows.get(reading.last or "", -1)
-        by_name = {name.lower(): row for name, row in rows.items()}
         state[c.NEXT] = rows.get(
             reading.addressed or "", by_name.get((reading.addressed or "").lower(), -1)
         )

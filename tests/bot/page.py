@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from playwright.async_api import Locator, Page, async_playwright, expect
-from playwright.async_api import TimeoutError as PageTimeoutError
 
 from tests.bot.process import bot_process
 
@@ -74,9 +73,11 @@ async def browser_page(
 
 
 async def show(page: Page, channel: str) -> None:
-    """Change to another channel."""
-    await page.get_by_role("button", name=f"#{channel}", exact=True).click()
-    await expect(page.locator("#channel-name")).to_have_text(channel, timeout=30_000)
+    """Change to another channel, or to the direct messages `@Bard as ...`."""
+    room = channel if channel.startswith("@") else f"#{channel}"
+    await page.get_by_role("button", name=room, exact=True).click()
+    await expect(page).to_have_title(re.compile(f"^{re.escape(room)} "), timeout=30_000)
+    await expect(page.locator("#channel-name")).not_to_be_empty(timeout=30_000)
 
 
 async def view_as(page: Page, member: str) -> None:
@@ -102,31 +103,27 @@ async def press(message: Locator, label: str) -> None:
 
 async def slash(page: Page, command: str, *first_option: str, **optional: str) -> None:
     """Type a command, its first option if that is required, and others by name; send it."""
-    composer = page.locator("#channel-composer-input")
-    offered = page.locator(".command-popup").get_by_text(f"/{command}", exact=True).first
-    await composer.click()
+    await page.locator("#channel-composer-input").click()
     await page.keyboard.type(f"/{command}")
-    try:
-        await offered.wait_for(timeout=10_000)
-    except PageTimeoutError:
-        # The page was drawn again meanwhile, as it is after a change of the channel.
-        await composer.click()
-        await page.keyboard.press("Control+A")
-        await page.keyboard.type(f"/{command}")
-        await offered.wait_for()
+    await page.locator(".command-popup").get_by_text(f"/{command}", exact=True).first.wait_for()
     await page.keyboard.press("Enter")
     for value in first_option:
         await page.locator("input.command-option-input").first.wait_for()
         await page.keyboard.type(value)
     for name, value in optional.items():
-        suggestion = page.locator(f'.command-suggestion[data-value="{name}"]')
-        if not await suggestion.is_visible():
-            await page.locator(".command-ghost").click()
-        await suggestion.click()
-        await page.locator(f'input.command-option-input[data-option="{name}"]').wait_for()
+        await option(page, name)
         await page.keyboard.type(value)
         choice = page.locator(".command-suggestion", has_text=value)
         if await choice.count():
             await choice.first.click()
     await page.locator("#send-message").click()
     await expect(page.locator(".command-row")).to_have_count(0, timeout=30_000)
+
+
+async def option(page: Page, name: str) -> None:
+    """Add an option to the command that is being typed."""
+    suggestion = page.locator(f'.command-suggestion[data-value="{name}"]')
+    if not await suggestion.is_visible():
+        await page.locator(".command-ghost").click()
+    await suggestion.click()
+    await page.locator(f'input.command-option-input[data-option="{name}"]').wait_for()

@@ -129,6 +129,9 @@ async def test_channels_have_separate_scenes(weights: Path) -> None:
             await expect(stage.messages(page)).to_have_count(0)
             await stage.slash(page, "bard", prompt)
             await expect(stage.messages(page).last).to_contain_text(FOOTER, timeout=30_000)
+        await stage.show(page, "@Bard as miranda")
+        await stage.slash(page, "bard", "PUCK:")
+        await expect(stage.messages(page).last).to_contain_text(FOOTER, timeout=30_000)
     async with open_page("tavern", weights) as page:
         await expect(stage.messages(page)).to_have_count(1)
         await expect(stage.messages(page).last).to_contain_text("FALSTAFF:")
@@ -137,7 +140,10 @@ async def test_channels_have_separate_scenes(weights: Path) -> None:
         await stage.show(page, "stage")
         await expect(stage.messages(page)).to_have_count(1)
         await expect(stage.messages(page).last).to_contain_text("HAMLET:")
-    tavern, main_stage, again = turns()
+        await stage.show(page, "@Bard as miranda")
+        await expect(stage.messages(page).last).to_contain_text("PUCK:")
+    tavern, main_stage, direct, again = turns()
+    assert direct["guild_id"] is None
     assert tavern["channel_id"] == again["channel_id"] != main_stage["channel_id"]
 
 

@@ -156,6 +156,113 @@ async def test_button_waits_for_an_earlier_press(tab: Page) -> None:
     await expect(stage.messages(tab).last).to_contain_text("and then?", timeout=30_000)
 
 
+async def test_second_press_of_a_button_that_waits_is_none(tab: Page) -> None:
+    count = await stage.messages(tab).count()
+    button = stage.messages(tab).last.get_by_role("button", name="Continue", exact=True)
+    async with Held(tab, "/api/action", '"click"') as held:
+        await button.click()
+        await held.arrived()
+        await button.click(force=True)
+        await held.release()
+        await expect(stage.messages(tab)).to_have_count(count + 1, timeout=30_000)
+    await expect(stage.messages(tab).last).to_contain_text(REPLIED, timeout=30_000)
+    await type_line(tab, "/bard NURSE: Anon")
+    await expect(stage.messages(tab).last).to_contain_text("NURSE: Anon", timeout=30_000)
+    await expect(stage.messages(tab)).to_have_count(count + 2)
+
+
+async def test_form_begins_with_its_text_and_keeps_it(tab: Page) -> None:
+    message = stage.messages(tab).last
+    await stage.press(message, "Edit prompt")
+    text = tab.get_by_role("dialog", name="Edit the prompt").get_by_role("textbox")
+    await expect(text).to_have_value("NURSE: Anon")
+    await expect(text).to_be_focused()
+    await tab.keyboard.type(", sweet")
+    async with second_tab(tab) as other:
+        await type_line(other, "/bard CHORUS: meanwhile")
+        await expect(stage.messages(tab).last).to_contain_text("meanwhile", timeout=30_000)
+        await tab.keyboard.type(" lady")
+        await expect(text).to_have_value("NURSE: Anon, sweet lady")
+        await tab.get_by_role("button", name="Submit").click()
+    edited = stage.messages(tab).filter(has_text="NURSE: Anon, sweet lady")
+    await expect(edited).to_contain_text("Take 2 of 2", timeout=30_000)
+
+
+async def test_typing_goes_on_while_a_command_is_sent(tab: Page) -> None:
+    count = await stage.messages(tab).count()
+    async with Held(tab, "/api/action", '"run_command"') as held:
+        await type_line(tab, "/bard PORTIA: one")
+        await held.arrived()
+        # No click, and no wait: SimCord's fields accept no key now.
+        await tab.keyboard.type("/bard PORTIA: twoo")
+        await tab.keyboard.press("Backspace")
+        await tab.keyboard.press("Enter")
+        await tab.keyboard.type("What ho")
+        await held.release()
+        await expect(stage.messages(tab)).to_have_count(count + 2, timeout=30_000)
+    await expect(stage.messages(tab).last).to_contain_text("PORTIA: two", timeout=30_000)
+    await expect(stage.messages(tab).last).not_to_contain_text("PORTIA: twoo")
+    line = tab.locator("#channel-composer-input")
+    await expect(line).to_have_value("What ho")
+    await expect(line).to_be_focused()
+    await tab.keyboard.press("Control+A")
+    await tab.keyboard.press("Backspace")
+
+
+async def test_draft_is_kept_when_the_page_is_drawn_again(tab: Page) -> None:
+    async with Held(tab, "/api/action", "autocomplete_command") as held:
+        await tab.keyboard.type("/bard CHORUS: Oh for a muse")
+        await held.arrived()
+        await tab.locator(".command-ghost").dispatch_event("click")
+        await held.release()
+        await stage.option(tab, "seed")
+    await tab.keyboard.type("17")
+    prompt, seed = (
+        tab.locator(f'input.command-option-input[data-option="{name}"]')
+        for name in ("prompt", "seed")
+    )
+    await prompt.click()
+    await tab.keyboard.press("Home")
+    for _ in "CHORUS: O":
+        await tab.keyboard.press("ArrowRight")
+    await tab.keyboard.press("Delete")
+
+    async def kept() -> None:
+        await expect(prompt).to_have_value("CHORUS: O for a muse")
+        await expect(seed).to_have_value("17")
+
+    # Another message, another member, and another channel, there and back in another tab.
+    row = tab.locator("#message-picker .message-row").last
+    await row.click()
+    await expect(row).to_have_attribute("aria-current", "page")
+    await kept()
+    await prompt.click()
+    await stage.view_as(tab, "miranda")
+    await kept()
+    await prompt.click()
+    await tab.keyboard.press("End")
+    await tab.keyboard.press("ArrowLeft")
+    async with second_tab(tab) as other:
+        await stage.show(other, "tavern")
+        await expect(tab.locator("#channel-name")).to_have_text("tavern", timeout=30_000)
+        await expect(tab.locator("#channel-composer-input")).to_have_value("")
+        await tab.keyboard.type("Sack!")
+        await stage.show(other, "stage")
+        await expect(tab.locator("#channel-name")).to_have_text("stage", timeout=30_000)
+        await kept()
+        await tab.keyboard.type("x")  # at the place of the caret
+        await expect(prompt).to_have_value("CHORUS: O for a musxe")
+        await stage.show(other, "tavern")
+        await expect(tab.locator("#channel-composer-input")).to_have_value("Sack!")
+        await tab.keyboard.press("Control+A")
+        await tab.keyboard.press("Backspace")
+        await stage.show(other, "stage")
+    await expect(seed).to_have_value("17", timeout=30_000)
+    await tab.get_by_role("button", name="Exit command mode").click()
+    await tab.keyboard.press("Control+A")
+    await tab.keyboard.press("Backspace")
+
+
 async def test_page_follows_new_messages_unless_it_was_scrolled_back(tab: Page) -> None:
     timeline = tab.locator("#channel-timeline")
     async with second_tab(tab) as other:
@@ -194,9 +301,44 @@ async def test_all_channels_as_both_members_in_every_tab(tab: Page) -> None:
     assert "#" not in tab.url
 
 
+async def test_each_member_has_direct_messages(tab: Page) -> None:
+    await stage.show(tab, "@Bard as miranda")
+    await tab.keyboard.type("O gentle night")
+    await tab.keyboard.press("Enter")
+    await expect(stage.messages(tab).last).to_contain_text(REPLIED, timeout=30_000)
+    await expect(stage.messages(tab).last).to_contain_text("miranda asks the bard")
+    await type_line(tab, "/bard NURSE: Anon")
+    await expect(stage.messages(tab).last).to_contain_text("NURSE: Anon", timeout=30_000)
+    # SimCord has no menu of a message there.
+    await stage.messages(tab).last.click(button="right")
+    await expect(tab.get_by_role("menu", name="Apps")).to_have_count(0)
+    await stage.show(tab, "@Bard as prospero")
+    await expect(stage.messages(tab)).to_have_count(0)
+    await stage.show(tab, "stage")
+
+
+async def test_keys_wait_for_the_page_of_another_channel(tab: Page) -> None:
+    async with Held(tab, "/rehearsal/show") as asked, Held(tab, "/api/pages") as loading:
+        await tab.get_by_role("button", name="#tavern", exact=True).click()
+        await asked.arrived()
+        await tab.keyboard.type("/bard FAL")
+        await asked.release()
+        await loading.arrived()
+        await tab.keyboard.type("STAFF: Sack")
+        await tab.keyboard.press("Enter")
+        await loading.release()
+        await expect(tab.locator("#channel-name")).to_have_text("tavern", timeout=30_000)
+        await expect(stage.messages(tab).last).to_contain_text("FALSTAFF: Sack", timeout=30_000)
+    await stage.show(tab, "stage")
+    # Nothing is loaded for the channel that is shown.
+    await tab.evaluate("document.body.dataset.loaded = 'once'")
+    await stage.show(tab, "stage")
+    await expect(tab.locator("body")).to_have_attribute("data-loaded", "once")
+
+
 async def test_other_sites_and_names_are_rejected(tab: Page) -> None:
     for headers in ({"Origin": "http://example.com"}, {"Host": "example.com"}):
         answer = await tab.request.get(tab.url, headers=headers)
         assert answer.status == 403
-    answer = await tab.request.post(f"{tab.url}rehearsal/show", data={"channel": "tavern"})
+    answer = await tab.request.post(f"{tab.url}rehearsal/show", data={"room": "#tavern"})
     assert answer.status == 401

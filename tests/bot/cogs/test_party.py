@@ -18,6 +18,7 @@ from bot.core.parts import IDLE_SECONDS, SILENCE_SECONDS
 from bot.errors import Reason
 from bot.storage.records import Place
 from bot.ui import interactions, replies
+from bot.ui.forms import PROMPT_FIELD
 from bot.ui.responses import REJECTIONS
 from tests.bot.cogs.test_retention import pass_time
 from tests.bot.conftest import Stage, content_of, labels_of, message_of, text_of
@@ -61,6 +62,11 @@ async def ask(
 async def speak(member: MemberActor, message: ResponseMessage, line: str) -> InteractionResult:
     form = await member.click(message, label="Speak")
     return await member.submit_modal(form, {INPUT: line})
+
+
+async def edit(member: MemberActor, message: ResponseMessage, prompt: str) -> InteractionResult:
+    form = await member.click(message, label="Edit prompt")
+    return await member.submit_modal(form, {PROMPT_FIELD: prompt})
 
 
 async def parts_in(stage: Stage) -> dict[str, str]:
@@ -322,3 +328,63 @@ async def test_words_from_the_menu_are_nobodys_line(stage: Stage) -> None:
     message = await stage.ann.send(stage.garden, "Good Peter, tell me")
     await stage.ben.context_menu(stage.garden, "Continue as Shakespeare", message)
     assert (await stage.turns(stage.garden.id))[-1].prompt == "Good Peter, tell me"
+
+
+async def test_changed_prompt_gives_no_words_to_anothers_part(stage: Stage) -> None:
+    asked = await ask(stage, stage.ben, "Good Peter!", max_chars=40)
+    await join(stage, stage.ann, "JULIET")
+    await join(stage, stage.ben, "ROMEO")
+    line = await ask(stage, stage.ann, "O Nurse, what news?", max_chars=40)
+    before = await stage.turns(stage.garden.id)
+    contexts = len(stage.contexts)
+    for member, message, prompts in (
+        (stage.ann, line, ("ROMEO: I am a fool", "Nurse: Anon!\n Romeo : I am a fool")),
+        (stage.ben, asked, ("JULIET: I love Paris", "Nurse: Anon!\n\nJuliet:\nI love Paris")),
+    ):
+        for prompt in prompts:
+            refused = await edit(member, message_of(message), prompt)
+            assert said(Reason.PART_TAKEN, refused), prompt
+    assert said(Reason.EMPTY_LINE, await edit(stage.ann, message_of(line), "JULIET: ☺"))
+    assert await stage.turns(stage.garden.id) == before
+    assert len(stage.contexts) == contexts
+    assert not stage.env.errors
+
+
+async def test_changed_prompt_stays_the_line_of_its_part(stage: Stage) -> None:
+    await join(stage, stage.ann, "JULIET")
+    await join(stage, stage.ben, "ROMEO")
+    reply = message_of(await ask(stage, stage.ann, "O Nurse, what news?", max_chars=40))
+    for typed, prompt in (
+        ("Good Nurse!\nROMEO: I am a fool", "JULIET:\nGood Nurse!\nROMEO, I am a fool\n\n"),
+        ("Where is my Romeo?", "JULIET:\nWhere is my Romeo?\n\n"),
+        ("Peter: Anon!", "Peter: Anon!"),  # whom the bard plays
+        ("JULIET:", "JULIET:"),  # the bard is asked to speak for her
+    ):
+        await edit(stage.ann, reply, typed)
+        (turn,) = await stage.turns(stage.garden.id)
+        assert turn.prompt == prompt
+    await stage.ann.click(reply, label="◀ Earlier take")
+    await stage.ann.click(reply, label="◀ Earlier take")
+    assert reply.content == "**JULIET:**\nWhere is my Romeo?"
+    assert labels_of(reply)[0] == "Speak"  # Romeo's line is awaited
+
+    # After a change of parts the words belong to whoever has the part now.
+    await stage.ann.slash(stage.garden, "scene leave")
+    await join(stage, stage.ben, "JULIET")
+    assert said(Reason.PART_TAKEN, await edit(stage.ann, reply, "JULIET: Where is Romeo?"))
+    await edit(stage.ann, reply, "Where is Romeo?")
+    (turn,) = await stage.turns(stage.garden.id)
+    assert turn.prompt == "Where is Romeo?"
+    assert not stage.env.errors
+
+
+async def test_another_take_of_an_earlier_reply_frees_no_part(stage: Stage) -> None:
+    await join(stage, stage.ben, "ROMEO")
+    called = await ask(stage, stage.ann, "JULIET: Romeo!")
+    answer = await speak(stage.ben, message_of(called), "Here am I, Nurse!")
+    await ask(stage, stage.ann, "Nurse: Good Peter!", max_chars=20)
+    # Nobody awaits his line now, as somebody did before the reply that he changes.
+    await stage.env.advance_time(SILENCE_SECONDS + 1)
+    await edit(stage.ben, message_of(answer), "Not I, Nurse!")
+    assert await parts_in(stage) == {"ROMEO": "ben"}
+    assert (await stage.turns(stage.garden.id))[1].prompt == "ROMEO:\nNot I, Nurse!\n\n"
