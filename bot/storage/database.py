@@ -1,8 +1,8 @@
 """Open the SQLite file: check and migrate it, run statements, and erase what was deleted.
 
 Statements that only read have a connection of their own, so that they do not wait for the pieces of
-a long deletion. A statement that another process delays does not delay the others: SQLite waits for a moment
-only, and the next attempt is made after the statements that arrived meanwhile.
+a long deletion. A statement that another process delays does not delay the others: SQLite waits for
+a moment only, and the next attempt is made after the statements that arrived meanwhile.
 """
 
 import asyncio
