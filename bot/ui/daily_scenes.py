@@ -13,11 +13,13 @@ from ..core.daily_scenes import place_of, request_of
 from ..core.request_queue import Request
 from ..core.schedule import Due
 from ..errors import Reason, RejectedError, StoppedError, UncertainError
+from ..languages import Language
 from ..storage.guild_settings import Rules
 from ..storage.schedules import Outcome, Schedule
 from .announcements import Announcement
 from .hosts import Host
 from .interactions import NETWORK_ERRORS, brief
+from .localisation import language_in
 from .permissions import missing_to_send
 from .schedule_texts import HEADLINE, channel_deleted, not_played
 
@@ -158,7 +160,8 @@ class DailyPlayer:
         log.info("Daily scene %d of %s: %s", schedule.id, due.day, outcome)
         settled = await self._daily.store.settle(schedule, outcome)
         if settled is not None and settled.failures == 1:
-            await self._tell(settled, not_played(settled, outcome, self._server(settled)))
+            server, language = self._server(settled), self._language(settled)
+            await self._tell(settled, not_played(settled, outcome, server, language))
 
     def _obstacle(self, schedule: Schedule, due: Due) -> Outcome | None:
         """Return why a scene cannot be played, as far as that is known without a request.
@@ -203,6 +206,7 @@ class DailyPlayer:
                     guild_id=schedule.guild_id,
                     channel_id=schedule.channel_id,
                     headline=HEADLINE,
+                    language=self._language(schedule),
                     wait=self._bard.wait,
                 )
                 await self._bard.scenes.play(request_of(schedule), display, queued)
@@ -233,11 +237,15 @@ class DailyPlayer:
     async def tell_of_deletion(self, schedules: Iterable[Schedule]) -> None:
         """Tell the people who made schedules that those have ended with their channel."""
         for schedule in schedules:
-            await self._tell(schedule, channel_deleted(schedule, self._server(schedule)))
+            server, language = self._server(schedule), self._language(schedule)
+            await self._tell(schedule, channel_deleted(schedule, server, language))
 
     def _server(self, schedule: Schedule) -> str | None:
         guild = self._client.get_guild(schedule.guild_id)
         return None if guild is None else guild.name
+
+    def _language(self, schedule: Schedule) -> Language:
+        return language_in(self._client.get_guild(schedule.guild_id))
 
     async def _tell(self, schedule: Schedule, text: str) -> None:
         """Send a text to the person who made a schedule, else to the server's system channel."""
@@ -257,7 +265,7 @@ class DailyPlayer:
 
 
 def lacking(channel: _Channel) -> list[str]:
-    """Return the permissions that the bot lacks to play a scene in a channel, as people name them.
+    """Return the library's names of permissions that the bot lacks to play in a channel.
 
     Empty if that is not known.
     """

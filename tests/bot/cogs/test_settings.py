@@ -9,6 +9,7 @@ from simcord.results import InteractionResult, ResponseMessage
 
 from bot.cogs.settings_form import NOTHING_CHANGED, parse_limits
 from bot.errors import Reason
+from bot.languages import ENGLISH
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, reply_length
 
@@ -152,7 +153,7 @@ async def test_cooldown_of_a_server(stage: Stage) -> None:
 async def test_buttons_can_be_restricted_to_the_requester_and_moderators(stage: Stage) -> None:
     message = await open_settings(stage)
     await stage.ann.select(message, ["asker"], custom_id=BUTTONS)
-    assert "*Continue* is for the person who asked for the reply, and moderators" in message.content
+    assert "*Continue* and the others are for the person who asked" in message.content
     assert stage.bard.guild_settings.rules(stage.guild.id).buttons == "asker"
     assert stage.bard.guild_settings.rules(None).buttons == "everyone"
 
@@ -211,7 +212,7 @@ async def test_invalid_numbers_are_named_and_change_nothing(stage: Stage) -> Non
 @pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e9", "0", "\N{ARABIC-INDIC DIGIT FIVE}"])
 def test_parse_limits_rejects(text: str) -> None:
     with pytest.raises(ValueError, match="Temperature: a number"):
-        parse_limits("", "", text, limit=4000)
+        parse_limits("", "", text, ENGLISH, limit=4000)
 
 
 async def test_servers_do_not_share_settings(stage: Stage) -> None:

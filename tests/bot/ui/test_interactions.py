@@ -41,6 +41,7 @@ SERVER_ERROR = discord_error(502, text="<html>" + "x" * 3000)
 def an_interaction(bard: Bard | None = None) -> Any:
     """Return an interaction that is not acknowledged yet; Discord does all it is asked to."""
     interaction = Mock(spec=discord.Interaction)
+    interaction.locale = discord.Locale.british_english
     interaction.id, interaction.guild_id, interaction.channel_id = 1, 2, 3
     interaction.user.id = 4
     interaction.extras = {}
