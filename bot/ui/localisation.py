@@ -7,6 +7,9 @@ from discord import app_commands
 
 from ..languages import ENGLISH, Language, language
 
+OWN = "noskgpt_bard"
+"""Key among the extras of the names of the bard's choices, which do not say whose they are."""
+_PACKAGE = __name__.partition(".")[0]
 _KINDS = {
     app_commands.TranslationContextLocation.command_name: "command",
     app_commands.TranslationContextLocation.group_name: "command",
@@ -55,6 +58,16 @@ class CommandTranslator(app_commands.Translator):
         locale: discord.Locale,
         context: app_commands.TranslationContextTypes,
     ) -> str | None:
-        """Return the translation; None if there is none."""
+        """Return the translation; None if there is none, or if the text is another's."""
         kind = kind_of(context)
-        return None if kind is None else language(locale.value).find(string.message, kind)
+        if kind is None or not _is_own(string, context.data):
+            return None
+        return language(locale.value).find(string.message, kind)
+
+
+def _is_own(string: app_commands.locale_str, owner: object) -> bool:
+    """Return whether a text belongs to the bard's commands."""
+    if isinstance(owner, app_commands.Choice):
+        return OWN in string.extras
+    command = owner.command if isinstance(owner, app_commands.Parameter) else owner
+    return str(getattr(command, "module", "")).partition(".")[0] == _PACKAGE

@@ -8,6 +8,7 @@ from typing import Any
 
 import discord
 import pytest
+from discord import app_commands
 from simcord.actors import MemberActor
 from simcord.builders import ChannelHandle, GuildHandle
 from simcord.results import InteractionResult, ResponseMessage
@@ -17,6 +18,7 @@ from bot.core.settlement import Sighting
 from bot.errors import Reason
 from bot.languages import ENGLISH, Language, Plural, language
 from bot.ui import localisation
+from bot.ui.localisation import CommandTranslator
 from bot.ui.looks import looks_of
 from bot.ui.replies import CONTINUE, DELETE, REROLL
 from bot.ui.responses import HOW_TO_TALK, REJECTIONS
@@ -161,6 +163,19 @@ async def test_commands_are_registered_with_their_translations(stage: Stage) -> 
     assert (
         commands["Continue as Shakespeare"]["name_localizations"]["de"] == "Weiter als Shakespeare"
     )
+
+
+async def test_commands_of_a_host_are_not_translated(stage: Stage) -> None:
+    @app_commands.command(name="remove", description="Show the daily scenes of this server.")
+    @app_commands.choices(voice=[app_commands.Choice(name="nothing", value="nothing")])
+    async def remove(interaction: discord.Interaction[Any], voice: str) -> None:
+        await interaction.response.send_message(voice)
+
+    payload = await remove.get_translated_payload(stage.bot.tree, CommandTranslator())
+    (option,) = payload["options"]
+    for item in (payload, option, option["choices"][0]):
+        assert not item.get("name_localizations")
+        assert not item.get("description_localizations")
 
 
 class Marked(gettext.NullTranslations):
