@@ -14,6 +14,7 @@ from typing import Self
 
 log = logging.getLogger(__name__)
 
+_PEOPLE_KEPT = 10_000
 _LOCALES_KEPT = 64
 """More than Discord has; each keeps a reference to its language alone."""
 
@@ -117,6 +118,26 @@ class _Formatter(string.Formatter):
 
 
 ENGLISH = Language("en", gettext.NullTranslations())
+
+
+class KnownLocales:
+    """Remember the locales of people, which Discord tells with interactions, but not messages.
+
+    They are kept in memory alone.
+    """
+
+    def __init__(self) -> None:
+        self._locales: dict[int, str] = {}
+
+    def note(self, person_id: int, locale: str) -> None:
+        """Remember a person's locale."""
+        if len(self._locales) >= _PEOPLE_KEPT and person_id not in self._locales:
+            del self._locales[next(iter(self._locales))]
+        self._locales[person_id] = locale
+
+    def of(self, person_id: int) -> str | None:
+        """Return a person's locale; None if it is not known."""
+        return self._locales.get(person_id)
 
 
 def locales_path() -> Path:

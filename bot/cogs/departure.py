@@ -12,7 +12,7 @@ from ..bard import Bard
 from ..errors import RejectedError
 from ..ui.embeds import escape, one_line
 from ..ui.interactions import NETWORK_ERRORS, brief
-from ..ui.localisation import language_in
+from ..ui.localisation import language_in, language_to
 from ..ui.owners import has_own_client
 from ..ui.responses import LEAVING, LEAVING_DIRECT
 from .base import BardCog, listener
@@ -92,7 +92,7 @@ class DepartureCog(BardCog, name="noskgpt_bard.departure"):
         except (discord.HTTPException, *NETWORK_ERRORS):
             return False
         name = escape(one_line(guild.name, 100))
-        return await _send(owner, language(LEAVING_DIRECT, name=name))
+        return await _send(owner, language_to(owner, self.bard, guild)(LEAVING_DIRECT, name=name))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from ..storage.records import Place, TurnRequest
 from ..ui.access import roles_of
 from ..ui.addressing import Advice, MessageRequest, read
 from ..ui.hosts import Host
-from ..ui.localisation import language_in
+from ..ui.localisation import language_of_answer
 from ..ui.messages import MessageReply, MessageTarget, Typing
 from ..ui.names import Viewpoint
 from ..ui.notices import Notices
@@ -80,7 +80,7 @@ class TalkCog(BardCog, name="noskgpt_bard.talk"):
                 scene = turn.scene if turn.place == place else None
             if asked.prompt is None and scene is None:
                 await bard.scenes.require_scene(place)
-            target, language = MessageTarget(message), language_in(message.guild)
+            target, language = MessageTarget(message), language_of_answer(message, bard)
             async with (
                 QueueStatus(target, queued, bard.wait, language) as status,
                 Typing(message.channel, bard.wait) as typing,
@@ -100,7 +100,7 @@ class TalkCog(BardCog, name="noskgpt_bard.talk"):
             raise RejectedError(Reason.CLOSING)
         bard.admission.require_person(message.author.id, roles_of(message.author), rules)
         bard.admission.require_channel(place.channel_ids, rules)
-        language = language_in(message.guild)
+        language = language_of_answer(message, bard)
         if advice is Advice.WORDS:
             await self._notices.send(message, language(WORDS_ALONE))
         else:

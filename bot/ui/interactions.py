@@ -121,6 +121,7 @@ async def handle(
     interaction.extras[_BEGAN] = time.perf_counter()
     try:
         bard = bard_of(interaction)
+        bard.locales.note(interaction.user.id, interaction.locale.value)
         if bard.deliveries.is_first(interaction.id):
             bard.track_current_task()
             await work(bard)

@@ -5,6 +5,7 @@ from typing import Any
 import discord
 from discord import app_commands
 
+from ..bard import Bard
 from ..languages import ENGLISH, Language, language
 
 OWN = "noskgpt_bard"
@@ -40,6 +41,27 @@ def language_of_message(interaction: discord.Interaction[Any]) -> Language:
 def language_in(guild: discord.Guild | None) -> Language:
     """Return the language of a message in a server that answers no interaction."""
     return ENGLISH if guild is None else language(guild.preferred_locale.value)
+
+
+def language_to(
+    person: discord.abc.Snowflake, bard: Bard, guild: discord.Guild | None = None
+) -> Language:
+    """Return the language of a direct message that answers no interaction.
+
+    Args:
+        person: Who gets it.
+        bard: Knows the locales of people.
+        guild: A server whose language is used if the person's is not known.
+    """
+    locale = bard.locales.of(person.id)
+    return language_in(guild) if locale is None else language(locale)
+
+
+def language_of_answer(asked: discord.Message, bard: Bard) -> Language:
+    """Return the language of the answer to a message."""
+    if asked.guild is None:
+        return language_to(asked.author, bard)
+    return language_in(asked.guild)
 
 
 def kind_of(context: app_commands.TranslationContextTypes) -> str | None:

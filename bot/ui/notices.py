@@ -9,7 +9,7 @@ import discord
 from ..bard import Bard
 from ..errors import Reason, RejectedError, UncertainError
 from .interactions import NETWORK_ERRORS, brief, report
-from .localisation import language_in
+from .localisation import language_of_answer
 from .responses import HOW_TO_TALK, MAY_NOT_SHOW, rejection_text
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Notices:
             # The message may well stand there. An apology beside it would be wrong.
             log.warning("It is not known whether a message was shown: %s", error.__cause__)
             return
-        language = language_in(asked.guild)
+        language = language_of_answer(asked, self._bard)
         if not isinstance(error, RejectedError):
             text = report(error, self._bard, language)
             forbidden = isinstance(error, discord.Forbidden)

@@ -16,6 +16,7 @@ from bot.concurrency import plain_wait
 from bot.config import Settings
 from bot.core.admission import Deliveries
 from bot.errors import Reason, RejectedError, UncertainError
+from bot.languages import KnownLocales
 from bot.observation import NO_OBSERVER
 from bot.ui import interactions
 from bot.ui.interactions import (
@@ -67,6 +68,7 @@ def bard() -> Bard:
     bard.observer = NO_OBSERVER
     bard.closing = False
     bard.deliveries = Deliveries()
+    bard.locales = KnownLocales()
     return cast("Bard", bard)
 
 

@@ -128,6 +128,21 @@ async def test_mention_is_answered_in_the_language_of_the_server(stage: Stage, y
     assert speaks(reply, GERMAN)
 
 
+async def test_direct_message_is_answered_in_the_language_of_the_last_command(
+    stage: Stage, locales: dict[int, str]
+) -> None:
+    locales[stage.ben.id] = "de"
+    conversation = stage.ben.user.dm_channel
+    for command in ((), ("scene show",)):
+        for name in command:
+            await stage.ben.slash(stage.garden, name)
+        await stage.ben.send_dm("ROMEO:")
+    english, german = [m for m in conversation.history() if m.embeds]
+    assert english.embeds[0].author.name == "ben asks the bard"
+    assert german.embeds[0].author.name == "ben ruft den Barden"
+    assert speaks(german, GERMAN)
+
+
 async def test_form_of_the_settings_works_in_another_language(
     stage: Stage, locales: dict[int, str]
 ) -> None:
