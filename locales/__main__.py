@@ -108,13 +108,8 @@ async def command_texts() -> list[Message]:
 
 def template() -> Catalog:
     """Return the catalogue of all texts, without translations."""
-    catalog = Catalog(
-        project="noskgpt-bard",
-        header_comment="# The texts of noskgpt-bard. `make catalogues` writes this file.",
-        creation_date=DATE,
-        revision_date=DATE,
-        fuzzy=False,
-    )
+    header = "# The texts of noskgpt-bard. `make catalogues` writes this file."
+    catalog = Catalog(header_comment=header, fuzzy=False)
     for message in collect():
         catalog.add(message.text, locations=[(message.place, 1)], context=message.kind or None)
     return catalog
@@ -133,10 +128,16 @@ def update(catalog: Catalog, texts: Catalog) -> None:
     catalog.fuzzy = False
 
 
+def set_head(catalog: Catalog) -> None:
+    """Leave nothing in the head that changes from one run to the next, or says nothing."""
+    catalog.project, catalog.version = "noskgpt-bard", ""
+    catalog.msgid_bugs_address = catalog.last_translator = catalog.language_team = ""
+    catalog.creation_date = catalog.revision_date = DATE
+
+
 def compiled(catalog: Catalog) -> bytes:
     """Return a catalogue as a program reads it."""
-    # Its dates would make each file differ from the last.
-    catalog.creation_date = catalog.revision_date = DATE
+    set_head(catalog)
     file = BytesIO()
     write_mo(file, catalog)
     return file.getvalue()
@@ -144,7 +145,7 @@ def compiled(catalog: Catalog) -> bytes:
 
 def write(path: Path, catalog: Catalog) -> None:
     """Write a catalogue as its translators read it."""
-    catalog.creation_date = catalog.revision_date = DATE
+    set_head(catalog)
     with path.open("wb") as file:
         write_po(file, catalog, width=LINE_CHARS, include_lineno=False)
 

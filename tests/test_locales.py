@@ -89,11 +89,11 @@ def filled(text: str) -> str:
 
 
 def test_languages_of_the_bot_have_catalogues() -> None:
-    assert TAGS == ["de", "es", "fr", "pt-BR"]
-    assert languages() == set(TAGS)
-    served = {"de": "de", "fr": "fr", "es-ES": "es", "es-419": "es", "pt-BR": "pt-BR"}
+    assert languages() == set(TAGS) >= {"de", "es", "fr", "pt-BR"}
     for locale in discord.Locale:
-        assert language(locale.value).tag == served.get(locale.value, "en")
+        tags = (locale.value, locale.value.partition("-")[0])
+        assert language(locale.value).tag == next((tag for tag in tags if tag in TAGS), "en")
+    assert language("es-419") is language("es-ES")
     assert language(None).tag == language("tlh").tag == language("../de").tag == "en"
 
 
@@ -141,10 +141,7 @@ def test_lengths_are_within_the_limits(tag: str) -> None:
 
 @pytest.mark.parametrize("tag", TAGS)
 def test_number_shows_the_separators(tag: str) -> None:
-    separators = {",": r"[.,\N{NARROW NO-BREAK SPACE}]", ".": r"[.,]"}
-    pattern = "".join(separators.get(character, character) for character in NUMBER)
-    pattern = pattern.replace(r"\N{NARROW NO-BREAK SPACE}", "\N{NARROW NO-BREAK SPACE}")
-    assert re.fullmatch(pattern, language(tag)(NUMBER))
+    assert re.fullmatch(r"1\W234\W5", language(tag)(NUMBER))
 
 
 async def payloads() -> list[dict[str, Any]]:
@@ -158,7 +155,7 @@ async def payloads() -> list[dict[str, Any]]:
 async def test_discord_accepts_the_translated_commands() -> None:
     commands = await payloads()
     assert list(rules.commands(commands)) == []
-    assert {"de", "fr", "es-ES", "es-419", "pt-BR"} == set(commands[0]["name_localizations"])
+    assert {"de", "fr", "es-ES", "es-419", "pt-BR"} <= set(commands[0]["name_localizations"])
 
 
 def paths(command: dict[str, Any], locale: str | None, before: str = "") -> Iterator[str]:
@@ -173,7 +170,7 @@ def paths(command: dict[str, Any], locale: str | None, before: str = "") -> Iter
 @pytest.mark.parametrize("tag", TAGS)
 async def test_texts_name_commands_as_people_find_them(tag: str) -> None:
     commands = [command for command in await payloads() if command.get("type", 1) == 1]
-    locale = "es-ES" if tag == "es" else tag
+    locale = next(one.value for one in discord.Locale if language(one.value).tag == tag)
     english = [path for command in commands for path in paths(command, None)]
     names = dict(
         zip(english, [p for command in commands for p in paths(command, locale)], strict=True)

@@ -40,8 +40,8 @@ BUTTONS: dict[ButtonAccess, tuple[Text, Text]] = {
     "asker": (
         Text("Continue is for the person who asked for the reply, and moderators", "entry"),
         Text(
-            "The button *Continue* and the others are for the person who asked for the reply, and "
-            "moderators"
+            "The button *Continue* is for the person who asked for the reply, and moderators; so "
+            "are the others"
         ),
     ),
 }

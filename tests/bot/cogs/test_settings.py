@@ -153,7 +153,7 @@ async def test_cooldown_of_a_server(stage: Stage) -> None:
 async def test_buttons_can_be_restricted_to_the_requester_and_moderators(stage: Stage) -> None:
     message = await open_settings(stage)
     await stage.ann.select(message, ["asker"], custom_id=BUTTONS)
-    assert "*Continue* and the others are for the person who asked" in message.content
+    assert "*Continue* is for the person who asked for the reply, and moderators" in message.content
     assert stage.bard.guild_settings.rules(stage.guild.id).buttons == "asker"
     assert stage.bard.guild_settings.rules(None).buttons == "everyone"
 
