@@ -54,8 +54,8 @@ LIMITS = {
     "hint": 100,  # below that
     "placeholder": 150,  # in a list
     "entry": 100,  # of a list
-    "author": 256,  # above an embed; so are those below
-    "heading": 256,
+    "author": 256,  # above an embed
+    "heading": 256,  # of an embed or of a field in it
     "command": 32,
     "option": 32,
     "menu": 32,
@@ -130,8 +130,9 @@ class KnownLocales:
         self._locales: dict[int, str] = {}
 
     def note(self, person_id: int, locale: str) -> None:
-        """Remember a person's locale."""
-        if len(self._locales) >= _PEOPLE_KEPT and person_id not in self._locales:
+        """Remember a person's locale; of too many, the one that was noted first is forgotten."""
+        self._locales.pop(person_id, None)
+        if len(self._locales) >= _PEOPLE_KEPT:
             del self._locales[next(iter(self._locales))]
         self._locales[person_id] = locale
 
@@ -157,7 +158,7 @@ def languages() -> frozenset[str]:
 def language(locale: str | None) -> Language:
     """Return the language of one of Discord's locales; English if there is no catalogue for it.
 
-    The first call for a language reads its catalogue, which takes about a millisecond.
+    The first call for a language reads its catalogue, which takes about two milliseconds.
     """
     # `es-419` and `es-ES` share a catalogue, `pt-BR` has its own.
     for tag in (locale, locale.partition("-")[0]) if locale else ():

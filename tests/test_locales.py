@@ -234,6 +234,14 @@ def test_numbers_have_the_separators_of_the_language() -> None:
     assert language("de")(text, **values) == "No catalogue has 12.345 or 1,500, 1,5.0 and 20:30."
 
 
+def test_locales_of_people_are_kept_for_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bot.languages, "_PEOPLE_KEPT", 2)
+    locales = bot.languages.KnownLocales()
+    for person, locale in ((1, "de"), (2, "fr"), (1, "pt-BR"), (3, "ja")):
+        locales.note(person, locale)
+    assert [locales.of(person) for person in (1, 2, 3)] == ["pt-BR", None, "ja"]
+
+
 def test_catalogue_that_cannot_be_read_leaves_english(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
