@@ -12,6 +12,7 @@ RUN pip install --no-deps --only-binary :all: --requirement requirements/torch.t
     --index-url https://download.pytorch.org/whl/cpu
 COPY pyproject.toml setup.py README.md LICENSE weights.pth ./
 COPY data/shakespeare.json data/shakespeare.txt data/
+COPY locales locales
 COPY migrations migrations
 COPY noskgpt noskgpt
 COPY bot bot

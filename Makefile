@@ -48,7 +48,7 @@ PIN := $(BIN)/python -c 'import tomllib; \
 	--custom-compile-command "make pins" --constraint $(PINNED_TORCH) --no-emit-package torch \
 	pyproject.toml -
 
-.PHONY: run install test test-fast test-long lint format pictures pins audit soak
+.PHONY: run install test test-fast test-long lint format catalogues pictures pins audit soak
 
 run: $(RUN)
 	@echo "Starting the bot"
@@ -80,6 +80,10 @@ lint: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Brings locales/ in step with the texts of the bot. LANGUAGE=it begins a catalogue.
+catalogues: $(DEV)
+	$(BIN)/python -m locales $(LANGUAGE)
 
 pictures: $(DEV)
 	$(BIN)/python -m docs.pictures

@@ -18,6 +18,7 @@ BUNDLED = {
     "data/shakespeare.txt": "noskgpt/bundled",
     "weights.pth": "noskgpt/bundled",
     "bot/*.js": INSTALLED_AS,
+    "locales/*.mo": f"{INSTALLED_AS}/locales",
     "migrations/*.sql": f"{INSTALLED_AS}/migrations",
 }
 

@@ -19,10 +19,12 @@ from .config import Settings, load_settings, load_standalone_settings
 from .errors import StartupError
 from .observation import NO_OBSERVER
 from .ui.hosts import Host
+from .ui.localisation import CommandTranslator
 
 __all__ = [
     "Bard",
     "BardClient",
+    "CommandTranslator",
     "Settings",
     "StartupError",
     "create_bot",

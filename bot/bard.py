@@ -24,6 +24,7 @@ from .core.suggestions import Suggestions
 from .core.training_runner import TrainingRunner
 from .core.voice_promotions import VoicePromotions
 from .core.voices import Voices
+from .languages import KnownLocales
 from .observation import NO_OBSERVER, Observer, Snapshot
 from .storage.backup import KEPT_DAYS, delete_old_backups
 from .storage.blocks import BlockStore
@@ -69,6 +70,7 @@ class Bard:
         queue: The requests for the model.
         admission: Accepts requests into the queue.
         deliveries: The interactions that were delivered.
+        locales: Those of people who have used a command or button.
         scenes: Plays turns.
         suggestions: Suggests prompts.
         daily_scenes: The scenes that servers have played each day.
@@ -82,6 +84,7 @@ class Bard:
     """
 
     deliveries: Deliveries
+    locales: KnownLocales
     turns: TurnStore
     guild_settings: GuildSettingsStore
     blocks: BlockStore
@@ -188,6 +191,7 @@ class Bard:
             )
         self.admission = Admission(self.queue, self.blocks, self.observer)
         self.deliveries = Deliveries()
+        self.locales = KnownLocales()
         self.scenes = Scenes(
             self.turns, self.inference, self.guild_settings.rules, self.voices, wait
         )

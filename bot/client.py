@@ -17,6 +17,7 @@ from .errors import Reason, RejectedError, StartupError
 from .observation import NO_OBSERVER, Observer
 from .ui.hosts import has_direct_messages
 from .ui.interactions import NETWORK_ERRORS, brief, find_bard, respond_to_error
+from .ui.localisation import CommandTranslator
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +80,19 @@ class BardTree(app_commands.CommandTree["BardClient"]):
         # 2.7.1, misreads the contexts.
         http, application_id = self.client.http, self.client.application_id
         assert application_id is not None  # noqa: S101 - known since the login
-        registered: list[Any]
-        if guild is None:
-            registered = [*await http.get_global_commands(application_id)]
-        else:
+        path = f"/applications/{application_id}/commands"
+        if guild is not None:
             self.copy_global_to(guild=guild)
-            registered = [*await http.get_guild_commands(application_id, guild.id)]
-        wanted: list[Any] = [command.to_dict(self) for command in self.get_commands(guild=guild)]
+            path = f"/applications/{application_id}/guilds/{guild.id}/commands"
+        # The library's own requests leave out the translations, which would always differ then.
+        registered: list[Any] = await http.request(
+            discord.http.Route("GET", path), params={"with_localizations": "true"}
+        )
+        translator = self.translator or CommandTranslator()
+        wanted: list[Any] = [
+            await command.get_translated_payload(self, translator)
+            for command in self.get_commands(guild=guild)
+        ]
         ours = _canonical((c for c in registered if c["type"] in _KINDS), guild)
         if ours == (new := _canonical(wanted, guild)):
             log.info("Commands unchanged")
@@ -151,6 +158,7 @@ class BardClient(ShardedBot):
             return
         tree = self.tree
         assert isinstance(tree, BardTree)  # noqa: S101 - given as tree_cls above
+        await tree.set_translator(CommandTranslator())
         guild_id = self.bard_settings.dev_guild_id
         guild = discord.Object(guild_id) if guild_id else None
         try:

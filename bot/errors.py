@@ -87,7 +87,7 @@ class Reason(Enum):
     # Threads.
     NO_THREAD_HERE = auto()
     THREAD_NOT_ALLOWED_TO_BOT = auto()
-    """Details: `permissions`, their names; so has the next."""
+    """Details: `permissions`, the library's names of them; so has the next."""
     THREAD_NOT_ALLOWED_TO_MEMBER = auto()
     # Daily scenes.
     NO_SUCH_TIME = auto()
@@ -97,7 +97,7 @@ class Reason(Enum):
     UNKNOWN_SCHEDULE = auto()
     """Details: `number`."""
     CANNOT_SEND = auto()
-    """The bot may not. Details: `channel`, its id, and `missing`, the names of permissions."""
+    """The bot may not. Details: `channel`, its id, and `permissions` as above."""
     SENDER_CANNOT_SEND = auto()
     """The person may not. Details: as above."""
     SERVER_UNAVAILABLE = auto()

@@ -27,6 +27,7 @@ from .rehearsal_page import RehearsalPage, Room, listen
 from .signals import Signals
 from .storage.records import Place
 from .ui.embeds import embeds, headline, line_text
+from .ui.localisation import language_in
 from .ui.replies import reply_view
 
 log = logging.getLogger(__name__)
@@ -177,11 +178,13 @@ async def recall(client: BardClient, world: World) -> None:
         place = Place(guild_id=guild.id if guild is not None else None, channel_id=channel.id)
         turns = await store.tail(place, await store.scene(place), chars=RECALLED_CHARS)
         stage = client.get_partial_messageable(channel.id)
+        language = language_in(guild and client.get_guild(guild.id))
         for turn in turns:
+            author = headline(turn, names.get(turn.user_id, ""), language)
             message = await stage.send(
                 line_text(turn),
-                embeds=embeds(turn, author=headline(turn, names.get(turn.user_id, ""))),
-                view=reply_view(turn, speak=turn.take.cue is not None),
+                embeds=embeds(turn, language, author=author),
+                view=reply_view(turn, language, speak=turn.take.cue is not None),
                 allowed_mentions=discord.AllowedMentions.none(),
             )
             await store.show(turn, message.id)

@@ -61,6 +61,7 @@ def test_installs_two_packages_with_their_data(built: Built) -> None:
     assert {name for name in names if not name.endswith(".dist-info")} == PACKAGES
     expected = {
         "noskgpt/bundled": [ROOT / "weights.pth", *ROOT.glob("data/shakespeare.*")],
+        "noskgpt_bard/locales": sorted(ROOT.glob("locales/*.mo")),
         "noskgpt_bard/migrations": sorted(ROOT.glob("migrations/*.sql")),
     }
     for package, sources in expected.items():

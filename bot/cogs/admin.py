@@ -10,10 +10,12 @@ from discord import app_commands
 
 from ..bard import Bard
 from ..errors import Reason, RejectedError
+from ..languages import ENGLISH, Language, Plural, Text
 from ..ui.commands import FOR_SERVERS, Group
 from ..ui.components import Button, view_of
 from ..ui.embeds import escape, one_line
 from ..ui.interactions import edit_response, handle
+from ..ui.localisation import language_of
 from ..ui.owners import acknowledge_owner, has_own_client
 from .base import BardCog
 
@@ -23,24 +25,32 @@ PAGE_SERVERS = 10
 """Servers on one page of the list."""
 _NAME_CHARS, _LABEL_CHARS = 60, 100
 
-BLOCKED_NOW = (
+BLOCKED_NOW = Text(
     "Blocked: {person} (`{id}`) gets no reply any more, in any server or direct message. "
     "`/bard-admin unblock` lifts the block."
 )
-BLOCKED_BEFORE = "{person} (`{id}`) was blocked already."
-UNBLOCKED = "No longer blocked: {person} (`{id}`)."
-NOT_BLOCKED = "{person} (`{id}`) was not blocked."
-NO_SERVERS = (
+BLOCKED_BEFORE = Text("{person} (`{id}`) was blocked already.")
+UNBLOCKED = Text("No longer blocked: {person} (`{id}`).")
+NOT_BLOCKED = Text("{person} (`{id}`) was not blocked.")
+NO_SERVERS = Text(
     "No servers: the bot is in none, or the bot that has loaded the bard lacks the intent `guilds`."
 )
-SERVERS = "**Servers of the bot: {first} to {last} of {count}, by id**\n{lines}"
+SERVERS = Text("**Servers of the bot: {first} to {last} of {count}, by id**\n{lines}")
 SERVER = "`{id}` {name}, {members}"
-ASK_LEAVE = (
+MEMBERS = Plural("{count:,} member", "{count:,} members")
+MEMBERS_UNKNOWN = Text("members not known")
+SERVER_ID = Text("Id {id}", "entry")
+CHOOSE = Text("Choose a server to leave", "placeholder")
+EARLIER = Text("Earlier", "button")
+LATER = Text("Later", "button")
+LEAVE = Text("Leave", "button")
+STAY = Text("Stay", "button")
+ASK_LEAVE = Text(
     "Leave {name} (`{id}`)? The settings and scenes of that server are deleted. "
     "Somebody who manages it can invite the bot again."
 )
-LEFT = "The bot has left {name} (`{id}`)."
-STAYED = "The bot stays in all its servers."
+LEFT = Text("The bot has left {name} (`{id}`).")
+STAYED = Text("The bot stays in all its servers.")
 
 
 class AdminCog(BardCog, name="noskgpt_bard.admin"):
@@ -60,7 +70,7 @@ class AdminCog(BardCog, name="noskgpt_bard.admin"):
 
     def __init__(self, client: Any, bard: Bard) -> None:  # noqa: ANN401 - see BardCog
         super().__init__(client, bard)
-        self.view = ServersView([])
+        self.view = ServersView([], ENGLISH)
 
     async def cog_load(self) -> None:
         """Handle the lists of every message, also of those sent before a restart."""
@@ -100,24 +110,22 @@ class ServersView(discord.ui.View):
 
     Args:
         guilds: The servers of the page.
+        language: That of the list.
     """
 
-    def __init__(self, guilds: Sequence[discord.Guild]) -> None:
+    def __init__(self, guilds: Sequence[discord.Guild], language: Language) -> None:
         super().__init__(timeout=None)
+        self.choose.placeholder = language(CHOOSE)
         self.choose.options = [
             discord.SelectOption(
                 label=one_line(guild.name, _LABEL_CHARS) or str(guild.id),
-                description=f"Id {guild.id}",
+                description=language(SERVER_ID, id=guild.id),
                 value=str(guild.id),
             )
             for guild in guilds
         ]
 
-    @discord.ui.select(
-        cls=discord.ui.Select[Any],
-        custom_id="bard:servers:choose",
-        placeholder="Choose a server to leave",
-    )
+    @discord.ui.select(cls=discord.ui.Select[Any], custom_id="bard:servers:choose")
     async def choose(
         self, interaction: discord.Interaction[Any], select: discord.ui.Select[Any]
     ) -> None:
@@ -141,8 +149,9 @@ class ConfirmLeave(Button, template=r"bard:leave:(?P<guild>[0-9]+)"):
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Leave, and replace the question by the outcome."""
         await acknowledge_owner(interaction, bard, press=True)
+        language = language_of(interaction)
         if not (guild_id := int(self["guild"])):
-            await edit_response(interaction, content=STAYED)
+            await edit_response(interaction, content=language(STAYED))
             return
         guild = _guild(interaction, guild_id)
         try:
@@ -150,17 +159,17 @@ class ConfirmLeave(Button, template=r"bard:leave:(?P<guild>[0-9]+)"):
         except discord.NotFound as error:
             raise RejectedError(Reason.UNKNOWN_SERVER) from error
         log.warning("Left server %d, as the bot's owner %d asked", guild_id, interaction.user.id)
-        await edit_response(interaction, content=LEFT.format(name=_name(guild), id=guild_id))
+        await edit_response(interaction, content=language(LEFT, name=_name(guild), id=guild_id))
 
 
 async def _ask_to_leave(interaction: discord.Interaction[Any], bard: Bard, guild_id: int) -> None:
     await acknowledge_owner(interaction, bard, press=True)
-    guild = _guild(interaction, guild_id)
+    guild, language = _guild(interaction, guild_id), language_of(interaction)
     view = view_of(
-        ConfirmLeave("Leave", f"bard:leave:{guild_id}", discord.ButtonStyle.danger),
-        ConfirmLeave("Stay", "bard:leave:0"),
+        ConfirmLeave(language(LEAVE), f"bard:leave:{guild_id}", discord.ButtonStyle.danger),
+        ConfirmLeave(language(STAY), "bard:leave:0"),
     )
-    question = ASK_LEAVE.format(name=_name(guild), id=guild_id)
+    question = language(ASK_LEAVE, name=_name(guild), id=guild_id)
     await edit_response(interaction, content=question, view=view)
 
 
@@ -189,28 +198,30 @@ async def _show_servers(
         earlier: Whether it ends before that server instead.
     """
     guilds = sorted(interaction.client.guilds, key=lambda guild: guild.id)
+    language = language_of(interaction)
     if not guilds:
-        await edit_response(interaction, content=NO_SERVERS)
+        await edit_response(interaction, content=language(NO_SERVERS))
         return
     at = bisect_left(guilds, guild_id, key=lambda guild: guild.id)
     # The last servers may be gone since the button was sent.
     start = max(0, min(at - PAGE_SERVERS if earlier else at, len(guilds) - 1))
     page = guilds[start : start + PAGE_SERVERS]
     end = start + len(page)
-    view = ServersView(page)
+    view = ServersView(page, language)
     view.stop()  # that of the cog handles the list
     if not has_own_client(interaction.client):
         view.clear_items()
     if len(guilds) > len(page):
         after = guilds[end].id if end < len(guilds) else 0
-        view.add_item(
-            ServersPage("Earlier", f"bard:servers:before:{page[0].id}", disabled=not start)
-        )
-        view.add_item(ServersPage("Later", f"bard:servers:from:{after}", disabled=not after))
+        before = f"bard:servers:before:{page[0].id}"
+        view.add_item(ServersPage(language(EARLIER), before, disabled=not start))
+        later = f"bard:servers:from:{after}"
+        view.add_item(ServersPage(language(LATER), later, disabled=not after))
     lines = [
-        SERVER.format(id=guild.id, name=_name(guild), members=_members(guild)) for guild in page
+        SERVER.format(id=guild.id, name=_name(guild), members=_members(guild, language))
+        for guild in page
     ]
-    text = SERVERS.format(count=len(guilds), first=start + 1, last=end, lines="\n".join(lines))
+    text = language(SERVERS, count=len(guilds), first=start + 1, last=end, lines="\n".join(lines))
     await edit_response(interaction, content=text, view=view)
 
 
@@ -218,11 +229,13 @@ def _name(guild: discord.Guild) -> str:
     return escape(one_line(guild.name, _NAME_CHARS))
 
 
-def _members(guild: discord.Guild) -> str:
+def _members(guild: discord.Guild, language: Language) -> str:
     count = guild.member_count
-    return "members not known" if count is None else f"{count:,} member{'' if count == 1 else 's'}"
+    return language(MEMBERS_UNKNOWN) if count is None else language.plural(MEMBERS, count)
 
 
-async def _answer(interaction: discord.Interaction[Any], text: str, user: discord.User) -> None:
+async def _answer(interaction: discord.Interaction[Any], text: Text, user: discord.User) -> None:
     person = escape(one_line(user.display_name, _NAME_CHARS))
-    await edit_response(interaction, content=text.format(person=person, id=user.id))
+    await edit_response(
+        interaction, content=language_of(interaction)(text, person=person, id=user.id)
+    )

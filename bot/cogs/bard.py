@@ -12,11 +12,13 @@ from ..bard import Bard
 from ..config import MAX_TEMPERATURE, MIN_TEMPERATURE
 from ..core import transcript
 from ..errors import Reason, RejectedError
+from ..languages import Plural
 from ..ui.access import require_person
 from ..ui.commands import EVERYWHERE, FOR_ALL, Command, command, handled
 from ..ui.embeds import one_line, reply_text
 from ..ui.forms import PROMPT_LIMIT
 from ..ui.interactions import COG_NAME, bard_of, place_of
+from ..ui.localisation import language_of
 from ..ui.replies import reply_to
 from ..ui.voices import VOICE_LIMIT, suggest_voices
 from .base import BardCog
@@ -24,6 +26,7 @@ from .base import BardCog
 log = logging.getLogger(__name__)
 
 MENU = "Continue as Shakespeare"
+SPEECHES = Plural("({count:,} speech)", "({count:,} speeches)")
 
 # https://discord.com/developers/docs/interactions/application-commands#application-command-object
 _CHOICES = 25
@@ -35,15 +38,7 @@ class AskCog(BardCog, name=COG_NAME):
 
     def __init__(self, client: Any, bard: Bard) -> None:  # noqa: ANN401 - see BardCog
         super().__init__(client, bard)
-        self.commands = (
-            _bard_command(bard.settings.max_chars),
-            app_commands.ContextMenu(
-                name=MENU,
-                callback=handled(_continue_message),
-                allowed_contexts=EVERYWHERE,
-                allowed_installs=FOR_ALL,
-            ),
-        )
+        self.commands = ask_commands(bard.settings.max_chars)
 
     async def cog_load(self) -> None:
         """Add the commands to the client's tree."""
@@ -57,6 +52,19 @@ class AskCog(BardCog, name=COG_NAME):
             self.client.tree.remove_command(
                 made.name, type=kind or discord.AppCommandType.chat_input
             )
+
+
+def ask_commands(max_chars: int) -> tuple[Command, app_commands.ContextMenu]:
+    """Return `/bard`, with the longest reply that it accepts, and the entry in message menus."""
+    return (
+        _bard_command(max_chars),
+        app_commands.ContextMenu(
+            name=MENU,
+            callback=handled(_continue_message),
+            allowed_contexts=EVERYWHERE,
+            allowed_installs=FOR_ALL,
+        ),
+    )
 
 
 async def _continue_message(
@@ -89,11 +97,10 @@ async def _suggest_prompts(
     except Exception:
         log.exception("Could not suggest prompts")
         return []
-    choices = []
+    choices, language = [], language_of(interaction)
     for suggestion in found:
-        count = {0: "", 1: " (1 speech)"}.get(
-            suggestion.speeches, f" ({suggestion.speeches:,} speeches)"
-        )
+        speeches = suggestion.speeches
+        count = f" {language.plural(SPEECHES, speeches)}" if speeches else ""
         name = one_line(suggestion.prompt, _CHOICE_LIMIT - len(count))
         value = suggestion.prompt[:_CHOICE_LIMIT]
         if name and value.strip():

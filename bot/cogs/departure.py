@@ -12,6 +12,7 @@ from ..bard import Bard
 from ..errors import RejectedError
 from ..ui.embeds import escape, one_line
 from ..ui.interactions import NETWORK_ERRORS, brief
+from ..ui.localisation import language_in, language_to
 from ..ui.owners import has_own_client
 from ..ui.responses import LEAVING, LEAVING_DIRECT
 from .base import BardCog, listener
@@ -82,15 +83,16 @@ class DepartureCog(BardCog, name="noskgpt_bard.departure"):
 
     async def _tell(self, guild: discord.Guild) -> bool:
         """Say why the bot leaves; return whether that was, or may have been, said."""
+        language = language_in(guild)
         for channel in islice(_writable(guild), CHANNELS_TRIED):
-            if await _send(channel, LEAVING):
+            if await _send(channel, language(LEAVING)):
                 return True
         try:
             owner = await self.client.fetch_user(guild.owner_id or 0)
         except (discord.HTTPException, *NETWORK_ERRORS):
             return False
         name = escape(one_line(guild.name, 100))
-        return await _send(owner, LEAVING_DIRECT.format(name=name))
+        return await _send(owner, language_to(owner, self.bard, guild)(LEAVING_DIRECT, name=name))
 
 
 @contextmanager

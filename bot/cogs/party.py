@@ -8,31 +8,34 @@ from discord import app_commands
 
 from ..bard import Bard
 from ..errors import Reason, RejectedError
+from ..languages import Plural, Text
 from ..ui.access import require_channel, require_person
 from ..ui.components import moderates
 from ..ui.interactions import (
+    Acknowledgement,
     acknowledge,
     bard_of,
     edit_response,
     look_first,
     place_of,
 )
+from ..ui.localisation import language_of
 from ..ui.names import names_of, plain
 
 log = logging.getLogger(__name__)
 
-JOINED = (
+JOINED = Text(
     "{person} plays {part} from now on. When the scene comes to {part}, I stop and wait for that "
     "line. What {person} says with `/bard` is {part}'s, too."
 )
-LEFT = "{person} plays {part} no longer. I shall speak for {part} again."
-DISMISSED = "{person} frees the part of {part}. I shall speak for {part} again."
-NO_PARTS = "Nobody plays a part here: I speak for all. Take one with `/scene join`."
-PARTS = "**Who plays here**"
+LEFT = Text("{person} plays {part} no longer. I shall speak for {part} again.")
+DISMISSED = Text("{person} frees the part of {part}. I shall speak for {part} again.")
+NO_PARTS = Text("Nobody plays a part here: I speak for all. Take one with `/scene join`.")
+PARTS = Text("**Who plays here**")
 PARTS_LINE = "{part}: {holder}"
 _CHOICES = 25
 _HOLDERS_SHOWN = 20
-OTHERS = "… and {count:,} more"
+OTHERS = Plural("… and {count:,} more", "… and {count:,} more")
 
 
 async def join(interaction: discord.Interaction[Any], bard: Bard, name: str) -> None:
@@ -44,7 +47,7 @@ async def join(interaction: discord.Interaction[Any], bard: Bard, name: str) -> 
     acknowledgement = await acknowledge(interaction)
     place = place_of(interaction, private=acknowledgement.private)
     part = await parts.join(place, interaction.user.id, name)
-    await _announce(interaction, JOINED, part.name)
+    await _announce(interaction, acknowledgement, JOINED, part.name)
 
 
 async def leave(interaction: discord.Interaction[Any], bard: Bard) -> None:
@@ -55,7 +58,7 @@ async def leave(interaction: discord.Interaction[Any], bard: Bard) -> None:
     place = place_of(interaction, private=acknowledgement.private)
     part = await parts.of(place, user_id)
     await parts.give_up(place, part)
-    await _announce(interaction, LEFT, part.name)
+    await _announce(interaction, acknowledgement, LEFT, part.name)
 
 
 async def dismiss(interaction: discord.Interaction[Any], bard: Bard, name: str) -> None:
@@ -68,22 +71,23 @@ async def dismiss(interaction: discord.Interaction[Any], bard: Bard, name: str) 
     place = place_of(interaction, private=acknowledgement.private)
     part = await parts.named(place, name)
     await parts.give_up(place, part)
-    await _announce(interaction, DISMISSED, part.name)
+    await _announce(interaction, acknowledgement, DISMISSED, part.name)
 
 
 async def show(interaction: discord.Interaction[Any], bard: Bard) -> None:
     """Show the sender who plays which part."""
     await acknowledge(interaction, private=True)
     held = await bard.scenes.parts.held(place_of(interaction))
+    language = language_of(interaction)
     if not held:
-        await edit_response(interaction, content=NO_PARTS)
+        await edit_response(interaction, content=language(NO_PARTS))
         return
     shown = held[:_HOLDERS_SHOWN]
-    names = await names_of(interaction, (part.user_id for part in shown))
+    names = await names_of(interaction, (part.user_id for part in shown), language)
     lines = [PARTS_LINE.format(part=part.name, holder=plain(names[part.user_id])) for part in shown]
     if others := len(held) - len(shown):
-        lines.append(OTHERS.format(count=others))
-    await edit_response(interaction, content="\n".join([PARTS, *lines]))
+        lines.append(language.plural(OTHERS, others))
+    await edit_response(interaction, content="\n".join([language(PARTS), *lines]))
 
 
 async def suggest_free(
@@ -122,6 +126,9 @@ async def _suggest(
     return [app_commands.Choice(name=name, value=name) for name in fitting[:_CHOICES]]
 
 
-async def _announce(interaction: discord.Interaction[Any], text: str, part: str) -> None:
+async def _announce(
+    interaction: discord.Interaction[Any], acknowledgement: Acknowledgement, text: Text, part: str
+) -> None:
+    language = language_of(interaction, private=acknowledgement.private)
     person = plain(interaction.user.display_name)
-    await edit_response(interaction, content=text.format(person=person, part=part))
+    await edit_response(interaction, content=language(text, person=person, part=part))

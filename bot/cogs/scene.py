@@ -11,6 +11,7 @@ from discord import app_commands
 from ..bard import Bard
 from ..core.parts import NAME_LIMIT as PART_NAME_LIMIT
 from ..errors import Reason, RejectedError
+from ..languages import Plural, Text
 from ..storage.records import Page, Place
 from ..ui.access import require_person
 from ..ui.attachments import FILE_LIMIT, Attachments
@@ -25,6 +26,7 @@ from ..ui.interactions import (
     place_of,
     respond,
 )
+from ..ui.localisation import language_of
 from ..ui.names import names_of
 from ..ui.replies import reply_to
 from ..ui.threads import NAME_LIMIT, open_thread
@@ -33,34 +35,45 @@ from .base import BardCog
 
 log = logging.getLogger(__name__)
 
-FRESH = "The curtain falls. Whoever asks me next, with `/bard`, begins a new scene here."
-FORGET_MINE = (
+FRESH = Text("The curtain falls. Whoever asks me next, with `/bard`, begins a new scene here.")
+FORGET_MINE = Text(
     "Shall I forget all that you ever asked of me, in every server and channel, and what I "
     "answered? It cannot be undone. The messages stay; delete those that you want gone."
 )
-FORGET_CHANNEL = (
+FORGET_CHANNEL = Text(
     "Shall I forget every scene that was ever played in this channel, whoever asked? "
     "It cannot be undone. The messages stay; delete those that you want gone."
 )
-ELSEWHERE = (
-    " I work in several places at once, and each has a memory of its own. This was the memory of "
-    "the servers here; "
+ELSEWHERE = Text(
+    "I work in several places at once, and each has a memory of its own. This was the memory of "
+    "the servers here; {then}"
 )
-FORGOT_HERE = f"{ELSEWHERE}ask again in other servers, and in a direct message."
-FORGET_ELSEWHERE = f"{ELSEWHERE}the others forget within a minute, or when they are back."
-FORGET_NOT_ELSEWHERE = f"{ELSEWHERE}I could not reach the others. Ask once more in some minutes."
-EXPORTED_HERE = f"{ELSEWHERE}ask in other servers, too, and in a direct message."
-FORGOT_NOTHING = "I had nothing there to forget."
-FORGOT_MARKS = (
+FORGOT_HERE = Text("ask again in other servers, and in a direct message.")
+FORGET_ELSEWHERE = Text("the others forget within a minute, or when they are back.")
+FORGET_NOT_ELSEWHERE = Text("I could not reach the others. Ask once more in some minutes.")
+EXPORTED_HERE = Text("ask in other servers, too, and in a direct message.")
+FORGOT = Plural(
+    "Forgotten, word for word: {count:,} speech.", "Forgotten, word for word: {count:,} speeches."
+)
+FORGOT_NOTHING = Text("I had nothing there to forget.")
+FORGOT_MARKS = Text(
     "Forgotten: that you trained me, chose my weights, or play a part. There were no speeches of "
     "yours."
 )
-FORGOT_DAILY = " Your daily scenes are removed."
-FORGET_LATER = (
+FORGOT_DAILY = Text("Your daily scenes are removed.")
+FORGET_LATER = Text(
     "I cannot write in my book at this moment. But it is noted there that I must forget all that, "
     "and I shall, within minutes after I can write again. You need not ask once more."
 )
-KEPT = "Nothing is forgotten."
+KEPT = Text("Nothing is forgotten.")
+FORGET_MY_WORDS = Text("Forget my words", "button")
+FORGET_THIS_CHANNEL = Text("Forget this channel", "button")
+KEEP_EVERYTHING = Text("Keep everything", "button")
+PREVIOUS_PAGE = Text("◀ Previous page", "button")
+NEXT_PAGE = Text("Next page ▶", "button")
+OTHERS = Plural("{count:,} other", "{count:,} others")
+SCRIPT = Text("A scene, asked for by {names}")
+SCRIPT_OF = Text("A scene in #{channel}, asked for by {names}")
 _NAMED = 10
 """Number of requesters that an exported scene names."""
 
@@ -106,10 +119,11 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
     async def _carry_out(self, interaction: discord.Interaction[Any], bard: Bard) -> str:
         """Delete what was confirmed; return the text of the response."""
         marks = 0
-        elsewhere = ""
+        language = language_of(interaction)
+        more: list[str] = []
         match self["what"]:
             case "nothing":
-                return KEPT
+                return language(KEPT)
             case "channel":
                 speeches = await bard.scenes.delete_channel(place_of(interaction).channel_id)
             case _:
@@ -120,19 +134,21 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
                 daily = await bard.daily_scenes.store.delete_user(user_id)
                 marks += await bard.turns.parts.count_of(user_id)
                 deletion = await deletions.record("user", user_id)
-                elsewhere = await _forget_elsewhere(interaction, bard)
                 if daily:
-                    elsewhere = FORGOT_DAILY + elsewhere
+                    more.append(language(FORGOT_DAILY))
+                if (then := await _forget_elsewhere(interaction, bard)) is not None:
+                    more.append(language(ELSEWHERE, then=language(then)))
                 speeches = await deletions.carry_out(deletion)
         if speeches is None:
-            return FORGET_LATER + elsewhere
-        if not speeches:
-            return (FORGOT_MARKS if marks else FORGOT_NOTHING) + elsewhere
-        s = "" if speeches == 1 else "es"
-        return f"Forgotten, word for word: {speeches:,} speech{s}.{elsewhere}"
+            text = language(FORGET_LATER)
+        elif speeches:
+            text = language.plural(FORGOT, speeches)
+        else:
+            text = language(FORGOT_MARKS if marks else FORGOT_NOTHING)
+        return " ".join([text, *more])
 
 
-async def _forget_elsewhere(interaction: discord.Interaction[Any], bard: Bard) -> str:
+async def _forget_elsewhere(interaction: discord.Interaction[Any], bard: Bard) -> Text | None:
     """Let other processes delete the sender's words; return what the response says about it."""
     shared = bard.shared_deletions
     if shared is not None:
@@ -142,7 +158,7 @@ async def _forget_elsewhere(interaction: discord.Interaction[Any], bard: Bard) -
             log.warning("Other processes cannot be asked for a deletion: %s", error)
             return FORGET_NOT_ELSEWHERE
     if not shares_servers(interaction.client):
-        return ""
+        return None
     return FORGOT_HERE if shared is None else FORGET_ELSEWHERE
 
 
@@ -166,8 +182,9 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
         """End the scene with a response that those see who see the scene."""
         require_person(interaction, self.bard)
         acknowledgement = await acknowledge(interaction)
-        await self.bard.scenes.end(place_of(interaction, private=acknowledgement.private))
-        await edit_response(interaction, content=FRESH)
+        private = acknowledgement.private
+        await self.bard.scenes.end(place_of(interaction, private=private))
+        await edit_response(interaction, content=language_of(interaction, private=private)(FRESH))
 
     @scene.command(name="show", description="Read the scene, and see who asked for each speech.")
     async def show(self, interaction: discord.Interaction[Any]) -> None:
@@ -190,16 +207,18 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
     @app_commands.describe(what="Your own words, or all of this channel if you moderate it")
     async def forget(self, interaction: discord.Interaction[Any], what: ForgetChoice) -> None:
         """Ask for a confirmation."""
-        style = discord.ButtonStyle
+        style, language = discord.ButtonStyle, language_of(interaction)
         if what == "my words, everywhere":
             text = FORGET_MINE
-            confirm = ConfirmForget("Forget my words", "bard:forget:mine", style.danger)
+            confirm = ConfirmForget(language(FORGET_MY_WORDS), "bard:forget:mine", style.danger)
         else:
             _require_channel_moderator(interaction)
             text = FORGET_CHANNEL
-            confirm = ConfirmForget("Forget this channel", "bard:forget:channel", style.danger)
-        keep = ConfirmForget("Keep everything", "bard:forget:nothing")
-        await respond(interaction, text, view=view_of(confirm, keep))
+            confirm = ConfirmForget(
+                language(FORGET_THIS_CHANNEL), "bard:forget:channel", style.danger
+            )
+        keep = ConfirmForget(language(KEEP_EVERYTHING), "bard:forget:nothing")
+        await respond(interaction, language(text), view=view_of(confirm, keep))
 
     @scene.command(name="export", description="Export this scene or your data, for you alone.")
     @app_commands.describe(what="The scene played here, or all that I remember of you")
@@ -217,8 +236,9 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
             if not await _send(interaction, files, self.bard.exports.read(interaction.user.id)):
                 raise RejectedError(Reason.NOTHING_STORED)
             if shares_servers(interaction.client):
+                language = language_of(interaction)
                 await interaction.followup.send(
-                    EXPORTED_HERE.strip(),
+                    language(ELSEWHERE, then=language(EXPORTED_HERE)),
                     ephemeral=True,
                     allowed_mentions=discord.AllowedMentions.none(),
                 )
@@ -265,12 +285,15 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
                 requesters[requester] = None
                 yield text
         named = list(requesters)[:_NAMED]
-        names = list((await names_of(interaction, named)).values())
+        language = language_of(interaction)
+        names = list((await names_of(interaction, named, language)).values())
         if others := len(requesters) - len(named):
-            names.append("1 other" if others == 1 else f"{others:,} others")
-        channel = getattr(interaction.channel, "name", None)
-        title = f"A scene in #{channel}" if channel else "A scene"
-        yield f"\n\n\n{title}, asked for by {', '.join(names)}\n"
+            names.append(language.plural(OTHERS, others))
+        channel, listed = getattr(interaction.channel, "name", None), ", ".join(names)
+        end = language(SCRIPT, names=listed)
+        if channel:
+            end = language(SCRIPT_OF, channel=channel, names=listed)
+        yield f"\n\n\n{end}\n"
 
 
 def _require_channel_moderator(interaction: discord.Interaction[Any]) -> None:
@@ -284,16 +307,19 @@ def _require_channel_moderator(interaction: discord.Interaction[Any]) -> None:
 
 async def _show_page(interaction: discord.Interaction[Any], place: Place, page: Page) -> None:
     """Edit the response of an acknowledged interaction to show a page of a place's scene."""
-    names = await names_of(interaction, (turn.user_id for turn in page.turns))
+    language = language_of(interaction)
+    names = await names_of(interaction, (turn.user_id for turn in page.turns), language)
     prefix, turns = f"bard:page:{'own:' if place.audience else ''}{page.scene}", page.turns
     earlier = TurnPage(
-        "◀ Previous page", f"{prefix}:before:{turns[0].id}", disabled=not page.has_earlier
+        language(PREVIOUS_PAGE), f"{prefix}:before:{turns[0].id}", disabled=not page.has_earlier
     )
-    later = TurnPage("Next page ▶", f"{prefix}:after:{turns[-1].id}", disabled=not page.has_later)
+    later = TurnPage(
+        language(NEXT_PAGE), f"{prefix}:after:{turns[-1].id}", disabled=not page.has_later
+    )
     more = page.has_earlier or page.has_later
     await edit_response(
         interaction,
-        embeds=scene_page(page, names),
+        embeds=scene_page(page, names, language),
         view=view_of(earlier, later) if more else None,
     )
 

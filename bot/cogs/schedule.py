@@ -17,6 +17,7 @@ from ..ui.commands import FOR_SERVERS, SERVERS, Group
 from ..ui.daily_scenes import DailyPlayer, lacking
 from ..ui.forms import PROMPT_LIMIT
 from ..ui.interactions import acknowledge, bard_of, edit_response
+from ..ui.localisation import language_of
 from ..ui.permissions import missing_to_send
 from ..ui.replies import storable
 from ..ui.schedule_texts import (
@@ -144,7 +145,7 @@ class ScheduleCog(BardCog, name="noskgpt_bard.schedule"):
         )
         self.player.wake()
         log.info("Daily scene %d is added", schedule.id)
-        await edit_response(interaction, content=added(schedule))
+        await edit_response(interaction, content=added(schedule, language_of(interaction)))
 
     @schedule.command(name="list", description="Show the daily scenes of this server.")
     async def list_all(self, interaction: discord.Interaction[Any]) -> None:
@@ -152,10 +153,11 @@ class ScheduleCog(BardCog, name="noskgpt_bard.schedule"):
         require_manager(interaction)
         await acknowledge(interaction, private=True)
         schedules = await self.bard.daily_scenes.store.of_guild(guild_of(interaction))
+        language = language_of(interaction)
         if schedules:
-            await edit_response(interaction, embeds=[overview(schedules)])
+            await edit_response(interaction, embeds=[overview(schedules, language)])
         else:
-            await edit_response(interaction, content=NONE)
+            await edit_response(interaction, content=language(NONE))
 
     @schedule.command(name="remove", description="Remove a daily scene.")
     @app_commands.describe(number="Its number; /schedule list shows it")
@@ -167,7 +169,7 @@ class ScheduleCog(BardCog, name="noskgpt_bard.schedule"):
         await acknowledge(interaction, private=True)
         schedule = await self.bard.daily_scenes.remove(guild_of(interaction), number)
         log.info("Daily scene %d is removed", schedule.id)
-        await edit_response(interaction, content=removed(schedule))
+        await edit_response(interaction, content=removed(schedule, language_of(interaction)))
 
     @daily.autocomplete("time")
     async def suggest_times(
@@ -229,7 +231,7 @@ def _require_sending(interaction: discord.Interaction[Any], channel: _Picked) ->
 
 
 def _lacking(reason: Reason, channel_id: int, missing: Iterable[str]) -> RejectedError:
-    return RejectedError(reason, channel=channel_id, missing=", ".join(missing))
+    return RejectedError(reason, channel=channel_id, permissions=[*missing])
 
 
 def _choices(values: Iterable[str]) -> list[app_commands.Choice[str]]:

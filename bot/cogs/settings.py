@@ -8,31 +8,80 @@ import discord
 from discord import app_commands
 
 from ..bard import Bard
+from ..languages import ENGLISH, Language, Text
 from ..storage.guild_settings import ButtonAccess, Changes, GuildSettings, Rules
 from ..ui.access import guild_of, require_manager
 from ..ui.commands import FOR_SERVERS, SERVERS, command
 from ..ui.components import Button
 from ..ui.forms import text_values
 from ..ui.interactions import acknowledge_press, edit_response, handle, respond
+from ..ui.localisation import language_of
 from ..ui.responses import role_names
 from .base import BardCog, listener
-from .settings_form import FORM, NOTHING_CHANGED, LimitsModal, parse_limits
+from .settings_form import (
+    CHARS_ID,
+    COOLDOWN_ID,
+    FORM,
+    NOTHING_CHANGED,
+    TEMPERATURE_ID,
+    LimitsModal,
+    parse_limits,
+)
 from .settings_voices import VoicesView, voices_page
 
-BUTTONS: dict[ButtonAccess, str] = {
-    "everyone": "everyone",
-    "asker": "the person who asked for the reply, and moderators",
+BUTTONS: dict[ButtonAccess, tuple[Text, Text]] = {
+    "everyone": (
+        Text("Continue is for everyone", "entry"),
+        Text(
+            "The button *Continue* is for everyone, the others for the person who asked for the "
+            "reply, and moderators"
+        ),
+    ),
+    "asker": (
+        Text("Continue is for the person who asked for the reply, and moderators", "entry"),
+        Text(
+            "The button *Continue* is for the person who asked for the reply, and moderators; so "
+            "are the others"
+        ),
+    ),
 }
-MENTIONS = {"no": "no, only commands and buttons", "yes": "yes, with a reply to the message"}
+"""For each access to *Continue*, the entry of its list, and the line that says that it holds."""
+MENTIONS = {
+    "no": Text("Answer when mentioned: no, only commands and buttons", "entry"),
+    "yes": Text("Answer when mentioned: yes, with a reply to the message", "entry"),
+}
 Page = tuple[str, discord.ui.View]
 """The text and the controls of a page of the settings."""
-ROLES_PAGE = (
+ROLES_PAGE = Text(
     "**Who may ask the bard in this server**\n{roles}\n"
     "The first list below has the roles that may ask, the second those that may not. Somebody with "
     "a role of both lists may not. Everybody may still read, and have their own words forgotten. "
     "People who manage the server can always change these settings. "
     "Direct messages have no roles.\nChanges take effect immediately."
 )
+HEADING = Text("**The bard's settings in this server**")
+CHANNELS = Text("Channels: {channels}")
+ALL_CHANNELS = Text("Channels: all")
+CHANNELS_GONE = Text("Channels: none that still exists, so that I reply nowhere: choose others")
+WITH_THREADS = Text("{channels} and their threads")
+LONGEST_REPLY = Text("Longest reply: {chars:,} characters")
+COOLDOWN = Text("Cooldown: {seconds} s between a person's requests")
+TEMPERATURE = Text("Temperature of requests without one: {temperature:g}")
+IMMEDIATELY = Text("Changes take effect immediately.")
+MAY_ASK = Text("Roles that may ask: {roles}")
+ALL_MAY_ASK = Text("Roles that may ask: all")
+MAY_ASK_GONE = Text(
+    "Roles that may ask: none that still exists, so that I reply to nobody: choose others"
+)
+MAY_NOT_ASK = Text("Roles that may not ask: {roles}")
+ALL_BUT_NONE = Text("Roles that may not ask: none")
+EVERYWHERE = Text("The bard may reply everywhere", "placeholder")
+ALLOWED_HINT = Text("Roles that may ask: all", "placeholder")
+DENIED_HINT = Text("Roles that may not ask: none", "placeholder")
+LIMITS = Text("Length, cooldown, temperature", "button")
+ROLES = Text("Roles", "button")
+VOICES = Text("Voices", "button")
+BACK = Text("Back", "button")
 CHANNEL_TYPES = [
     discord.ChannelType.text,
     discord.ChannelType.news,
@@ -48,9 +97,9 @@ class SettingsCog(BardCog, name="noskgpt_bard.settings"):
     def __init__(self, client: Any, bard: Bard) -> None:  # noqa: ANN401 - see BardCog
         super().__init__(client, bard)
         self.views = (
-            SettingsView(GuildSettings()),
-            RolesView(GuildSettings()),
-            VoicesView(_show_voices),
+            SettingsView(GuildSettings(), ENGLISH),
+            RolesView(GuildSettings(), ENGLISH),
+            VoicesView(_show_voices, ENGLISH),
         )
 
     async def cog_load(self) -> None:
@@ -94,21 +143,23 @@ class SettingsCog(BardCog, name="noskgpt_bard.settings"):
 class SettingsView(discord.ui.View):
     """The controls, set to the given settings. One instance handles those of all messages."""
 
-    def __init__(self, settings: GuildSettings) -> None:
+    def __init__(self, settings: GuildSettings, language: Language) -> None:
         super().__init__(timeout=None)
+        self.channels.placeholder = language(EVERYWHERE)
+        self.limits.label = language(LIMITS)
         self.channels.default_values = [
             discord.SelectDefaultValue(id=channel_id, type=discord.SelectDefaultValueType.channel)
             for channel_id in sorted(settings.channels)
         ]
         self.buttons.options = [
             discord.SelectOption(
-                label=f"Continue is for {people}", value=value, default=value == settings.buttons
+                label=language(entry), value=value, default=value == settings.buttons
             )
-            for value, people in BUTTONS.items()
+            for value, (entry, _line) in BUTTONS.items()
         ]
         self.mentions.options = [
             discord.SelectOption(
-                label=f"Answer when mentioned: {answer}",
+                label=language(answer),
                 value=value,
                 default=value == _mentions(answers=settings.answer_mentions),
             )
@@ -118,7 +169,6 @@ class SettingsView(discord.ui.View):
     @discord.ui.select(
         cls=discord.ui.ChannelSelect,
         custom_id="bard:settings:channels",
-        placeholder="The bard may reply everywhere",
         channel_types=CHANNEL_TYPES,
         min_values=0,
         max_values=25,
@@ -148,9 +198,7 @@ class SettingsView(discord.ui.View):
         answers = select.values[0] == "yes"
         await handle(interaction, lambda bard: _change(interaction, bard, answer_mentions=answers))
 
-    @discord.ui.button(
-        label="Length, cooldown, temperature", custom_id="bard:settings:limits", row=3
-    )
+    @discord.ui.button(custom_id="bard:settings:limits", row=3)
     async def limits(
         self, interaction: discord.Interaction[Any], _: discord.ui.Button["SettingsView"]
     ) -> None:
@@ -161,12 +209,13 @@ class SettingsView(discord.ui.View):
 class RolesView(discord.ui.View):
     """The controls of the page with the roles. One instance handles those of all messages."""
 
-    def __init__(self, settings: GuildSettings) -> None:
+    def __init__(self, settings: GuildSettings, language: Language) -> None:
         super().__init__(timeout=None)
-        for select, roles in (
-            (self.allowed, settings.allowed_roles),
-            (self.denied, settings.denied_roles),
+        for select, roles, hint in (
+            (self.allowed, settings.allowed_roles, ALLOWED_HINT),
+            (self.denied, settings.denied_roles, DENIED_HINT),
         ):
+            select.placeholder = language(hint)
             select.default_values = [
                 discord.SelectDefaultValue(id=role_id, type=discord.SelectDefaultValueType.role)
                 for role_id in sorted(roles)
@@ -175,7 +224,6 @@ class RolesView(discord.ui.View):
     @discord.ui.select(
         cls=discord.ui.RoleSelect[Any],
         custom_id="bard:settings:allowed",
-        placeholder="Roles that may ask: all",
         min_values=0,
         max_values=25,
     )
@@ -188,7 +236,6 @@ class RolesView(discord.ui.View):
     @discord.ui.select(
         cls=discord.ui.RoleSelect[Any],
         custom_id="bard:settings:denied",
-        placeholder="Roles that may not ask: none",
         min_values=0,
         max_values=25,
     )
@@ -216,7 +263,9 @@ class SettingsPage(Button, template=r"bard:settings:page:(?P<page>main|roles|voi
 async def _open_form(interaction: discord.Interaction[Any], bard: Bard) -> None:
     require_manager(interaction)
     overrides, _rules = _settings_of(interaction, bard)
-    form = LimitsModal(overrides, defaults=bard.guild_settings.rules(None))
+    form = LimitsModal(
+        overrides, language_of(interaction), defaults=bard.guild_settings.rules(None)
+    )
     await interaction.response.send_modal(form)
     form.stop()  # `on_interaction` handles it
 
@@ -226,15 +275,17 @@ async def _store_limits(
 ) -> None:
     """Store the numbers of a form, or respond with those that are not allowed."""
     require_manager(interaction)
+    language = language_of(interaction)
     try:
         changes = parse_limits(
-            values.get("Longest reply", ""),
-            values.get("Cooldown", ""),
-            values.get("Temperature", ""),
+            values.get(CHARS_ID, ""),
+            values.get(COOLDOWN_ID, ""),
+            values.get(TEMPERATURE_ID, ""),
+            language,
             limit=bard.settings.max_chars,
         )
     except ValueError as error:
-        await respond(interaction, f"{NOTHING_CHANGED}\n{error}")
+        await respond(interaction, f"{language(NOTHING_CHANGED)}\n{error}")
         return
     await _change(interaction, bard, **changes)
 
@@ -264,34 +315,38 @@ async def _show_voices(interaction: discord.Interaction[Any], bard: Bard) -> Non
 
 def _main_page(interaction: discord.Interaction[Any], bard: Bard) -> Page:
     overrides, rules = _settings_of(interaction, bard)
-    found = _Existing(interaction)
-    view = SettingsView(replace(overrides, channels=found.channels(rules.channels, unknown=())))
+    found, language = _Existing(interaction), language_of(interaction)
+    shown = replace(overrides, channels=found.channels(rules.channels, unknown=()))
+    view = SettingsView(shown, language)
     # The view of the cog handles the controls, so the library need not keep this one.
     view.stop()
-    view.add_item(SettingsPage("Roles", "bard:settings:page:roles"))
+    view.add_item(SettingsPage(language(ROLES), "bard:settings:page:roles"))
     if bard.voice_store.listed():
-        view.add_item(SettingsPage("Voices", "bard:settings:page:voices"))
-    return describe(rules, found), view
+        view.add_item(SettingsPage(language(VOICES), "bard:settings:page:voices"))
+    return describe(rules, found, language), view
 
 
 def _roles_page(interaction: discord.Interaction[Any], bard: Bard) -> Page:
     overrides, rules = _settings_of(interaction, bard)
-    found = _Existing(interaction)
+    found, language = _Existing(interaction), language_of(interaction)
     view = RolesView(
         replace(
             overrides,
             allowed_roles=found.roles(rules.allowed_roles, unknown=()),
             denied_roles=found.roles(rules.denied_roles, unknown=()),
-        )
+        ),
+        language,
     )
     view.stop()
-    view.add_item(SettingsPage("Back", "bard:settings:page:main"))
-    return ROLES_PAGE.format(roles="\n".join(_describe_roles(rules, found))), view
+    view.add_item(SettingsPage(language(BACK), "bard:settings:page:main"))
+    roles = "\n".join(_describe_roles(rules, found, language))
+    return language(ROLES_PAGE, roles=roles), view
 
 
 def _voices_page(interaction: discord.Interaction[Any], bard: Bard) -> Page:
     content, view = voices_page(interaction, bard, _show_voices)
-    view.add_item(SettingsPage("Back", "bard:settings:page:main"))
+    back = language_of(interaction)(BACK)
+    view.add_item(SettingsPage(back, "bard:settings:page:main"))
     return content, view
 
 
@@ -337,40 +392,45 @@ def _mentions(*, answers: bool) -> str:
     return "yes" if answers else "no"
 
 
-def describe(rules: Rules, found: _Existing) -> str:
+def describe(rules: Rules, found: _Existing, language: Language) -> str:
     """Return the settings as text.
 
     Args:
         rules: The settings in force.
         found: Knows which of their channels and roles still exist.
+        language: That of the text.
     """
     existing = found.channels(rules.channels)
     places = ", ".join(f"<#{channel_id}>" for channel_id in sorted(existing))
     if rules.channels and not existing:
-        places = "none that still exists, so that I reply nowhere: choose others"
+        channels = language(CHANNELS_GONE)
     elif places:
-        places = f"{places} and their threads"
+        channels = language(CHANNELS, channels=language(WITH_THREADS, channels=places))
+    else:
+        channels = language(ALL_CHANNELS)
     lines = [
-        "**The bard's settings in this server**",
-        f"Channels: {places or 'all'}",
-        *_describe_roles(rules, found),
-        f"Longest reply: {rules.max_chars:,} characters",
-        f"Cooldown: {rules.cooldown} s between a person's requests",
-        f"Temperature of requests without one: {rules.temperature:g}",
-        f"The button *Continue* is for {BUTTONS[rules.buttons]}, the others for {BUTTONS['asker']}",
-        f"Answer when mentioned: {MENTIONS[_mentions(answers=rules.answer_mentions)]}",
-        "Changes take effect immediately.",
+        language(HEADING),
+        channels,
+        *_describe_roles(rules, found, language),
+        language(LONGEST_REPLY, chars=rules.max_chars),
+        language(COOLDOWN, seconds=rules.cooldown),
+        language(TEMPERATURE, temperature=rules.temperature),
+        language(BUTTONS[rules.buttons][1]),
+        language(MENTIONS[_mentions(answers=rules.answer_mentions)]),
+        language(IMMEDIATELY),
     ]
     return "\n".join(lines)
 
 
-def _describe_roles(rules: Rules, found: _Existing) -> tuple[str, str]:
+def _describe_roles(rules: Rules, found: _Existing, language: Language) -> tuple[str, str]:
     """Return a line with the roles that may use the bard, and one with those that may not."""
-    allowed = role_names(found.roles(rules.allowed_roles))
-    if rules.allowed_roles and not allowed:
-        allowed = "none that still exists, so that I reply to nobody: choose others"
+    may_ask, allowed = language(ALL_MAY_ASK), role_names(found.roles(rules.allowed_roles))
+    if allowed:
+        may_ask = language(MAY_ASK, roles=allowed)
+    elif rules.allowed_roles:
+        may_ask = language(MAY_ASK_GONE)
     denied = role_names(found.roles(rules.denied_roles))
-    return f"Roles that may ask: {allowed or 'all'}", f"Roles that may not ask: {denied or 'none'}"
+    return may_ask, language(MAY_NOT_ASK, roles=denied) if denied else language(ALL_BUT_NONE)
 
 
 def _settings_of(interaction: discord.Interaction[Any], bard: Bard) -> tuple[GuildSettings, Rules]:

@@ -7,24 +7,27 @@ import discord
 
 from ..bard import Bard
 from ..errors import Reason, RejectedError
+from ..languages import Language, Plural, Text
 from ..storage.records import DEFAULT_VOICE
 from ..storage.voices import VoiceStore
 from ..ui.access import guild_of, require_manager
 from ..ui.interactions import acknowledge_press, handle, place_of
+from ..ui.localisation import language_of
 
-VOICES_PAGE = (
+VOICES_PAGE = Text(
     "**The voices in which new scenes begin in this server**\n{chosen}\n"
     "The first list below is for the server, the second for this channel and its threads. "
     "A scene goes on in the voice of its last reply; the option `voice` of `/bard` changes it. "
     "Direct messages begin in the default voice.\nChanges take effect immediately."
 )
-IN_SERVER = "In the server: {voice}"
+IN_SERVER = Text("In the server: {voice}")
 IN_CHANNEL = "<#{channel}>: {voice}"
-MORE = "and in {count:,} more channels"
-DEFAULT = "the default voice"
-DEFAULT_LABEL = "The default voice"
-AS_IN_SERVER = "As in the server"
-SERVER_HINT, CHANNEL_HINT = "Voice in the server", "Voice in this channel"
+MORE = Plural("and in {count:,} more channel", "and in {count:,} more channels")
+DEFAULT = Text("the default voice")
+DEFAULT_LABEL = Text("The default voice", "entry")
+AS_IN_SERVER = Text("As in the server", "entry")
+SERVER_HINT = Text("Voice in the server", "placeholder")
+CHANNEL_HINT = Text("Voice in this channel", "placeholder")
 _AS_IN_SERVER = "server"
 _LISTED_CHANNELS = 15
 
@@ -37,26 +40,23 @@ class VoicesView(discord.ui.View):
 
     Args:
         show: Shows the page after a change.
+        language: That of the lists.
     """
 
-    def __init__(self, show: Show) -> None:
+    def __init__(self, show: Show, language: Language) -> None:
         super().__init__(timeout=None)
+        self.server.placeholder = language(SERVER_HINT)
+        self.channel.placeholder = language(CHANNEL_HINT)
         self._show = show
 
-    @discord.ui.select(
-        cls=discord.ui.Select[Any], custom_id="bard:settings:voice", placeholder=SERVER_HINT
-    )
+    @discord.ui.select(cls=discord.ui.Select[Any], custom_id="bard:settings:voice")
     async def server(
         self, interaction: discord.Interaction[Any], select: discord.ui.Select[Any]
     ) -> None:
         """Change the voice in which new scenes of the server begin."""
         await handle(interaction, lambda bard: self._store(interaction, bard, select.values[0], 0))
 
-    @discord.ui.select(
-        cls=discord.ui.Select[Any],
-        custom_id="bard:settings:voice:channel",
-        placeholder=CHANNEL_HINT,
-    )
+    @discord.ui.select(cls=discord.ui.Select[Any], custom_id="bard:settings:voice:channel")
     async def channel(
         self, interaction: discord.Interaction[Any], select: discord.ui.Select[Any]
     ) -> None:
@@ -88,39 +88,49 @@ def voices_page(
 ) -> tuple[str, discord.ui.View]:
     """Return the text and the lists of the page."""
     store, guild_id, channel_id = bard.voice_store, guild_of(interaction), _channel_of(interaction)
-    view = VoicesView(show)
+    language = language_of(interaction)
+    view = VoicesView(show, language)
     view.stop()  # that of the cog handles the lists
-    view.server.options = _options(store, store.default_in(guild_id) or DEFAULT_VOICE)
+    view.server.options = _options(store, store.default_in(guild_id) or DEFAULT_VOICE, language)
     chosen = store.default_in(guild_id, channel_id)
     view.channel.options = [
-        discord.SelectOption(label=AS_IN_SERVER, value=_AS_IN_SERVER, default=chosen is None),
-        *_options(store, chosen),
+        discord.SelectOption(
+            label=language(AS_IN_SERVER), value=_AS_IN_SERVER, default=chosen is None
+        ),
+        *_options(store, chosen, language),
     ]
-    return VOICES_PAGE.format(chosen="\n".join(_chosen(store, guild_id))), view
+    chosen_lines = "\n".join(_chosen(store, guild_id, language))
+    return language(VOICES_PAGE, chosen=chosen_lines), view
 
 
-def _options(store: VoiceStore, chosen: int | None) -> list[discord.SelectOption]:
-    voices = {DEFAULT_VOICE: DEFAULT_LABEL} | {voice.id: voice.name for voice in store.listed()}
+def _options(
+    store: VoiceStore, chosen: int | None, language: Language
+) -> list[discord.SelectOption]:
+    voices = {DEFAULT_VOICE: language(DEFAULT_LABEL)} | {
+        voice.id: voice.name for voice in store.listed()
+    }
     return [
         discord.SelectOption(label=name, value=str(voice_id), default=voice_id == chosen)
         for voice_id, name in voices.items()
     ]
 
 
-def _chosen(store: VoiceStore, guild_id: int) -> list[str]:
+def _chosen(store: VoiceStore, guild_id: int, language: Language) -> list[str]:
     """Return a line for the server, and one for each channel that has a voice of its own."""
-    lines = [IN_SERVER.format(voice=_name(store, store.default_in(guild_id)))]
+    default = _name(store, store.default_in(guild_id), language)
+    lines = [language(IN_SERVER, voice=default)]
     channels = store.channels_of(guild_id)
     for channel_id, voice_id in channels[:_LISTED_CHANNELS]:
-        lines.append(IN_CHANNEL.format(channel=channel_id, voice=_name(store, voice_id)))
+        voice = _name(store, voice_id, language)
+        lines.append(IN_CHANNEL.format(channel=channel_id, voice=voice))
     if more := len(channels[_LISTED_CHANNELS:]):
-        lines.append(MORE.format(count=more))
+        lines.append(language.plural(MORE, more))
     return lines
 
 
-def _name(store: VoiceStore, voice_id: int | None) -> str:
+def _name(store: VoiceStore, voice_id: int | None, language: Language) -> str:
     voice = store.get(voice_id or DEFAULT_VOICE)
-    return DEFAULT if voice is None else voice.name
+    return language(DEFAULT) if voice is None else voice.name
 
 
 def _channel_of(interaction: discord.Interaction[Any]) -> int:

@@ -10,6 +10,7 @@ from ..storage.records import Place, TurnRequest
 from ..ui.access import roles_of
 from ..ui.addressing import Advice, MessageRequest, read
 from ..ui.hosts import Host
+from ..ui.localisation import language_of_answer
 from ..ui.messages import MessageReply, MessageTarget, Typing
 from ..ui.names import Viewpoint
 from ..ui.notices import Notices
@@ -79,15 +80,15 @@ class TalkCog(BardCog, name="noskgpt_bard.talk"):
                 scene = turn.scene if turn.place == place else None
             if asked.prompt is None and scene is None:
                 await bard.scenes.require_scene(place)
-            target = MessageTarget(message)
+            target, language = MessageTarget(message), language_of_answer(message, bard)
             async with (
-                QueueStatus(target, queued, bard.wait) as status,
+                QueueStatus(target, queued, bard.wait, language) as status,
                 Typing(message.channel, bard.wait) as typing,
             ):
                 request = TurnRequest(
                     place=place, user_id=message.author.id, prompt=asked.prompt, scene=scene
                 )
-                viewpoint = Viewpoint(self.client, message.guild, message.author)
+                viewpoint = Viewpoint(self.client, message.guild, message.author, language)
                 display = MessageReply(viewpoint, bard, target, status, typing.stop)
                 await bard.scenes.play(request, display, queued)
 
@@ -99,10 +100,11 @@ class TalkCog(BardCog, name="noskgpt_bard.talk"):
             raise RejectedError(Reason.CLOSING)
         bard.admission.require_person(message.author.id, roles_of(message.author), rules)
         bard.admission.require_channel(place.channel_ids, rules)
+        language = language_of_answer(message, bard)
         if advice is Advice.WORDS:
-            await self._notices.send(message, WORDS_ALONE)
+            await self._notices.send(message, language(WORDS_ALONE))
         else:
-            text = MENTION_ME.format(me=self._me.mention, name=self._me.display_name)
+            text = language(MENTION_ME, me=self._me.mention, name=self._me.display_name)
             await self._notices.advise_once(message, text)
 
 

@@ -8,12 +8,14 @@ from discord import app_commands
 from ..bard import Bard
 from ..core.training_runner import StartFrom, TrainingRequest
 from ..errors import Reason, RejectedError
+from ..languages import Language, Text
 from ..storage.runs import Run
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.embeds import escape, one_line
 from ..ui.interactions import acknowledge, edit_response
+from ..ui.localisation import language_of
 from ..ui.owners import require_owner
-from ..ui.responses import REJECTIONS
+from ..ui.responses import REJECTIONS, STATES
 from ..ui.training_messages import RunMessages
 from ..ui.training_status import PROMOTED, describe_end, describe_progress
 from ..ui.voices import (
@@ -32,8 +34,16 @@ DEFAULT_MINUTES = 10.0
 MAX_MINUTES = 7 * 24 * 60.0
 LISTED_RUNS = 8
 
-NO_RUNS = "No training runs yet. `/train start` starts one."
-ROLLED_BACK = "Rolled back: the weights {weights} of {source} are active."
+NO_RUNS = Text("No training runs yet. `/train start` starts one.")
+ROLLED_BACK = Text("Rolled back: the weights {weights} of run {run_id} are active.")
+ROLLED_BACK_TO_SETTINGS = Text("Rolled back: the weights {weights} of the settings are active.")
+RUN = Text("**Run {id}**: {state}")
+RUN_PLAN = Text("preset {preset}, {minutes:g} min")
+RUN_LOSS = Text("held-out loss {loss:.3f}, weights {weights}")
+STARTED_FROM = Text("started from {weights}")
+STARTED_BY = Text("started by {person}")
+SPEAKS_AS = Text("voice {names}")
+ACTIVE = Text("**active**")
 
 Preset = Literal["quick", "default", "best", "original"]
 
@@ -128,12 +138,15 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         await require_owner(interaction, self.bard)
         await _acknowledge(interaction)
         active = self.bard.training.active
+        language = language_of(interaction)
         if active is not None:
-            await _answer(interaction, describe_progress(active))
+            await _answer(interaction, describe_progress(active, language))
             return
         runs = await self.bard.runs.newest(1)
-        none_active = REJECTIONS[Reason.NO_ACTIVE_RUN]
-        text = f"{none_active}\n{await self._describe_end(runs[0])}" if runs else NO_RUNS
+        text = language(NO_RUNS)
+        if runs:
+            none_active = language(REJECTIONS[Reason.NO_ACTIVE_RUN])
+            text = f"{none_active}\n{await self._describe_end(runs[0], language)}"
         await _answer(interaction, text)
 
     @train.command(name="cancel", description="Stop the active run; `resume` can continue it.")
@@ -142,7 +155,7 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         await require_owner(interaction, self.bard)
         await _acknowledge(interaction)
         run = await self.bard.training.cancel()
-        await _answer(interaction, await self._describe_end(run))
+        await _answer(interaction, await self._describe_end(run, language_of(interaction)))
 
     @train.command(name="history", description="List the last runs; mark active weights, voices.")
     async def history(self, interaction: discord.Interaction[Any]) -> None:
@@ -152,11 +165,11 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         runs = await self.bard.runs.newest(LISTED_RUNS)
         active = await self.bard.promotions.active()
         voices = self.bard.voice_store.listed()
-        lines = [
-            _line(run, [v.name for v in voices if v.run_id == run.id], active=run.id == active)
-            for run in runs
-        ]
-        await _answer(interaction, "\n".join(lines) or NO_RUNS)
+        language, lines = language_of(interaction), []
+        for run in runs:
+            names = [voice.name for voice in voices if voice.run_id == run.id]
+            lines.append(_line(run, names, language, active=run.id == active))
+        await _answer(interaction, "\n".join(lines) or language(NO_RUNS))
 
     @train.command(name="promote", description="Activate the weights of a finished run.")
     @app_commands.rename(name="as")
@@ -174,12 +187,14 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         """Load the weights and use them from the next request on, everywhere or as a voice."""
         await require_owner(interaction, self.bard)
         await _acknowledge(interaction)
+        language = language_of(interaction)
         if name is not None:
             voice, before = await self.bard.voice_promotions.promote(run, name)
             text = PROMOTED_AS if before is None else REPLACED
             await _answer(
                 interaction,
-                text.format(
+                language(
+                    text,
                     name=voice.name,
                     weights=voice.weights,
                     run_id=run,
@@ -188,7 +203,7 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
             )
             return
         promoted = await self.bard.promotions.promote(run, interaction.user.id)
-        await _answer(interaction, PROMOTED.format(weights=promoted.weights))
+        await _answer(interaction, language(PROMOTED, weights=promoted.weights))
 
     @train.command(name="rollback", description="Undo the last promotion.")
     async def rollback(self, interaction: discord.Interaction[Any]) -> None:
@@ -196,9 +211,11 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         await require_owner(interaction, self.bard)
         await _acknowledge(interaction)
         run = await self.bard.promotions.roll_back(interaction.user.id)
-        source = f"run {run.id}" if run else "the settings"
-        weights = self.bard.inference.model.name
-        await _answer(interaction, ROLLED_BACK.format(source=source, weights=weights))
+        weights, language = self.bard.inference.model.name, language_of(interaction)
+        text = language(ROLLED_BACK_TO_SETTINGS, weights=weights)
+        if run:
+            text = language(ROLLED_BACK, weights=weights, run_id=run.id)
+        await _answer(interaction, text)
 
     @train.command(name="voices", description="List the voices; rename or remove one.")
     @app_commands.autocomplete(rename=suggest_own_voices, remove=suggest_own_voices)
@@ -222,14 +239,15 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
             raise RejectedError(Reason.VOICE_OPTIONS)
         if rename is not None and to is not None:
             before, voice = await voices.rename(rename, to)
-            await _answer(interaction, RENAMED.format(before=before.name, name=voice.name))
+            text = language_of(interaction)(RENAMED, before=before.name, name=voice.name)
+            await _answer(interaction, text)
         elif remove is not None:
             await ask_to_remove(interaction, self.bard, voices.require(remove))
         else:
             await show_voices(interaction, self.bard)
 
-    async def _describe_end(self, run: Run) -> str:
-        return describe_end(run, resumable=await self.bard.training.is_resumable(run))
+    async def _describe_end(self, run: Run, language: Language) -> str:
+        return describe_end(run, language, resumable=await self.bard.training.is_resumable(run))
 
 
 def _require_none(**options: object) -> None:
@@ -244,21 +262,22 @@ def _check_corpus(corpus: discord.Attachment) -> None:
         raise RejectedError(Reason.NOT_A_TEXT_FILE)
 
 
-def _line(run: Run, voices: list[str], *, active: bool) -> str:
-    parts = [f"**Run {run.id}**: {run.state}", f"<t:{run.started_at:.0f}:f>"]
-    parts.append(f"preset {run.preset}, {run.minutes:g} min")
+def _line(run: Run, voices: list[str], language: Language, *, active: bool) -> str:
+    parts = [language(RUN, id=run.id, state=language(STATES[run.state]))]
+    parts.append(f"<t:{run.started_at:.0f}:f>")
+    parts.append(language(RUN_PLAN, preset=run.preset, minutes=run.minutes))
     if run.corpus is not None:
         parts.append(escape(one_line(run.corpus, 40)))
     if run.loss is not None:
-        parts.append(f"held-out loss {run.loss:.3f}, weights {run.weights}")
+        parts.append(language(RUN_LOSS, loss=run.loss, weights=run.weights))
     if run.start_weights is not None:
-        parts.append(f"started from {run.start_weights}")
+        parts.append(language(STARTED_FROM, weights=run.start_weights))
     if run.user_id:
-        parts.append(f"started by <@{run.user_id}>")
+        parts.append(language(STARTED_BY, person=f"<@{run.user_id}>"))
     if voices:
-        parts.append(f"voice {' and '.join(voices)}")
+        parts.append(language(SPEAKS_AS, names=", ".join(voices)))
     if active:
-        parts.append("**active**")
+        parts.append(language(ACTIVE))
     return ", ".join(parts)
 
 

@@ -4,6 +4,7 @@ import discord
 
 from ..concurrency import Wait
 from ..core.settlement import Shown
+from ..languages import Language, Text
 from ..storage.records import Turn
 from .embeds import embeds
 from .hosts import Host
@@ -19,16 +20,25 @@ class Announcement:
         guild_id: The server.
         channel_id: The channel.
         headline: The line above the turn.
+        language: That of the headline and the buttons.
         wait: See `bot.concurrency.Wait`.
     """
 
     def __init__(
-        self, client: Host, *, guild_id: int, channel_id: int, headline: str, wait: Wait
+        self,
+        client: Host,
+        *,
+        guild_id: int,
+        channel_id: int,
+        headline: Text,
+        language: Language,
+        wait: Wait,
     ) -> None:
         self.message_id: int | None = None
         self.token: str | None = None
         self._channel = client.get_partial_messageable(channel_id, guild_id=guild_id)
-        self._headline = headline
+        self._headline = language(headline)
+        self._language = language
         self._wait = wait
 
     async def show(self, turn: Turn, dropped: str) -> Shown:
@@ -38,12 +48,12 @@ class Announcement:
             discord.HTTPException: Discord refuses it.
             UncertainError: It is not known whether Discord has it.
         """
-        pages = embeds(turn, author=self._headline, dropped=dropped)
+        pages = embeds(turn, self._language, author=self._headline, dropped=dropped)
 
         async def send() -> discord.Message:
             return await self._channel.send(
                 embeds=pages,
-                view=reply_view(turn),
+                view=reply_view(turn, self._language),
                 nonce=f"turn-{turn.id}",  # Discord does not send it again if its answer was lost
                 allowed_mentions=discord.AllowedMentions.none(),
             )

@@ -9,6 +9,7 @@ import discord
 from discord import app_commands
 
 from .interactions import NETWORK_ERRORS, brief, handle, respond_to_error
+from .localisation import OWN
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,15 @@ class Command(app_commands.Command[Any, ..., None]):
     Its own errors end here too: an option that the callback lacks, or one that is missing,
     because Discord still has an older definition of the command.
     """
+
+    def __init__(self, **given: Any) -> None:  # noqa: ANN401 - the library's
+        super().__init__(**given)
+        for parameter in self.parameters:
+            for choice in parameter.choices:
+                # A choice has no public name that can be marked.
+                name = choice._locale_name  # noqa: SLF001 - see above
+                if name is not None:
+                    name.extras[OWN] = True
 
     async def _invoke_with_namespace(
         self, interaction: discord.Interaction[Any], namespace: app_commands.Namespace

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import partial
 
 import discord
 
@@ -13,11 +14,13 @@ from ..core.daily_scenes import place_of, request_of
 from ..core.request_queue import Request
 from ..core.schedule import Due
 from ..errors import Reason, RejectedError, StoppedError, UncertainError
+from ..languages import Language
 from ..storage.guild_settings import Rules
 from ..storage.schedules import Outcome, Schedule
 from .announcements import Announcement
 from .hosts import Host
 from .interactions import NETWORK_ERRORS, brief
+from .localisation import language_in, language_to
 from .permissions import missing_to_send
 from .schedule_texts import HEADLINE, channel_deleted, not_played
 
@@ -158,7 +161,8 @@ class DailyPlayer:
         log.info("Daily scene %d of %s: %s", schedule.id, due.day, outcome)
         settled = await self._daily.store.settle(schedule, outcome)
         if settled is not None and settled.failures == 1:
-            await self._tell(settled, not_played(settled, outcome, self._server(settled)))
+            server, missed = self._server(settled), outcome
+            await self._tell(settled, lambda shown: not_played(settled, missed, server, shown))
 
     def _obstacle(self, schedule: Schedule, due: Due) -> Outcome | None:
         """Return why a scene cannot be played, as far as that is known without a request.
@@ -203,6 +207,7 @@ class DailyPlayer:
                     guild_id=schedule.guild_id,
                     channel_id=schedule.channel_id,
                     headline=HEADLINE,
+                    language=self._language(schedule),
                     wait=self._bard.wait,
                 )
                 await self._bard.scenes.play(request_of(schedule), display, queued)
@@ -233,31 +238,35 @@ class DailyPlayer:
     async def tell_of_deletion(self, schedules: Iterable[Schedule]) -> None:
         """Tell the people who made schedules that those have ended with their channel."""
         for schedule in schedules:
-            await self._tell(schedule, channel_deleted(schedule, self._server(schedule)))
+            await self._tell(schedule, partial(channel_deleted, schedule, self._server(schedule)))
 
     def _server(self, schedule: Schedule) -> str | None:
         guild = self._client.get_guild(schedule.guild_id)
         return None if guild is None else guild.name
 
-    async def _tell(self, schedule: Schedule, text: str) -> None:
+    def _language(self, schedule: Schedule) -> Language:
+        return language_in(self._client.get_guild(schedule.guild_id))
+
+    async def _tell(self, schedule: Schedule, text: Callable[[Language], str]) -> None:
         """Send a text to the person who made a schedule, else to the server's system channel."""
-        nobody = discord.AllowedMentions.none()
+        nobody, person = discord.AllowedMentions.none(), discord.Object(schedule.user_id)
+        guild = self._client.get_guild(schedule.guild_id)
         try:
-            conversation = await self._client.create_dm(discord.Object(schedule.user_id))
-            await conversation.send(text, allowed_mentions=nobody)
+            conversation = await self._client.create_dm(person)
+            private = text(language_to(person, self._bard, guild))
+            await conversation.send(private, allowed_mentions=nobody)
         except (discord.HTTPException, *NETWORK_ERRORS) as error:
             log.info("Who made daily scene %d cannot be told: %s", schedule.id, brief(error))
         else:
             return
-        guild = self._client.get_guild(schedule.guild_id)
         if guild is None or guild.system_channel is None:
             return
         with suppress(discord.HTTPException, *NETWORK_ERRORS):
-            await guild.system_channel.send(text, allowed_mentions=nobody)
+            await guild.system_channel.send(text(language_in(guild)), allowed_mentions=nobody)
 
 
 def lacking(channel: _Channel) -> list[str]:
-    """Return the permissions that the bot lacks to play a scene in a channel, as people name them.
+    """Return the library's names of permissions that the bot lacks to play in a channel.
 
     Empty if that is not known.
     """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import discord
 
 from ..core import transcript
+from ..languages import Language, Plural, Text
 from ..storage.records import Page, Turn
 
 # https://discord.com/developers/docs/resources/message#embed-object-embed-limits
@@ -17,12 +18,18 @@ MESSAGE_LIMIT = 6000
 
 CONTENT_LIMIT = 2000
 
-SOMEONE = "Someone"
-SPEAKS = "{person} speaks as {part}"
+SOMEONE = Text("Someone")
+SPEAKS = Text("{person} speaks as {part}", "author")
+ASKS = Text("{person} asks the bard", "author")
+AND_THEN = Text("{person}: and then?", "author")
+GOES_ON = Text("The scene goes on", "heading")
 COLOUR = discord.Colour(0x8C1D2F)
-LEFT_OUT = "Not in the bard's alphabet, so left out"
-VOICE = "Voice: {name}"
-VOICE_MISSING = "The voice {name} is not available"
+LEFT_OUT = Text("Not in the bard's alphabet, so left out", "heading")
+CHARACTERS = Plural("{count:,} character", "{count:,} characters")
+SECONDS = Text("{seconds:.2f} s")
+TAKE = Text("Take {number} of {takes}")
+VOICE = Text("Voice: {name}")
+VOICE_MISSING = Text("The voice {name} is not available")
 _PROMPT_SHOWN = 200
 _NOTE_SHOWN = 40
 _FENCE = "```"
@@ -30,6 +37,7 @@ _SPECIAL = re.compile(r"[\\*_~|`<\[\]]|:(?=//|[\w+-]+:)")
 _LINE_START = re.compile(r"[ \t]*(?:[#>+-]|\d+(?=[.)]))")
 _MARKUP = re.compile(r"\\(.)|\*\*", re.DOTALL)
 _SILENCE = "*(silence)*"
+"""Part of the script, in its language: `reply_text` recognises it."""
 _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
@@ -41,12 +49,12 @@ class Cue:
     text: str
 
 
-def headline(turn: Turn, requester: str) -> str:
+def headline(turn: Turn, requester: str, language: Language) -> str:
     """Return the line above a turn, with the name of the person who requested it."""
-    name = one_line(requester, 80) or SOMEONE
+    name = one_line(requester, 80) or language(SOMEONE)
     if turn.prompt is not None and transcript.is_speech(turn.prompt):
-        return SPEAKS.format(person=name, part=_speech(turn.prompt)[0])
-    return f"{name} asks the bard" if turn.prompt is not None else f"{name}: and then?"
+        return language(SPEAKS, person=name, part=_speech(turn.prompt)[0])
+    return language(AND_THEN if turn.prompt is None else ASKS, person=name)
 
 
 def line_text(turn: Turn) -> str | None:
@@ -72,43 +80,47 @@ def _speech(prompt: str) -> tuple[str, str]:
 
 
 def embeds(
-    turn: Turn, *, author: str, dropped: str = "", cue: Cue | None = None
+    turn: Turn, language: Language, *, author: str, dropped: str = "", cue: Cue | None = None
 ) -> list[discord.Embed]:
     """Return the one or two embeds that show a turn, together at most 6000 characters.
 
     Args:
         turn: The turn. Every character of its reply is shown.
+        language: That of what is around the reply.
         author: Its `headline`.
         dropped: Characters of the prompt that the model's alphabet lacks.
         cue: Says that a person is to speak. The reply may be empty then.
     """
-    return _embeds(turn, author, _footer(turn), one_line(dropped, _NOTE_SHOWN), cue)
+    dropped = one_line(dropped, _NOTE_SHOWN)
+    return _embeds(turn, language, author, _footer(turn, language), dropped, cue)
 
 
-def scene_page(page: Page, names: Mapping[int, str]) -> list[discord.Embed]:
+def scene_page(page: Page, names: Mapping[int, str], language: Language) -> list[discord.Embed]:
     """Return the embeds that show a page of a scene, together at most 6000 characters."""
     shown = []
     for turn in page.turns:
         reply = turn.reply
         if turn.prompt is not None and transcript.is_speech(turn.prompt):
             reply = f"{transcript.lead(turn.prompt)}{reply.lstrip()}"
-        shown += _embeds(turn, headline(turn, names[turn.user_id]), reply=reply)
+        author = headline(turn, names[turn.user_id], language)
+        shown += _embeds(turn, language, author, reply=reply)
     return shown
 
 
 def _embeds(
     turn: Turn,
+    language: Language,
     author: str,
     footer: str = "",
     dropped: str = "",
     cue: Cue | None = None,
     reply: str | None = None,
 ) -> list[discord.Embed]:
-    title = _title(turn.prompt) if turn.prompt is not None else "The scene goes on"
+    title = _title(turn.prompt) if turn.prompt is not None else language(GOES_ON)
     if transcript.is_speech(turn.prompt):
         title = ""  # the line is shown as it is
-    notice = escape(dropped)
-    around = (author, title, footer, *((LEFT_OUT, notice) if notice else ()))
+    notice, left_out = escape(dropped), language(LEFT_OUT)
+    around = (author, title, footer, *((left_out, notice) if notice else ()))
     if cue is not None:
         around += (cue.name, cue.text)
     capacity = MESSAGE_LIMIT - sum(map(len, around))
@@ -122,7 +134,7 @@ def _embeds(
     pages[0].set_author(name=author)
     if notice:
         # A field of its own, which is larger than the footer and read out by itself.
-        pages[-1].add_field(name=LEFT_OUT, value=notice)
+        pages[-1].add_field(name=left_out, value=notice)
     if cue is not None:
         pages[-1].add_field(name=cue.name, value=cue.text, inline=False)
     if footer:
@@ -227,13 +239,15 @@ def _title(prompt: str) -> str:
     return title or "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _footer(turn: Turn) -> str:
-    count = len(turn.reply)
-    parts = [f"{count:,} character{'' if count == 1 else 's'}", f"{turn.take.seconds:.2f} s"]
+def _footer(turn: Turn, language: Language) -> str:
+    parts = [
+        language.plural(CHARACTERS, len(turn.reply)),
+        language(SECONDS, seconds=turn.take.seconds),
+    ]
     if turn.takes > 1:
-        parts.insert(0, f"Take {turn.number} of {turn.takes}")
+        parts.insert(0, language(TAKE, number=turn.number, takes=turn.takes))
     if turn.take.voice_name:
-        parts.append(VOICE.format(name=turn.take.voice_name))
+        parts.append(language(VOICE, name=turn.take.voice_name))
     if turn.take.instead_of:
-        parts.append(VOICE_MISSING.format(name=turn.take.instead_of))
+        parts.append(language(VOICE_MISSING, name=turn.take.instead_of))
     return " \N{MIDDLE DOT} ".join(parts)

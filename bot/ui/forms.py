@@ -10,13 +10,16 @@ from typing import Any, cast
 
 import discord
 
+from ..languages import Language, Text
+from .localisation import language_of
+
 PROMPT_LIMIT = 1000
 """Most characters of a prompt."""
 PROMPT_FORM = re.compile(r"bard:edit:form:(?P<turn>[0-9]+)")
 """Custom ids of forms with the prompt of a turn."""
-PROMPT_TITLE = "Edit the prompt"
-PROMPT_LABEL = "Prompt"
-PROMPT_HINT = "I play another take from these words; the takes before it are kept."
+PROMPT_TITLE = Text("Edit the prompt", "title")
+PROMPT_LABEL = Text("Prompt", "label")
+PROMPT_HINT = Text("I play another take from these words; the takes before it are kept.", "hint")
 PROMPT_FIELD = "prompt"
 """Custom id of the field."""
 
@@ -24,8 +27,8 @@ PROMPT_FIELD = "prompt"
 class PromptForm(discord.ui.Modal):
     """A form with the prompt of a turn, to be changed."""
 
-    def __init__(self, turn_id: int, prompt: str) -> None:
-        super().__init__(title=PROMPT_TITLE, custom_id=f"bard:edit:form:{turn_id}")
+    def __init__(self, turn_id: int, prompt: str, language: Language) -> None:
+        super().__init__(title=language(PROMPT_TITLE), custom_id=f"bard:edit:form:{turn_id}")
         text: discord.ui.TextInput[PromptForm] = discord.ui.TextInput(
             custom_id=PROMPT_FIELD,
             style=discord.TextStyle.paragraph,
@@ -33,14 +36,15 @@ class PromptForm(discord.ui.Modal):
             min_length=1,
             max_length=PROMPT_LIMIT,
         )
-        self.add_item(discord.ui.Label(text=PROMPT_LABEL, description=PROMPT_HINT, component=text))
+        label, hint = language(PROMPT_LABEL), language(PROMPT_HINT)
+        self.add_item(discord.ui.Label(text=label, description=hint, component=text))
 
 
 async def open_prompt_form(
     interaction: discord.Interaction[Any], turn_id: int, prompt: str
 ) -> None:
     """Respond to an interaction with the form for the prompt of a turn."""
-    form = PromptForm(turn_id, prompt)
+    form = PromptForm(turn_id, prompt, language_of(interaction))
     await interaction.response.send_modal(form)
     form.stop()  # the listener of the cog handles it
 

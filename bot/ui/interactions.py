@@ -17,9 +17,11 @@ from discord import app_commands
 from ..bard import Bard
 from ..concurrency import Wait
 from ..errors import Reason, RejectedError, UncertainError
+from ..languages import Language
 from ..storage.records import Place
 from .hosts import Host
-from .responses import error_response, rejection_text
+from .localisation import language_of
+from .responses import ERROR_ID, error_response, rejection_text
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +121,7 @@ async def handle(
     interaction.extras[_BEGAN] = time.perf_counter()
     try:
         bard = bard_of(interaction)
+        bard.locales.note(interaction.user.id, interaction.locale.value)
         if bard.deliveries.is_first(interaction.id):
             bard.track_current_task()
             await work(bard)
@@ -305,17 +308,18 @@ async def respond_to_error(interaction: discord.Interaction[Any], error: Excepti
     if isinstance(error, discord.HTTPException) and error.code in GONE:
         log.warning("Discord no longer knows an interaction: %s", brief(error))
         return
+    language = language_of(interaction)
     if isinstance(error, RejectedError):
-        text = rejection_text(error)
+        text = rejection_text(error, language)
     else:
-        text = report(error, find_bard(interaction.client))
+        text = report(error, find_bard(interaction.client), language)
     try:
         await respond(interaction, text)
     except (discord.HTTPException, *NETWORK_ERRORS) as failure:
         log.warning("Could not respond to an interaction: %s", brief(failure))
 
 
-def report(error: Exception, bard: Bard | None) -> str:
+def report(error: Exception, bard: Bard | None, language: Language) -> str:
     """Log a failure under an id, and return the text of the response, which has the same id."""
     level, text = error_response(error)
     error_id = secrets.token_hex(4)
@@ -330,7 +334,7 @@ def report(error: Exception, bard: Bard | None) -> str:
     )
     if bard is not None:
         bard.observer.failed(logging.getLevelName(level).lower())
-    return f"{text} Error id: `{error_id}`"
+    return language(ERROR_ID, text=language(text), id=error_id)
 
 
 async def repeat(request: Callable[[], Awaitable[T]], wait: Wait) -> T:

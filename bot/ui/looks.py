@@ -10,6 +10,7 @@ from ..storage.records import Turn
 from .embeds import reply_text
 from .hosts import Host
 from .interactions import NETWORK_ERRORS, UNKNOWN_MESSAGE, brief
+from .localisation import language_in
 from .queue_status import clear_away
 from .replies import turn_id_of
 
@@ -44,19 +45,21 @@ def looks_of(client: Host) -> Look:
                 again = True
             else:
                 if message is not None:
-                    return await _sighting(message, turn)
+                    return await _sighting(client, message, turn)
         return None if again else Sighting(None, readable=False, closed=closed)
 
     return look
 
 
-async def _sighting(message: discord.Message, turn: Turn) -> Sighting:
+async def _sighting(client: Host, message: discord.Message, turn: Turn) -> Sighting:
     """Return which reply a message shows; clear away the status of a turn that it does not show."""
     if turn_id_of(message) == turn.id:
         found = message.id if turn.message_id is None else None
         return Sighting(reply_text(message.embeds), message_id=found)
     try:
-        await clear_away(message)
+        guild_id = turn.place.guild_id
+        guild = None if guild_id is None else client.get_guild(guild_id)
+        await clear_away(message, language_in(guild))
     except (discord.HTTPException, *NETWORK_ERRORS) as error:
         log.warning("Could not clear away the status of a request: %s", brief(error))
     return Sighting(None)

@@ -136,7 +136,7 @@ class MessageReply:
         """Send the reply, or replace the status of the request by it."""
         await self._status.stop()
         self._stop_typing()
-        author = headline(turn, self._viewpoint.user.display_name)
+        author = headline(turn, self._viewpoint.user.display_name, self._viewpoint.language)
         content = await content_of(turn, author, dropped, self._viewpoint, self._bard)
         message = await repeat(
             lambda: self._target.show_reply(content.embeds, content.view, content.text),

@@ -7,6 +7,7 @@ from typing import Any
 
 import discord
 
+from ..languages import Language
 from .embeds import SOMEONE, one_line
 from .hosts import Host
 from .interactions import NETWORK_ERRORS
@@ -16,21 +17,24 @@ _NAME_SHOWN = 80
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """The client that looks names up, and the server and the person for whom it does."""
+    """The client that looks names up; the server, the person and the language for which it does."""
 
     client: Host
     guild: discord.Guild | None
     user: discord.User | discord.Member
+    language: Language
 
 
-def viewpoint_of(interaction: discord.Interaction[Any]) -> Viewpoint:
-    """Return the viewpoint of the sender of an interaction."""
-    return Viewpoint(interaction.client, interaction.guild, interaction.user)
+def viewpoint_of(interaction: discord.Interaction[Any], language: Language) -> Viewpoint:
+    """Return the viewpoint of the sender of an interaction, for an answer in a language."""
+    return Viewpoint(interaction.client, interaction.guild, interaction.user, language)
 
 
-async def names_of(interaction: discord.Interaction[Any], ids: Iterable[int]) -> dict[int, str]:
+async def names_of(
+    interaction: discord.Interaction[Any], ids: Iterable[int], language: Language
+) -> dict[int, str]:
     """Return display names by user id: the server's for its members, else the user's own."""
-    names, viewpoint = {}, viewpoint_of(interaction)
+    names, viewpoint = {}, viewpoint_of(interaction, language)
     for user_id in dict.fromkeys(ids):
         names[user_id] = await name_of(viewpoint, user_id)
     return names
@@ -48,7 +52,7 @@ async def name_of(viewpoint: Viewpoint, user_id: int) -> str:
     with suppress(discord.HTTPException, *NETWORK_ERRORS):
         user: discord.User = await viewpoint.client.fetch_user(user_id)
         return user.display_name
-    return SOMEONE
+    return viewpoint.language(SOMEONE)
 
 
 def plain(name: str) -> str:

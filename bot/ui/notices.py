@@ -9,6 +9,7 @@ import discord
 from ..bard import Bard
 from ..errors import Reason, RejectedError, UncertainError
 from .interactions import NETWORK_ERRORS, brief, report
+from .localisation import language_of_answer
 from .responses import HOW_TO_TALK, MAY_NOT_SHOW, rejection_text
 
 log = logging.getLogger(__name__)
@@ -80,16 +81,17 @@ class Notices:
             # The message may well stand there. An apology beside it would be wrong.
             log.warning("It is not known whether a message was shown: %s", error.__cause__)
             return
+        language = language_of_answer(asked, self._bard)
         if not isinstance(error, RejectedError):
-            text = report(error, self._bard)
+            text = report(error, self._bard, language)
             forbidden = isinstance(error, discord.Forbidden)
-            await self.send(asked, MAY_NOT_SHOW if forbidden else text)
+            await self.send(asked, language(MAY_NOT_SHOW) if forbidden else text)
             return
         if error.reason in SILENT and asked.guild is not None:
             return
-        text = rejection_text(error)
+        text = rejection_text(error, language)
         if error.reason is Reason.NO_SCENE:
-            text = HOW_TO_TALK.format(name=me)
+            text = language(HOW_TO_TALK, name=me)
         await self.send(asked, text, transient=error.reason in TRANSIENT)
 
     async def send(self, asked: discord.Message, text: str, *, transient: bool = False) -> None:

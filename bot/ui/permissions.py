@@ -1,33 +1,42 @@
 """Name the permissions that are missing in a channel, as Discord's client names them."""
 
+from collections.abc import Iterable, Mapping
+
 import discord
 
-_NAMES = {
-    "view_channel": "View Channel",
-    "send_messages": "Send Messages",
-    "send_messages_in_threads": "Send Messages in Threads",
-    "embed_links": "Embed Links",
-    "create_public_threads": "Create Public Threads",
+from ..languages import Language, Text
+
+NAMES: Mapping[str, Text] = {
+    "view_channel": Text("View Channel"),
+    "send_messages": Text("Send Messages"),
+    "send_messages_in_threads": Text("Send Messages in Threads"),
+    "embed_links": Text("Embed Links"),
+    "create_public_threads": Text("Create Public Threads"),
 }
 
 
+def permission_names(permissions: Iterable[str], language: Language) -> str:
+    """Return permissions as people know them, by the library's names of them."""
+    return ", ".join(language(NAMES[name]) for name in permissions)
+
+
 def missing(permissions: discord.Permissions, *needed: str) -> list[str]:
-    """Return the names of needed permissions that are missing.
+    """Return the library's names of needed permissions that are missing.
 
     Args:
         permissions: Those that somebody has.
         needed: The library's names of others.
     """
-    return [_NAMES[name] for name in needed if not getattr(permissions, name)]
+    return [name for name in needed if not getattr(permissions, name)]
 
 
 def missing_to_send(
     permissions: discord.Permissions, *, thread: bool, embeds: bool = False
 ) -> list[str]:
-    """Return the names of the permissions that are missing to send messages in a channel.
+    """Return the library's names of the permissions that are missing to send messages.
 
     Args:
-        permissions: Those in the channel.
+        permissions: Those that somebody has in the channel.
         thread: Whether it is a thread.
         embeds: Whether the messages have embeds.
     """

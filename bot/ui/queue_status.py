@@ -12,6 +12,7 @@ from ..bard import Bard
 from ..concurrency import Wait
 from ..core.request_queue import Request
 from ..errors import Reason, StoppedError, UncertainError
+from ..languages import ENGLISH, Language, Text
 from .components import Button, custom_ids_of, may_change, view_of
 from .interactions import (
     NETWORK_ERRORS,
@@ -21,6 +22,7 @@ from .interactions import (
     edit_response,
     respond,
 )
+from .localisation import language_of, language_of_message
 from .responses import REJECTIONS
 
 log = logging.getLogger(__name__)
@@ -30,12 +32,16 @@ PATIENCE_SECONDS = 2.0
 EDIT_SECONDS = 1.25
 """Time between edits. Discord accepts about five in five seconds, the reply included."""
 
-AT_WORK = "I am at work upon your words."
-STOPPED = "The scene was stopped. Nothing of this turn is kept."
-TOO_LATE = "Too late to stop me: that turn is over, or its reply is on its way."
-OVER = "This request is over. If I gave no answer to it, ask me again with `/bard`."
+AT_WORK = Text("I am at work upon your words.")
+WAITING = Text("You are {position} in line. A little patience, good friend.")
+POSITION = Text("number {number}")
+"""A position in the queue; in English it is an ordinal instead."""
+STOPPED = Text("The scene was stopped. Nothing of this turn is kept.")
+TOO_LATE = Text("Too late to stop me: that turn is over, or its reply is on its way.")
+OVER = Text("This request is over. If I gave no answer to it, ask me again with `/bard`.")
 """Replaces a status that outlives its request."""
-NOT_YOURS = "Only who asked for this turn, or a moderator, may stop it."
+NOT_YOURS = Text("Only who asked for this turn, or a moderator, may stop it.")
+STOP = Text("Stop", "button")
 
 STOP_ID = "bard:stop:"
 """The custom id of a button that stops a request, without the number of the request."""
@@ -43,12 +49,13 @@ STOP_ID = "bard:stop:"
 _NOBODY = discord.AllowedMentions.none()
 
 
-def describe(request: Request) -> str:
+def describe(request: Request, language: Language) -> str:
     """Return the status of a request as text."""
     position = request.position
     if not position:
-        return AT_WORK
-    return f"You are {_ordinal(position)} in line. A little patience, good friend."
+        return language(AT_WORK)
+    ordinal = _ordinal(position) if language is ENGLISH else language(POSITION, number=position)
+    return language(WAITING, position=ordinal)
 
 
 def _ordinal(number: int) -> str:
@@ -130,9 +137,11 @@ class QueueStatus:
         target: The message.
         request: The request.
         wait: See `bot.concurrency.Wait`.
+        language: That of the status.
     """
 
-    def __init__(self, target: Target, request: Request, wait: Wait) -> None:
+    def __init__(self, target: Target, request: Request, wait: Wait, language: Language) -> None:
+        self._language = language
         self._target = target
         self._request = request
         self._wait = wait
@@ -152,7 +161,7 @@ class QueueStatus:
         replying = self._stopped
         await self.stop()
         if isinstance(error, StoppedError):
-            await self._attempt(self._target.update(STOPPED, None))
+            await self._attempt(self._target.update(self._language(STOPPED), None))
             return True
         beside = isinstance(self._target, FollowupTarget)  # others are replaced by the reply
         if isinstance(error, UncertainError) and not beside:
@@ -161,7 +170,8 @@ class QueueStatus:
             await self._attempt(self._target.clear())
         elif isinstance(error, asyncio.CancelledError):
             if not replying:  # it would replace the reply
-                await self._attempt(self._target.update(REJECTIONS[Reason.CLOSING], None))
+                text = self._language(REJECTIONS[Reason.CLOSING])
+                await self._attempt(self._target.update(text, None))
         elif error is not None:
             await self._attempt(self._target.clear())
         return False
@@ -183,10 +193,11 @@ class QueueStatus:
         await self._wait(asyncio.sleep(PATIENCE_SECONDS))
         try:
             while True:
-                text = describe(self._request)
+                text = describe(self._request, self._language)
                 if text != shown:
                     async with self._editing:
-                        stop = StopButton("Stop", f"{STOP_ID}{self._request.id}")
+                        label = self._language(STOP)
+                        stop = StopButton(label, f"{STOP_ID}{self._request.id}")
                         await self._target.update(text, view_of(stop))
                         shown = text
                 await self._wait(asyncio.sleep(EDIT_SECONDS))
@@ -196,20 +207,21 @@ class QueueStatus:
             log.exception("Could not show the status of a request")
 
 
-async def clear_away(message: discord.Message) -> None:
+async def clear_away(message: discord.Message, language: Language) -> None:
     """Edit a message that shows the status of a request which has ended; leave any other one.
 
     The bot was killed, or the answer of Discord to the request's last edit was lost.
 
     Args:
         message: The message as it is now.
+        language: That of the text that replaces the status.
 
     Raises:
         discord.HTTPException: Discord refuses the edit.
         Exception: One of `NETWORK_ERRORS`.
     """
     if message.flags.loading or shows_status(message):
-        await message.edit(content=OVER, view=None, allowed_mentions=_NOBODY)
+        await message.edit(content=language(OVER), view=None, allowed_mentions=_NOBODY)
 
 
 def shows_status(message: discord.Message) -> bool:
@@ -226,9 +238,9 @@ class StopButton(Button, template=STOP_ID + r"(?P<request>[0-9]+)"):
         if request is None:
             await self._clear_away(interaction)
         elif not may_change(interaction, request.user_id):
-            await respond(interaction, NOT_YOURS)
+            await respond(interaction, language_of(interaction)(NOT_YOURS))
         elif not request.stop():
-            await respond(interaction, TOO_LATE)
+            await respond(interaction, language_of(interaction)(TOO_LATE))
         else:
             await acknowledge_press(interaction)
 
@@ -238,6 +250,6 @@ class StopButton(Button, template=STOP_ID + r"(?P<request>[0-9]+)"):
         # Not the message as the person saw it: the reply may have replaced the status meanwhile.
         message = await interaction.original_response()
         if shows_status(message):
-            await edit_response(interaction, content=OVER)
+            await edit_response(interaction, content=language_of_message(interaction)(OVER))
         else:
-            await respond(interaction, TOO_LATE)
+            await respond(interaction, language_of(interaction)(TOO_LATE))

@@ -12,6 +12,7 @@ from ..bard import Bard
 from ..core.request_queue import Request
 from ..core.settlement import MessageRef, Shown
 from ..errors import Reason, RejectedError
+from ..languages import Language, Text
 from ..storage.records import Place, Turn, TurnRequest
 from .access import roles_of
 from .components import Button, custom_ids_of, may_change, view_of
@@ -27,12 +28,19 @@ from .interactions import (
     repeat,
     respond,
 )
+from .localisation import language_of, language_of_message
 from .names import Viewpoint, viewpoint_of
 from .parts import Speak, cue_of, require_speaker
 from .queue_status import FollowupTarget, QueueStatus, ResponseTarget
 
 _CONTINUE_ID = r"bard:continue:(?P<turn>[0-9]+)"
-SHORTENED = "Here my replies end at {limit:,} characters."
+SHORTENED = Text("Here my replies end at {limit:,} characters.")
+CONTINUE = Text("Continue", "button")
+REROLL = Text("Reroll", "button")
+EDIT_PROMPT = Text("Edit prompt", "button")
+DELETE = Text("Delete", "button")
+EARLIER_TAKE = Text("◀ Earlier take", "button")
+LATER_TAKE = Text("Later take ▶", "button")
 
 
 async def reply_to(
@@ -159,15 +167,17 @@ async def _play(
         await look_first(check())
         acknowledgement = await acknowledge(interaction, private=private)
         target = ResponseTarget(interaction)
-        async with QueueStatus(target, queued, bard.wait) as status:
+        language = language_of(interaction, private=acknowledgement.private)
+        async with QueueStatus(target, queued, bard.wait, language) as status:
             request = await make_request(place_of(interaction, private=acknowledgement.private))
             message_id = acknowledgement.message_id
             if acknowledgement.private and not request.place.audience:
                 message_id = None  # a look at it through the channel would not find it
-            display = _NewReply(interaction, bard, target, status, message_id)
+            display = _NewReply(interaction, bard, target, status, message_id, language)
             turn = await bard.scenes.play(request, display, queued)
             if request.max_chars is not None and request.max_chars > turn.max_chars:
-                await respond(interaction, SHORTENED.format(limit=turn.max_chars))
+                text = language_of(interaction)(SHORTENED, limit=turn.max_chars)
+                await respond(interaction, text)
 
 
 class _NewReply:
@@ -180,8 +190,10 @@ class _NewReply:
         target: ResponseTarget,
         status: QueueStatus,
         message_id: int | None,
+        language: Language,
     ) -> None:
         self.message_id = message_id
+        self._language = language
         self.token: str | None = interaction.token
         self._interaction = interaction
         self._bard = bard
@@ -191,8 +203,8 @@ class _NewReply:
     async def show(self, turn: Turn, dropped: str) -> Shown:
         """Replace the placeholder, or the status of the request, by the reply."""
         await self._status.stop()
-        author = headline(turn, self._interaction.user.display_name)
-        viewpoint = viewpoint_of(self._interaction)
+        author = headline(turn, self._interaction.user.display_name, self._language)
+        viewpoint = viewpoint_of(self._interaction, self._language)
         content = await content_of(turn, author, dropped, viewpoint, self._bard)
         message = await repeat(
             lambda: self._target.show_reply(content.embeds, content.view, content.text),
@@ -218,8 +230,9 @@ class _InPlace:
 
     async def show(self, turn: Turn, dropped: str) -> Shown:
         """Edit the message."""
-        author = self._above or headline(turn, "")
-        viewpoint = viewpoint_of(self._interaction)
+        language = language_of_message(self._interaction)
+        author = self._above or headline(turn, "", language)
+        viewpoint = viewpoint_of(self._interaction, language)
         content = await content_of(turn, author, dropped, viewpoint, self._bard)
         message = await repeat(
             lambda: edit_response(
@@ -253,12 +266,14 @@ async def content_of(
         turn: The turn.
         author: See `embeds`.
         dropped: See `embeds`.
-        viewpoint: Looks up the name of the person who is to speak next, if anybody is.
+        viewpoint: Looks up the name of the person who is to speak next, if anybody is; its language
+            is that of the message.
         bard: The services.
     """
     cue = await cue_of(viewpoint, bard, turn)
-    pages = embeds(turn, author=author, dropped=dropped, cue=cue)
-    return Content(line_text(turn), pages, reply_view(turn, speak=cue is not None))
+    language = viewpoint.language
+    pages = embeds(turn, language, author=author, dropped=dropped, cue=cue)
+    return Content(line_text(turn), pages, reply_view(turn, language, speak=cue is not None))
 
 
 def turn_id_of(message: discord.Message) -> int | None:
@@ -308,30 +323,31 @@ def accept_from(
     )
 
 
-def reply_view(turn: Turn, *, speak: bool = False) -> discord.ui.View:
+def reply_view(turn: Turn, language: Language, *, speak: bool = False) -> discord.ui.View:
     """Return the buttons below a turn.
 
     Args:
         turn: The turn.
+        language: That of their labels.
         speak: Whether a person is to speak after it.
     """
     style = discord.ButtonStyle
     buttons: list[Button] = [
-        Continue("Continue", Continue.id_for(turn), style.primary),
-        Reroll("Reroll", f"bard:reroll:{turn.id}"),
+        Continue(language(CONTINUE), Continue.id_for(turn), style.primary),
+        Reroll(language(REROLL), f"bard:reroll:{turn.id}"),
     ]
     if turn.prompt is not None:
-        buttons.append(EditPrompt("Edit prompt", f"bard:edit:{turn.id}"))
-    buttons.append(Delete("Delete", f"bard:delete:{turn.id}", style.danger))
+        buttons.append(EditPrompt(language(EDIT_PROMPT), f"bard:edit:{turn.id}"))
+    buttons.append(Delete(language(DELETE), f"bard:delete:{turn.id}", style.danger))
     if turn.takes > 1:
         take = f"bard:take:{turn.id}:"
         first, last = turn.number == 1, turn.number == turn.takes
         buttons += [
-            ShowTake("◀ Earlier take", f"{take}{turn.number - 1}", disabled=first, row=1),
-            ShowTake("Later take ▶", f"{take}{turn.number + 1}", disabled=last, row=1),
+            ShowTake(language(EARLIER_TAKE), f"{take}{turn.number - 1}", disabled=first, row=1),
+            ShowTake(language(LATER_TAKE), f"{take}{turn.number + 1}", disabled=last, row=1),
         ]
     if speak:
-        buttons.insert(0, Speak.for_turn(turn))
+        buttons.insert(0, Speak.for_turn(turn, language))
     return view_of(*buttons)
 
 
@@ -383,7 +399,8 @@ class Reroll(Button, template=r"bard:reroll:(?P<turn>[0-9]+)"):
         with accept(interaction, bard) as request:
             await acknowledge_press(interaction)
             ref = await _changeable(interaction, bard, int(self["turn"]))
-            async with QueueStatus(FollowupTarget(interaction), request, bard.wait):
+            target, language = FollowupTarget(interaction), language_of(interaction)
+            async with QueueStatus(target, request, bard.wait, language):
                 await bard.scenes.reroll(ref, _InPlace(interaction, bard), request)
 
 
@@ -424,7 +441,8 @@ async def play_edited(
         ref = _message_ref(interaction, turn_id)
         await _own(interaction, bard, ref)
         words = storable(prompt)
-        async with QueueStatus(FollowupTarget(interaction), request, bard.wait):
+        target, language = FollowupTarget(interaction), language_of(interaction)
+        async with QueueStatus(target, request, bard.wait, language):
             await bard.scenes.reroll(ref, _InPlace(interaction, bard), request, prompt=words)
 
 

@@ -10,17 +10,19 @@ from typing import Any
 import discord
 
 from ..errors import RejectedError
+from ..languages import Language, Text
 from ..storage.runs import Run, RunStore
 from .embeds import one_line
 from .hosts import Host
 from .interactions import NETWORK_ERRORS
+from .localisation import language_of
 
 ANSWER_SECONDS = 20.0
 """Time after which a request is given up: the library sleeps inside it on a rate limit."""
 
-SHOWN_BELOW = "The run has started. The message below shows it."
+SHOWN_BELOW = Text("The run has started. The message below shows it.")
 
-_CHART_ALT = "A chart of the training loss and the held-out loss over the steps of the run."
+CHART_ALT = Text("A chart of the training loss and the held-out loss over the steps of the run.")
 # Codes for a token that Discord no longer accepts.
 _TOKEN_OVER = frozenset({10015, 10062, 50027})
 _TOO_MANY_EDITS = 30046
@@ -42,6 +44,7 @@ class Content:
     """What a message of a run shows."""
 
     text: str
+    language: Language
     view: discord.ui.View | None = None
     chart: bytes | None = None
 
@@ -49,7 +52,11 @@ class Content:
         """Return the arguments that replace the content of a message."""
         files = []
         if self.chart is not None:
-            files = [discord.File(io.BytesIO(self.chart), "losses.png", description=_CHART_ALT)]
+            files = [
+                discord.File(
+                    io.BytesIO(self.chart), "losses.png", description=self.language(CHART_ALT)
+                )
+            ]
         return {
             "content": self.text,
             "attachments": files,
@@ -151,7 +158,8 @@ class RunMessage:
             return await interaction.followup.edit_message(self._place[1], **content.of_edit())
         # A follow-up before this would become the response, and as private as it is.
         nobody = discord.AllowedMentions.none()
-        await interaction.edit_original_response(content=SHOWN_BELOW, allowed_mentions=nobody)
+        text = language_of(interaction)(SHOWN_BELOW)
+        await interaction.edit_original_response(content=text, allowed_mentions=nobody)
         return await interaction.followup.send(**content.of_new(), wait=True)
 
 

@@ -9,23 +9,25 @@ import discord
 from ..bard import Bard
 from ..core import transcript
 from ..errors import Reason, RejectedError
+from ..languages import Language, Text
 from ..storage.records import Turn
 from .embeds import one_line
 from .interactions import NETWORK_ERRORS, acknowledge, brief, place_of, respond
+from .localisation import language_of
 from .permissions import missing
 from .replies import accept
 
 log = logging.getLogger(__name__)
 
 NAME_LIMIT = 100
-NAME = "A scene"
-NAME_WITH_SPEAKERS = "A scene of {speakers}"
-OPENED = "Follow me to {thread}."
-GOES_ON = (
+NAME = Text("A scene")
+NAME_WITH_SPEAKERS = Text("A scene of {speakers}")
+OPENED = Text("Follow me to {thread}.")
+GOES_ON = Text(
     "The scene of {channel} goes on here, after {link}. "
     "Let it go on by `/scene continue`, or give me your words by `/bard`."
 )
-BEGINS = "A scene may begin here: give me your words by `/bard`."
+BEGINS = Text("A scene may begin here: give me your words by `/bard`.")
 _LINK = "https://discord.com/channels/{guild}/{channel}/{message}"
 _SPEAKERS = 3
 """Number of speakers that the name of a thread names."""
@@ -57,13 +59,14 @@ async def open_thread(interaction: discord.Interaction[Any], bard: Bard, name: s
         kind = discord.ChannelType.public_thread
         if channel.is_news():
             kind = discord.ChannelType.news_thread
+        language = language_of(interaction, private=False)  # all see the thread
         thread = await channel.create_thread(
-            name=one_line(name or "", NAME_LIMIT) or _name_of(turns), type=kind
+            name=one_line(name or "", NAME_LIMIT) or _name_of(turns, language), type=kind
         )
         if turns:
             await bard.turns.continuations.begin(thread.id, turns[-1])
-        await _send_opening(thread, turns)
-        await respond(interaction, OPENED.format(thread=thread.mention))
+        await _send_opening(thread, turns, language)
+        await respond(interaction, language_of(interaction)(OPENED, thread=thread.mention))
 
 
 def _channel_of(interaction: discord.Interaction[Any]) -> discord.TextChannel:
@@ -83,10 +86,10 @@ def _require_permissions(interaction: discord.Interaction[Any]) -> None:
     ):
         lacking = [] if permissions.administrator else missing(permissions, *PERMISSIONS)
         if lacking:
-            raise RejectedError(reason, permissions=", ".join(lacking))
+            raise RejectedError(reason, permissions=lacking)
 
 
-def _name_of(turns: Iterable[Turn]) -> str:
+def _name_of(turns: Iterable[Turn], language: Language) -> str:
     """Return the name of a thread for a scene, with those who spoke last in it."""
     speakers: dict[str, None] = {}
     for turn in turns:
@@ -98,19 +101,19 @@ def _name_of(turns: Iterable[Turn]) -> str:
                 speakers[speaker] = None
             before = line
     if not speakers:
-        return NAME
+        return language(NAME)
     last = ", ".join(list(speakers)[-_SPEAKERS:])
-    return one_line(NAME_WITH_SPEAKERS.format(speakers=last), NAME_LIMIT)
+    return one_line(language(NAME_WITH_SPEAKERS, speakers=last), NAME_LIMIT)
 
 
-async def _send_opening(thread: discord.Thread, turns: list[Turn]) -> None:
+async def _send_opening(thread: discord.Thread, turns: list[Turn], language: Language) -> None:
     """Say in a new thread what can be done there; the thread works without that message, too."""
-    text = BEGINS
+    text = language(BEGINS)
     if turns:
         last = turns[-1]
         channel_id = last.place.channel_id
         link = _LINK.format(guild=thread.guild.id, channel=channel_id, message=last.message_id)
-        text = GOES_ON.format(channel=f"<#{channel_id}>", link=link)
+        text = language(GOES_ON, channel=f"<#{channel_id}>", link=link)
     try:
         await thread.send(text, allowed_mentions=discord.AllowedMentions.none())
     except (discord.HTTPException, *NETWORK_ERRORS) as error:

@@ -13,8 +13,10 @@ from ..bard import Bard
 from ..concurrency import Wait
 from ..core.active_run import ActiveRun
 from ..errors import RejectedError
+from ..languages import Language, Text
 from ..storage.runs import Run
 from .hosts import Host, has_direct_messages
+from .localisation import language_in, language_of
 from .run_message import TRANSIENT, Content, RefusedError, RunMessage, describe, request
 from .training_status import decision_view, describe_end, describe_progress
 
@@ -30,7 +32,9 @@ FIRST_PAUSE_SECONDS = 5.0
 """Pause after the first attempt to show an end; each further one is twice as long."""
 LONGEST_PAUSE_SECONDS = 300.0
 
-DECIDE_IN_SERVER = "In the server where you started it, `/train promote` activates its weights."
+DECIDE_IN_SERVER = Text(
+    "In the server where you started it, `/train promote` activates its weights."
+)
 
 
 class EndNotice:
@@ -45,6 +49,7 @@ class EndNotice:
         bard: The services.
         run: The run as it ended.
         message: Its message.
+        language: That of the text.
         active: The run while it was active; None if it ended in another process.
     """
 
@@ -54,12 +59,14 @@ class EndNotice:
         bard: Bard,
         run: Run,
         message: RunMessage,
+        language: Language,
         active: ActiveRun | None = None,
     ) -> None:
         self._client = client
         self._bard = bard
         self._run = run
         self._message = message
+        self._language = language
         self._active = active
         self._ending = False
         self._hastened: asyncio.Future[None] | None = None
@@ -128,12 +135,14 @@ class EndNotice:
         promoted = await self._bard.promotions.active() == run.id
         text = describe_end(
             run,
+            self._language,
             None if active is None else active.samples,
             promoted=promoted,
             missing=None if active is None else active.missing,
             resumable=await training.is_resumable(run),
         )
-        return Content(text=text, chart=chart, view=None if promoted else decision_view(run))
+        view = None if promoted else decision_view(run, self._language)
+        return Content(text=text, language=self._language, chart=chart, view=view)
 
     async def _post(self, content: Content) -> None:
         """Send the end as a new message to the channel of the run."""
@@ -154,7 +163,7 @@ class EndNotice:
             raise RefusedError("it is not known who started it")
         if content.view is not None and not has_direct_messages(self._client):
             # A press would reach another process, which has runs of its own.
-            text = f"{content.text}\n{DECIDE_IN_SERVER}"
+            text = f"{content.text}\n{self._language(DECIDE_IN_SERVER)}"
             content = replace(content, view=None, text=text)
 
         async def send(content: Content) -> None:
@@ -201,7 +210,8 @@ class RunMessages:
             private: Whether it was acknowledged for the sender alone.
         """
         message = self._message(active.run, interaction, private=private)
-        self._start(active.run.id, partial(self._follow, message, active))
+        language = language_of(interaction, private=False)
+        self._start(active.run.id, partial(self._follow, message, active, language))
 
     async def take_up(self) -> None:
         """Show the ends that are not shown yet, now that Discord can be reached."""
@@ -209,7 +219,9 @@ class RunMessages:
             notice.hasten()
         for run in await self._bard.runs.unshown():
             if run.id not in self._tasks and not self._closed:
-                notice = EndNotice(self._client, self._bard, run, self._message(run))
+                guild = None if run.guild_id is None else self._client.get_guild(run.guild_id)
+                message, language = self._message(run), language_in(guild)
+                notice = EndNotice(self._client, self._bard, run, message, language)
                 self._start(run.id, partial(self._deliver, notice))
 
     def close(self) -> None:
@@ -237,9 +249,9 @@ class RunMessages:
         task.add_done_callback(forget)
         self._bard.track(task)
 
-    async def _follow(self, message: RunMessage, active: ActiveRun) -> None:
+    async def _follow(self, message: RunMessage, active: ActiveRun, language: Language) -> None:
         # In a task of its own, which may sleep on a rate limit: the end does not wait for it.
-        show = partial(_show_progress, message, active, self._bard.wait)
+        show = partial(_show_progress, message, active, language, self._bard.wait)
         progress = asyncio.create_task(_logged(active.run.id, show))
         try:
             await self._bard.wait(asyncio.wait({active.ended}))
@@ -251,7 +263,8 @@ class RunMessages:
             del progress
         if not active.ended.cancelled():  # else the next process shows the end
             run = active.ended.result()
-            await self._deliver(EndNotice(self._client, self._bard, run, message, active))
+            notice = EndNotice(self._client, self._bard, run, message, language, active)
+            await self._deliver(notice)
 
     async def _deliver(self, notice: EndNotice) -> None:
         self._notices.add(notice)
@@ -263,16 +276,18 @@ class RunMessages:
             self._notices.discard(notice)
 
 
-async def _show_progress(message: RunMessage, active: ActiveRun, wait: Wait) -> None:
+async def _show_progress(
+    message: RunMessage, active: ActiveRun, language: Language, wait: Wait
+) -> None:
     """Edit the message of an active run until this is cancelled, or Discord refuses."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     shown = problem = ""
     while True:
-        text = describe_progress(active)
+        text = describe_progress(active, language)
         if text != shown:
             try:
-                await message.edit(Content(text=text))
+                await message.edit(Content(text=text, language=language))
             except (RefusedError, *TRANSIENT) as error:
                 if describe(error) != problem:
                     problem = describe(error)

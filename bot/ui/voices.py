@@ -8,11 +8,13 @@ from discord import app_commands
 
 from ..bard import Bard
 from ..errors import RejectedError
+from ..languages import Language, Text
 from ..storage.voices import Voice
 from .access import require_person
 from .components import Button, view_of
 from .embeds import COLOUR, escape, one_line
 from .interactions import bard_of, edit_response
+from .localisation import language_of
 from .owners import acknowledge_owner
 
 log = logging.getLogger(__name__)
@@ -22,36 +24,40 @@ VOICE_LIMIT = 100
 _NAMED_PLACES = 10
 _MEGABYTE = 1_000_000
 
-PROMOTED_AS = (
+PROMOTED_AS = Text(
     "The voice {name} speaks with the weights {weights} of run {run_id}. "
     "`/bard` asks for it with the option `voice`."
 )
-REPLACED = (
+REPLACED = Text(
     "The voice {name} speaks with the weights {weights} of run {run_id} from the next request on. "
     "Until now it had those of run {before}."
 )
-NO_VOICES = (
+NO_VOICES = Text(
     "There are no voices beside the default one. `/train promote` with the option `as` adds one."
 )
-VOICES = "**Voices beside the default one**\n{lines}"
-VOICE = (
+VOICES = Text("**Voices beside the default one**\n{lines}")
+VOICE = Text(
     "**{name}**: run {run_id}, {size}, held-out loss {loss}, since <t:{time:.0f}:d>, "
     "default in servers: {servers:,}, in channels: {channels:,}"
 )
-FILE_MISSING = "**no file**"
-NOT_KNOWN = "not known"
-RENAMED = "The voice {before} has the name {name} now."
-ASK_REMOVE = (
+FILE_MISSING = Text("**no file**")
+SIZE = Text("{megabytes:.1f} MB")
+LOSS = Text("{loss:.3f}")
+NOT_KNOWN = Text("not known")
+RENAMED = Text("The voice {before} has the name {name} now.")
+ASK_REMOVE = Text(
     "Remove the voice {name}? Its replies stay. Its scenes go on in the voice of their channel or "
     "server, else in the default one. New scenes begin in it here: {places}."
 )
-NOWHERE = "nowhere"
-AND_MORE = "{places} and {more:,} more"
-REMOVED = (
+NOWHERE = Text("nowhere")
+AND_MORE = Text("{places} and {more:,} more")
+REMOVED = Text(
     "Removed: the voice {name}. `/train promote` with `as` brings it back as long as the files of "
     "run {run_id} are kept."
 )
-KEPT = "All voices stay."
+KEPT = Text("All voices stay.")
+REMOVE = Text("Remove", "button")
+KEEP = Text("Keep", "button")
 
 
 async def suggest_voices(
@@ -90,33 +96,36 @@ class ConfirmRemove(Button, template=r"bard:voice:remove:(?P<voice>[0-9]+)"):
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Remove it, and replace the question by the outcome."""
         await acknowledge_owner(interaction, bard, press=True)
-        text = KEPT
+        language = language_of(interaction)
+        text = language(KEPT)
         if voice_id := int(self["voice"]):
             voice = await bard.voice_promotions.remove(voice_id)
-            text = REMOVED.format(name=voice.name, run_id=voice.run_id)
+            text = language(REMOVED, name=voice.name, run_id=voice.run_id)
         await edit_response(interaction, content=text)
 
 
 async def show_voices(interaction: discord.Interaction[Any], bard: Bard) -> None:
     """Respond to an acknowledged interaction with the list of the voices."""
-    voices = bard.voice_store.listed()
+    voices, language = bard.voice_store.listed(), language_of(interaction)
     if not voices:
-        await edit_response(interaction, content=NO_VOICES)
+        await edit_response(interaction, content=language(NO_VOICES))
         return
     sizes = await bard.voice_promotions.sizes()
-    lines = "\n".join(_line(bard, voice, sizes.get(voice.id)) for voice in voices)
-    card = discord.Embed(description=VOICES.format(lines=lines), colour=COLOUR)
+    lines = "\n".join(_line(bard, voice, sizes.get(voice.id), language) for voice in voices)
+    card = discord.Embed(description=language(VOICES, lines=lines), colour=COLOUR)
     await edit_response(interaction, embeds=[card])
 
 
-def _line(bard: Bard, voice: Voice, size: int | None) -> str:
+def _line(bard: Bard, voice: Voice, size: int | None, language: Language) -> str:
     places = bard.voice_store.places_of(voice.id)
     channels = sum(1 for _guild, channel in places if channel)
-    return VOICE.format(
+    shown = None if size is None else size / _MEGABYTE
+    return language(
+        VOICE,
         name=voice.name,
         run_id=voice.run_id,
-        size=FILE_MISSING if size is None else f"{size / _MEGABYTE:.1f} MB",
-        loss=NOT_KNOWN if voice.loss is None else f"{voice.loss:.3f}",
+        size=language(FILE_MISSING) if shown is None else language(SIZE, megabytes=shown),
+        loss=language(NOT_KNOWN) if voice.loss is None else language(LOSS, loss=voice.loss),
         time=voice.promoted_at,
         servers=len(places) - channels,
         channels=channels,
@@ -125,15 +134,17 @@ def _line(bard: Bard, voice: Voice, size: int | None) -> str:
 
 async def ask_to_remove(interaction: discord.Interaction[Any], bard: Bard, voice: Voice) -> None:
     """Respond to an acknowledged interaction with the question whether to remove a voice."""
+    language, style = language_of(interaction), discord.ButtonStyle
     view = view_of(
-        ConfirmRemove("Remove", f"bard:voice:remove:{voice.id}", discord.ButtonStyle.danger),
-        ConfirmRemove("Keep", "bard:voice:remove:0"),
+        ConfirmRemove(language(REMOVE), f"bard:voice:remove:{voice.id}", style.danger),
+        ConfirmRemove(language(KEEP), "bard:voice:remove:0"),
     )
     places = bard.voice_store.places_of(voice.id)
-    named = ", ".join(_place(interaction, *place) for place in places[:_NAMED_PLACES]) or NOWHERE
+    named = ", ".join(_place(interaction, *place) for place in places[:_NAMED_PLACES])
+    named = named or language(NOWHERE)
     if more := len(places[_NAMED_PLACES:]):
-        named = AND_MORE.format(places=named, more=more)
-    question = ASK_REMOVE.format(name=voice.name, places=named)
+        named = language(AND_MORE, places=named, more=more)
+    question = language(ASK_REMOVE, name=voice.name, places=named)
     await edit_response(interaction, content=question, view=view)
 
 

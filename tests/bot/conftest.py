@@ -14,6 +14,7 @@ from typing import Any
 import discord
 import pytest
 import simcord
+from simcord import interactions
 from simcord.actors import MemberActor
 from simcord.builders import ChannelHandle, GuildHandle
 from simcord.results import InteractionResult, ResponseMessage
@@ -186,6 +187,24 @@ async def stage(simcord_bot: BardClient, simcord_env: simcord.Env) -> AsyncItera
     yield stage
     if stage.bot is not simcord_bot:
         await stage.bot.close()
+
+
+@pytest.fixture
+def locales(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
+    """The locales of people by id, `en-US` without an entry; those of servers are their own."""
+    chosen: dict[int, str] = {}
+    made = interactions.base_payload
+
+    def base_payload(backend: Any, **given: Any) -> tuple[Any, dict[str, Any]]:
+        # SimCord 3.2.1 has no other locale than en-US in interactions.
+        record, payload = made(backend, **given)
+        payload["locale"] = chosen.get(given["user_id"], "en-US")
+        if given["guild_id"] is not None:
+            payload["guild_locale"] = backend.get_guild(given["guild_id"]).preferred_locale
+        return record, payload
+
+    monkeypatch.setattr(interactions, "base_payload", base_payload)
+    return chosen
 
 
 @contextmanager

@@ -518,11 +518,8 @@ class Api:
     async def commands(self, guild_id: str | None, *, localized: bool) -> list[Json]:
         """Return the commands of all places, or those of one server alone."""
         self._require_commands(guild_id)
-        hidden = () if localized else ("name_localizations", "description_localizations")
-        return [
-            {key: value for key, value in command.items() if key not in hidden}
-            for command in self._world.commands.get(guild_id, ())
-        ]
+        commands = self._world.commands.get(guild_id, [])
+        return commands if localized else _without_translations(commands)
 
     async def set_commands(self, guild_id: str | None, body: Body) -> list[Json]:
         """Replace all commands at once."""
@@ -583,6 +580,16 @@ class Api:
         if command.get("options"):
             stored["options"] = [_stored_option(option) for option in command["options"]]
         return stored
+
+
+def _without_translations(value: Any) -> Any:
+    """Return commands without their translations, also those of options and choices."""
+    if isinstance(value, list):
+        return [_without_translations(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    hidden = ("name_localizations", "description_localizations")
+    return {key: _without_translations(item) for key, item in value.items() if key not in hidden}
 
 
 def _command_key(command: Json) -> tuple[int, str]:

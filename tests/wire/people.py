@@ -185,15 +185,18 @@ class People:
         self.world.people[person.id] = person
         return person
 
-    async def guild(self, name: str, *, installed: bool = True, public: bool = True) -> Guild:
+    async def guild(
+        self, name: str, *, installed: bool = True, public: bool = True, locale: str = "en-US"
+    ) -> Guild:
         """Make a server; the bot, if it is connected, joins it.
 
         Args:
             name: The name.
             installed: Whether the bot is a member.
             public: Whether apps that only their user has installed may answer for all to see.
+            locale: Its language.
         """
-        guild = Guild(self.world.new_id(), name, installed, public)
+        guild = Guild(self.world.new_id(), name, installed, public, locale=locale)
         self.world.guilds[guild.id] = guild
         if installed and self.gateway.session is not None:
             await self.gateway.send("GUILD_CREATE", self._guild(guild), Intent.GUILDS)
@@ -488,7 +491,7 @@ class People:
             "data": interaction.data,
             "channel_id": place.id,
             "channel": place.channel(person),
-            "locale": "en-US",
+            "locale": person.locale,
             "entitlements": [],
             "authorizing_integration_owners": interaction.owners,
             "context": int(place.context),
@@ -500,8 +503,8 @@ class People:
         else:
             payload |= {
                 "guild_id": guild.id,
-                "guild": {"id": guild.id, "locale": "en-US", "features": []},
-                "guild_locale": "en-US",
+                "guild": {"id": guild.id, "locale": guild.locale, "features": []},
+                "guild_locale": guild.locale,
                 "member": guild.member(person, place.permissions_of(person)),
             }
         if interaction.message is not None:
@@ -579,6 +582,7 @@ class People:
             "id": guild.id,
             "name": guild.name,
             "owner_id": self.owner.id,
+            "preferred_locale": guild.locale,
             "roles": [guild.everyone()],
             "emojis": [],
             "features": [],

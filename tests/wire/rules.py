@@ -575,14 +575,39 @@ _CHOICE_VALUES = {
     4: number(-(2**53) + 1, 2**53 - 1),
     10: number(-(2**53), 2**53, whole=False),
 }
-_LOCALIZED = or_null(anything)
+# https://discord.com/developers/docs/reference#locales
+_LOCALES = (
+    "bg cs da de el en-GB en-US es-419 es-ES fi fr hi hr hu id it ja ko lt nl no pl pt-BR ro ru "
+    "sv-SE th tr uk vi zh-CN zh-TW"
+)
+LOCALES = frozenset(_LOCALES.split())
+
+
+def localized(inner: Check) -> Check:
+    """`null`, or translations of a text by locale."""
+
+    def check(value: Any, path: Path) -> Iterator[Problem]:
+        if value is None:
+            return
+        if not isinstance(value, dict):
+            yield Problem(path, "DICT_TYPE_CONVERT", "Only dictionaries may be used in a DictType")
+            return
+        for locale, item in value.items():
+            if locale not in LOCALES:
+                yield Problem((*path, locale), "BASE_TYPE_CHOICES", "Value is no locale.")
+            yield from inner(item, (*path, locale))
+
+    return check
+
+
+_LOCALIZED_TEXT = localized(text(1, 100))
 
 
 def choices(option_type: int) -> Check:
     """The choices of an option, or the suggestions for it."""
     choice = record(
         {"name": text(1, 100), "value": _CHOICE_VALUES[option_type]},
-        {"name_localizations": _LOCALIZED},
+        {"name_localizations": _LOCALIZED_TEXT},
     )
     return array(choice, high=25)
 
@@ -654,7 +679,10 @@ def _command_name(value: Any, path: Path) -> Iterator[Problem]:
 
 
 def _option(kind: int, optional: Mapping[str, Check]) -> Check:
-    common = {"name_localizations": _LOCALIZED, "description_localizations": _LOCALIZED}
+    common = {
+        "name_localizations": localized(_command_name),
+        "description_localizations": _LOCALIZED_TEXT,
+    }
     if kind not in {_SUBCOMMAND, _GROUP}:
         common["required"] = or_null(boolean)
     return record(
@@ -698,10 +726,18 @@ def _options_are_ordered(options: Any, path: Path) -> Iterator[Problem]:
     if any(after and not before for before, after in pairwise(required)):
         message = "Required options must be placed before non-required options"
         yield Problem(path, "APPLICATION_COMMAND_OPTIONS_REQUIRED_INVALID", message)
-    used = Counter(option["name"] for option in options)
-    if any(count > 1 for count in used.values()):
+    if _shares_name(options):
         message = "Option names must be unique"
         yield Problem(path, "APPLICATION_COMMAND_OPTIONS_NAME_INVALID", message)
+
+
+def _shares_name(named: Iterable[Any]) -> bool:
+    """Return whether two commands or options have one name in some locale."""
+    for locale in LOCALES:
+        names = [(item.get("name_localizations") or {}).get(locale, item["name"]) for item in named]
+        if len(set(names)) < len(names):
+            return True
+    return False
 
 
 def _options(kinds: Mapping[int, Check]) -> Check:
@@ -746,8 +782,6 @@ def _permissions(value: Any, path: Path) -> Iterator[Problem]:
 
 _COMMAND_FIELDS: dict[str, Check] = {
     "id": or_null(snowflake),
-    "name_localizations": _LOCALIZED,
-    "description_localizations": _LOCALIZED,
     "default_member_permissions": or_null(_permissions),
     "dm_permission": or_null(boolean),
     "nsfw": or_null(boolean),
@@ -756,14 +790,25 @@ _COMMAND_FIELDS: dict[str, Check] = {
 }
 _SLASH = record(
     {"name": _command_name, "description": text(1, 100)},
-    {**_COMMAND_FIELDS, "type": one_of(1), "options": _command_options},
+    {
+        **_COMMAND_FIELDS,
+        "type": one_of(1),
+        "options": _command_options,
+        "name_localizations": localized(_command_name),
+        "description_localizations": _LOCALIZED_TEXT,
+    },
 )
 _COMMANDS_BY_TYPE = {
     1: _SLASH,
     **{
         kind: record(
             {"name": text(1, 32), "type": one_of(kind)},
-            {**_COMMAND_FIELDS, "description": or_null(text(0, 0))},
+            {
+                **_COMMAND_FIELDS,
+                "description": or_null(text(0, 0)),
+                "name_localizations": localized(text(1, 32)),
+                "description_localizations": localized(text(0, 0)),
+            },
         )
         for kind in (2, 3)
     },
@@ -773,18 +818,29 @@ _COMMANDS_BY_TYPE = {
             **_COMMAND_FIELDS,
             "description": or_null(text(0, 100)),
             "handler": or_null(one_of(1, 2)),
+            "name_localizations": localized(text(1, 32)),
+            "description_localizations": _LOCALIZED_TEXT,
         },
     ),
 }
 
 
 def _command_text(value: Any) -> int:
-    """Return the characters of the names, descriptions and choices of a command."""
-    own = sum(len(value.get(key) or "") for key in ("name", "description"))
+    """Return the characters of the names, descriptions and choices of a command.
+
+    Of each text, the longest translation counts.
+    """
+    own = _longest(value, "name") + _longest(value, "description")
     own += sum(
-        len(choice["name"]) + len(str(choice["value"])) for choice in value.get("choices") or ()
+        _longest(choice, "name") + len(str(choice["value"]))
+        for choice in value.get("choices") or ()
     )
     return own + sum(_command_text(option) for option in value.get("options") or ())
+
+
+def _longest(value: Any, key: str) -> int:
+    translations = (value.get(f"{key}_localizations") or {}).values()
+    return max(map(len, (value.get(key) or "", *translations)))
 
 
 def _command(value: Any, path: Path) -> Iterator[Problem]:
@@ -808,8 +864,9 @@ def commands(body: Any) -> Iterator[Problem]:
         if count > MAX_COMMANDS[kind]:
             message = f"Maximum number of application commands reached ({MAX_COMMANDS[kind]})"
             yield Problem((), "APPLICATION_COMMAND_TOO_MANY", message)
-    names = Counter((command.get("type", 1), command["name"]) for command in body)
     for index, command in enumerate(body):
-        if names[command.get("type", 1), command["name"]] > 1:
+        kind = command.get("type", 1)
+        others = [other for other in body if other is not command and other.get("type", 1) == kind]
+        if any(_shares_name([command, other]) for other in others):
             message = "Application command names must be unique"
             yield Problem((index,), "APPLICATION_COMMANDS_DUPLICATE_NAME", message)

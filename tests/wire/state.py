@@ -110,12 +110,14 @@ class Person:
         name: The name that others see.
         installed: Whether they have installed the app for themselves.
         closed: Whether they accept no direct messages.
+        locale: The language of their client.
     """
 
     id: str
     name: str
     installed: bool = False
     closed: bool = False
+    locale: str = "en-US"
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -141,6 +143,7 @@ class Guild:
         public: Whether an app that only its user has installed may answer for all to see.
         permissions: Of people by id; others have those of a member.
         deleted: Whether it is gone, or the bot was removed.
+        locale: Its language.
     """
 
     id: str
@@ -149,6 +152,7 @@ class Guild:
     public: bool = True
     permissions: dict[str, Permission] = field(default_factory=dict)
     deleted: bool = False
+    locale: str = "en-US"
 
     def member(self, person: Person, permissions: Permission | None = None) -> Json:
         """Return a member, in an interaction with the permissions in its channel."""

@@ -282,7 +282,11 @@ LONG = [
         ),
         command(options=[option(min_length=0, max_length=6000, autocomplete=True)]),
         command(contexts=[0, 1, 2], integration_types=[0, 1], default_member_permissions="0"),
-        {"name": "Quote this", "type": 3},
+        command(
+            name_localizations={"de": "größe", "pt-BR": "opção"},
+            description_localizations={"es-419": "D" * 100},
+        ),
+        {"name": "Quote this", "type": 3, "name_localizations": {"fr": "Citer ceci"}},
         {"name": "launch", "type": 4, "handler": 2},
     ],
 )
@@ -331,6 +335,15 @@ def test_command_within_the_limits(body: dict[str, Any]) -> None:
         (command(contexts=[0, 0]), "0.contexts"),
         (command(contexts=[3]), "0.contexts.0"),
         (command(integration_types=[2]), "0.integration_types.0"),
+        (command(name_localizations={"de": "Sagen"}), "0.name_localizations.de"),
+        (command(name_localizations={"de": "n" * 33}), "0.name_localizations.de"),
+        (command(name_localizations={"tlh": "jatlh"}), "0.name_localizations.tlh"),
+        (command(name_localizations=[]), "0.name_localizations"),
+        (command(description_localizations={"de": "D" * 101}), "0.description_localizations.de"),
+        (
+            command(options=[option(), option(name="p", name_localizations={"fr": "o"})]),
+            "0.options",
+        ),
         (command(type=5), "0.type"),
         (command(options=LONG), "0"),
     ],
@@ -345,6 +358,9 @@ def test_number_of_commands() -> None:
     assert places(rules.commands(commands)) == [""]
     assert places(rules.commands([command(), command()])) == ["0", "1"]
     assert places(rules.commands([command(), {"name": "say", "type": 3}])) == []
+    french = {"name_localizations": {"fr": "dire"}}
+    twice = [command(name="a", **french), command(name="b", **french)]
+    assert places(rules.commands(twice)) == ["0", "1"]
 
 
 def test_refusal_names_the_fields() -> None:

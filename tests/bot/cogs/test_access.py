@@ -9,6 +9,7 @@ from simcord.builders import RoleHandle
 from simcord.results import ResponseMessage
 
 from bot.errors import Reason, RejectedError
+from bot.languages import ENGLISH
 from bot.ui.responses import REJECTIONS, rejection_text
 from tests.bot.conftest import Stage, content_of, message_of, reply_length, text_of
 
@@ -18,7 +19,7 @@ ALLOWED, DENIED = "bard:settings:allowed", "bard:settings:denied"
 def missing(*roles: RoleHandle) -> str:
     """Return the rejection of somebody who has none of some roles."""
     ids = frozenset(role.id for role in roles)
-    return rejection_text(RejectedError(Reason.ROLE_MISSING, roles=ids))
+    return rejection_text(RejectedError(Reason.ROLE_MISSING, roles=ids), ENGLISH)
 
 
 async def open_roles(stage: Stage) -> ResponseMessage:

@@ -9,6 +9,7 @@ from simcord.results import InteractionResult, ResponseMessage
 
 from bot.cogs.settings_form import NOTHING_CHANGED, parse_limits
 from bot.errors import Reason
+from bot.languages import ENGLISH
 from bot.ui.responses import REJECTIONS
 from tests.bot.conftest import Stage, content_of, reply_length
 
@@ -211,7 +212,7 @@ async def test_invalid_numbers_are_named_and_change_nothing(stage: Stage) -> Non
 @pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e9", "0", "\N{ARABIC-INDIC DIGIT FIVE}"])
 def test_parse_limits_rejects(text: str) -> None:
     with pytest.raises(ValueError, match="Temperature: a number"):
-        parse_limits("", "", text, limit=4000)
+        parse_limits("", "", text, ENGLISH, limit=4000)
 
 
 async def test_servers_do_not_share_settings(stage: Stage) -> None:

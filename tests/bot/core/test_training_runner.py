@@ -21,6 +21,7 @@ from bot.core.run_results import is_better
 from bot.core.training_child import NICENESS, TrainingChild
 from bot.core.training_runner import TrainingRequest
 from bot.errors import Reason, RejectedError
+from bot.languages import ENGLISH
 from bot.storage.runs import Run
 from bot.ui.training_status import decision_view, describe_losses
 from noskgpt.checkpoint import Checkpoint
@@ -223,7 +224,7 @@ async def test_run_from_the_active_weights_is_compared_with_their_loss_before(
     assert run.evaluated_fraction == part
     assert is_better(run) == better
     assert (services.active_weights == run.weights) == better
-    shown = describe_losses(run)
+    shown = describe_losses(run, ENGLISH)
     assert "1.500 before" in shown
     assert ("Warning" in shown) == (not better)
     assert ("on the first 50.0% of the held-out text" in shown) == (part < 1)
@@ -238,7 +239,7 @@ async def test_loss_over_a_part_is_not_compared_with_one_over_the_whole(
     )
     run = await services.finish_run(dataclasses.replace(trained(2), training=from_nothing))
     assert (run.loss, run.old_loss) == (1.0, None)
-    assert "nothing shows that the new weights are better" in describe_losses(run)
+    assert "nothing shows that the new weights are better" in describe_losses(run, ENGLISH)
     assert_styles(run, green=False)
 
 
@@ -256,7 +257,7 @@ async def test_start_weights_that_are_not_active_any_more_are_no_comparison(
 
 
 def assert_styles(run: Run, *, green: bool) -> None:
-    view = decision_view(run)
+    view = decision_view(run, ENGLISH)
     assert view is not None
     promote, discard = [item.item for item in view.children if isinstance(item, DynamicItem)]
     assert isinstance(promote, Button)

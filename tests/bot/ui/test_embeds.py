@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bot.core import transcript
 from bot.core.scenes import PAGE_CHARS, PAGE_TURNS
+from bot.languages import ENGLISH
 from bot.storage.records import Page, Place, Take, Turn
 from bot.ui import embeds as rendering
 from noskgpt.tokenizer import VOCABULARY
@@ -83,7 +84,9 @@ def check_limits(embeds: list[discord.Embed]) -> None:
 
 @given(reply=REPLIES, prompt=st.one_of(st.none(), st.text(max_size=1000)), dropped=st.text())
 def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -> None:
-    embeds = rendering.embeds(turn(reply, prompt), author="ann asks the bard", dropped=dropped)
+    embeds = rendering.embeds(
+        turn(reply, prompt), ENGLISH, author="ann asks the bard", dropped=dropped
+    )
     check_limits(embeds)
     shown = "".join(embed.description or "" for embed in embeds)
     if not reply.strip():
@@ -102,7 +105,9 @@ def test_limits_and_no_text_lost(reply: str, prompt: str | None, dropped: str) -
 def test_speech_of_a_part_is_shown_within_the_limits(reply: str, words: str) -> None:
     speech = turn(reply, transcript.speech("FIRST CITIZEN", words))
     cue = rendering.Cue("x" * 60, "y" * 300)
-    embeds = rendering.embeds(speech, author=rendering.headline(speech, "*" * 99), cue=cue)
+    embeds = rendering.embeds(
+        speech, ENGLISH, author=rendering.headline(speech, "*" * 99, ENGLISH), cue=cue
+    )
     if reply.strip():
         check_limits(embeds)
     else:
@@ -115,7 +120,7 @@ def test_speech_of_a_part_is_shown_within_the_limits(reply: str, words: str) -> 
     if len(line) < 1999:
         assert plain(line) == f"FIRST CITIZEN:\n{words.strip()}"
     page = Page(scene=1, turns=[speech], has_earlier=True, has_later=False)
-    shown = rendering.scene_page(page, {1: "*" * 100})
+    shown = rendering.scene_page(page, {1: "*" * 100}, ENGLISH)
     assert sum(map(len, shown)) <= 6000
     assert rendering.reply_text(shown).startswith("FIRST CITIZEN:\n")
 
@@ -123,7 +128,7 @@ def test_speech_of_a_part_is_shown_within_the_limits(reply: str, words: str) -> 
 @given(reply=REPLIES)
 @example(reply="Sweet lady, " * 500)
 def test_reply_is_recognised_although_discord_strips_the_text_of_embeds(reply: str) -> None:
-    embeds = rendering.embeds(turn(reply), author="ann asks the bard")
+    embeds = rendering.embeds(turn(reply), ENGLISH, author="ann asks the bard")
     for embed in embeds:
         embed.description = (embed.description or "").strip()
     assert transcript.shows_same(rendering.reply_text(embeds), reply)
@@ -135,7 +140,7 @@ def test_scene_page_keeps_the_limits(replies: list[str], prompt: str) -> None:
     share = PAGE_CHARS // len(replies)
     turns = [turn(reply[: share - len(prompt)], prompt) for reply in replies if len(prompt) < share]
     page = Page(scene=1, turns=turns, has_earlier=True, has_later=False)
-    embeds = rendering.scene_page(page, {1: "*" * 100})
+    embeds = rendering.scene_page(page, {1: "*" * 100}, ENGLISH)
     assert len(embeds) == len(turns)
     check_page(embeds)
 
@@ -143,7 +148,7 @@ def test_scene_page_keeps_the_limits(replies: list[str], prompt: str) -> None:
 def test_longest_scene_page() -> None:
     speech = turn(("A:\n" * PAGE_CHARS)[: PAGE_CHARS // PAGE_TURNS - 40], "*" * 40)
     page = Page(scene=1, turns=[speech] * PAGE_TURNS, has_earlier=True, has_later=False)
-    check_page(rendering.scene_page(page, {1: "*" * 100}))
+    check_page(rendering.scene_page(page, {1: "*" * 100}, ENGLISH))
 
 
 def check_page(embeds: list[discord.Embed]) -> None:
@@ -157,13 +162,13 @@ def check_page(embeds: list[discord.Embed]) -> None:
 )
 def test_longest_reply_of_one_repeated_piece(piece: str) -> None:
     reply = (piece * 4000)[:4000]
-    embeds = rendering.embeds(turn(reply, "*" * 1000), author="`" * 96, dropped="😀" * 300)
+    embeds = rendering.embeds(turn(reply, "*" * 1000), ENGLISH, author="`" * 96, dropped="😀" * 300)
     check_limits(embeds)
 
 
 def test_only_speakers_are_bold() -> None:
     reply = "O, speak again.\nI say:\n\nFirst Citizen:\nBefore we\nMENENIUS:\nWhat?"
-    (embed,) = rendering.embeds(turn(reply), author="ann asks the bard")
+    (embed,) = rendering.embeds(turn(reply), ENGLISH, author="ann asks the bard")
     assert embed.description == (
         "O, speak again.\nI say:\n\n**First Citizen:**\nBefore we\n**MENENIUS:**\nWhat?"
     )
@@ -171,7 +176,7 @@ def test_only_speakers_are_bold() -> None:
 
 def test_reply_is_split_when_bold_marks_exceed_the_limit() -> None:
     reply = ("ROMEO:\nO, she doth teach the torches to burn bright.\n\n" * 100)[:4000]
-    first, second = rendering.embeds(turn(reply), author="ann asks the bard")
+    first, second = rendering.embeds(turn(reply), ENGLISH, author="ann asks the bard")
     assert first.title == "ROMEO:"
     assert first.author.name == "ann asks the bard"
     assert first.footer.text is None
@@ -202,31 +207,31 @@ def test_escape(line: str, escaped: str) -> None:
 
 
 def test_long_prompt_is_shortened() -> None:
-    (embed,) = rendering.embeds(turn("x", "word " * 200), author="ann asks the bard")
+    (embed,) = rendering.embeds(turn("x", "word " * 200), ENGLISH, author="ann asks the bard")
     assert embed.title is not None
     assert embed.title.endswith("word…")
     assert len(embed.title) <= 200
 
 
 def test_invisible_prompt_has_a_title() -> None:
-    (embed,) = rendering.embeds(turn("x", "\x00 \u202e"), author="ann asks the bard")
+    (embed,) = rendering.embeds(turn("x", "\x00 \u202e"), ENGLISH, author="ann asks the bard")
     assert embed.title == "…"
 
 
 def test_footer_has_the_take() -> None:
     taken = replace(turn("x"), number=2, takes=3)
-    (embed,) = rendering.embeds(taken, author="ann asks the bard")
+    (embed,) = rendering.embeds(taken, ENGLISH, author="ann asks the bard")
     assert (embed.footer.text or "").startswith("Take 2 of 3 \u00b7 1 character \u00b7 ")
 
 
 def test_footer_of_one_character() -> None:
-    (embed,) = rendering.embeds(turn("x"), author="ann asks the bard")
+    (embed,) = rendering.embeds(turn("x"), ENGLISH, author="ann asks the bard")
     assert embed.footer.text == "1 character · 1.25 s"
     assert not embed.fields
 
 
 def test_left_out_characters_have_a_field_of_their_own_without_formatting() -> None:
-    (embed,) = rendering.embeds(turn("x"), author="ann asks the bard", dropped="😀*\n`")
+    (embed,) = rendering.embeds(turn("x"), ENGLISH, author="ann asks the bard", dropped="😀*\n`")
     (field,) = embed.fields
     assert (field.name, field.value) == (rendering.LEFT_OUT, "😀\\* \\`")
     assert embed.footer.text == "1 character · 1.25 s"

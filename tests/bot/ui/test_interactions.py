@@ -16,6 +16,7 @@ from bot.concurrency import plain_wait
 from bot.config import Settings
 from bot.core.admission import Deliveries
 from bot.errors import Reason, RejectedError, UncertainError
+from bot.languages import KnownLocales
 from bot.observation import NO_OBSERVER
 from bot.ui import interactions
 from bot.ui.interactions import (
@@ -41,6 +42,7 @@ SERVER_ERROR = discord_error(502, text="<html>" + "x" * 3000)
 def an_interaction(bard: Bard | None = None) -> Any:
     """Return an interaction that is not acknowledged yet; Discord does all it is asked to."""
     interaction = Mock(spec=discord.Interaction)
+    interaction.locale = discord.Locale.british_english
     interaction.id, interaction.guild_id, interaction.channel_id = 1, 2, 3
     interaction.user.id = 4
     interaction.extras = {}
@@ -66,6 +68,7 @@ def bard() -> Bard:
     bard.observer = NO_OBSERVER
     bard.closing = False
     bard.deliveries = Deliveries()
+    bard.locales = KnownLocales()
     return cast("Bard", bard)
 
 

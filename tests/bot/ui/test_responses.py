@@ -12,6 +12,7 @@ import pytest
 from discord import app_commands
 
 from bot.errors import Reason, RejectedError
+from bot.languages import ENGLISH
 from bot.ui.responses import (
     ARCHIVED,
     BLOCKED,
@@ -34,12 +35,12 @@ DETAILS: dict[Reason, dict[str, object]] = {
     Reason.WRONG_CHANNEL: {"channels": frozenset({22, 21})},
     Reason.ROLE_MISSING: {"roles": frozenset({31, 32})},
     Reason.COOLDOWN: {"seconds": 6.2},
-    Reason.THREAD_NOT_ALLOWED_TO_BOT: {"permissions": "Create Public Threads"},
-    Reason.THREAD_NOT_ALLOWED_TO_MEMBER: {"permissions": "Create Public Threads"},
+    Reason.THREAD_NOT_ALLOWED_TO_BOT: {"permissions": ["create_public_threads"]},
+    Reason.THREAD_NOT_ALLOWED_TO_MEMBER: {"permissions": ["create_public_threads"]},
     Reason.TOO_MANY_SCHEDULES: {"limit": 10},
     Reason.UNKNOWN_SCHEDULE: {"number": 7},
-    Reason.CANNOT_SEND: {"channel": 21, "missing": "Embed Links"},
-    Reason.SENDER_CANNOT_SEND: {"channel": 21, "missing": "Send Messages"},
+    Reason.CANNOT_SEND: {"channel": 21, "permissions": ["embed_links"]},
+    Reason.SENDER_CANNOT_SEND: {"channel": 21, "permissions": ["send_messages"]},
     Reason.PART_NAME: {"limit": 32},
     Reason.PART_TAKEN: {"part": "ROMEO", "holder": 23},
     Reason.LINE_AWAITED: {"part": "ROMEO", "holder": 23},
@@ -71,7 +72,7 @@ def test_every_reason_has_a_text() -> None:
 @pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
 def test_text_needs_only_the_documented_details(reason: Reason) -> None:
     details = DETAILS.get(reason, {})
-    text = rejection_text(RejectedError(reason, **details))
+    text = rejection_text(RejectedError(reason, **details), ENGLISH)
     assert 1 <= len(text) <= 2000
     assert not set("{}") & set(text)
     named = {field for _, field, _, _ in string.Formatter().parse(REJECTIONS[reason]) if field}
@@ -83,9 +84,11 @@ def test_text_needs_only_the_documented_details(reason: Reason) -> None:
 
 
 def test_details_that_are_formatted() -> None:
-    channels = rejection_text(RejectedError(Reason.WRONG_CHANNEL, channels=frozenset({22, 21})))
+    channels = rejection_text(
+        RejectedError(Reason.WRONG_CHANNEL, channels=frozenset({22, 21})), ENGLISH
+    )
     assert channels.endswith("<#21>, <#22>")
-    assert "in 7 s" in rejection_text(RejectedError(Reason.COOLDOWN, seconds=6.2))
+    assert "in 7 s" in rejection_text(RejectedError(Reason.COOLDOWN, seconds=6.2), ENGLISH)
 
 
 @pytest.mark.parametrize("reason", PLAIN, ids=lambda reason: reason.name)

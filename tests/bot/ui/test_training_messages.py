@@ -314,7 +314,7 @@ async def test_message_is_edited_sparingly_once_it_is_old(
     stage: TrainingStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = itertools.count()
-    monkeypatch.setattr(training_messages, "describe_progress", lambda _: f"{next(numbers)}")
+    monkeypatch.setattr(training_messages, "describe_progress", lambda *_: f"{next(numbers)}")
     monkeypatch.setattr(training_messages, "EDIT_SECONDS", 300.0)
     started = await start(stage)
     shown = []
@@ -328,7 +328,7 @@ async def test_refused_progress_is_not_tried_again_and_the_end_is_a_new_message(
     stage: TrainingStage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     numbers = itertools.count()
-    monkeypatch.setattr(training_messages, "describe_progress", lambda _: f"{next(numbers)}")
+    monkeypatch.setattr(training_messages, "describe_progress", lambda *_: f"{next(numbers)}")
     await start(stage)
     refuse(stage, "PATCH", BY_TOKEN, 30046, 429)
     before = len(requests(stage, "PATCH"))
@@ -361,7 +361,7 @@ async def test_end_does_not_wait_for_an_edit_that_sleeps(
 ) -> None:
     started = await start(stage)
     limit = RateLimit(monkeypatch, of="step 3")
-    monkeypatch.setattr(training_messages, "describe_progress", lambda _: "step 3")
+    monkeypatch.setattr(training_messages, "describe_progress", lambda *_: "step 3")
     await stage.env.advance_time(5)
     assert limit.asleep == 1
     await stage.end_run("cancelled")
