@@ -178,7 +178,7 @@ async def recall(client: BardClient, world: World) -> None:
         place = Place(guild_id=guild.id if guild is not None else None, channel_id=channel.id)
         turns = await store.tail(place, await store.scene(place), chars=RECALLED_CHARS)
         stage = client.get_partial_messageable(channel.id)
-        language = language_in(guild and client.get_guild(guild.id))
+        language = language_in(None if guild is None else client.get_guild(guild.id))
         for turn in turns:
             author = headline(turn, names.get(turn.user_id, ""), language)
             message = await stage.send(
