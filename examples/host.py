@@ -9,6 +9,7 @@ import os
 import discord
 from discord import app_commands
 from discord.ext import commands
+from noskgpt_bard import CommandTranslator
 
 
 class Host(commands.Bot):
@@ -21,6 +22,8 @@ class Host(commands.Bot):
         """Add the commands, and register them with Discord."""
         self.tree.add_command(ping)
         await self.load_extension("noskgpt_bard")  # adds /bard, /scene, /train and more
+        # The names and descriptions of its commands in the languages that it has.
+        await self.tree.set_translator(CommandTranslator())
         # The extension leaves this to its host. Once is enough until the commands change, as they
         # may with a new version of the extension; many hosts have a command for it.
         await self.tree.sync()

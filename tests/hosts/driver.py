@@ -685,6 +685,12 @@ async def example() -> Observed:
         return {
             "packages": packages(),
             "syncs": world.syncs(),
+            "german": {
+                command["name"]: (command.get("name_localizations") or {}).get("de")
+                for request in world.env.http_requests
+                if request.method == "PUT" and request.path.endswith("/commands")
+                for command in request.json or ()
+            },
             "own": await world.slash(world.ben, "ping"),
             "bard": await world.slash(world.ben, "bard", prompt="ROMEO:", max_chars=200),
             "privileged": [

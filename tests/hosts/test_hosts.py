@@ -267,6 +267,8 @@ def test_example_is_a_host(drive: Drive) -> None:
     seen = drive("example", "example")
     assert seen["packages"]["noskgpt_bard"].startswith(seen["prefix"])
     assert seen["syncs"] == 1
+    assert seen["german"]["scene"] == "szene"
+    assert seen["german"]["ping"] is None
     assert seen["own"] == "Pong"
     assert seen["bard"].startswith("ben asks the bard\n")
     assert seen["privileged"] == []

@@ -163,7 +163,7 @@ class Host(commands.Bot):
 
     def use_settings(self) -> None:
         """Set the extension's settings."""
-        from noskgpt_bard import Settings  # type: ignore[import-not-found] # noqa: PLC0415
+        from noskgpt_bard import Settings  # noqa: PLC0415
 
         self.bard_settings = Settings(
             database=Path("bard/scenes.sqlite3"),
