@@ -139,6 +139,18 @@ def test_lengths_are_within_the_limits(tag: str) -> None:
         assert translation == translation.strip(), translation
 
 
+def test_french_has_no_break_spaces_at_marks() -> None:
+    found = Counter[bool]()
+    for kind, _english, translation in translations("fr"):
+        # The bot compares the texts of commands with those that Discord returns: plain spaces.
+        registered = kind in {"command", "option", "description", "choice", "menu"}
+        for before, after in re.findall(r"(?:(\s)[:;!?»])|(?:«(\s))", translation):
+            assert (before or after) == (" " if registered else "\N{NO-BREAK SPACE}"), translation
+            found[registered] += 1
+    assert found[True] > 10
+    assert found[False] > 100
+
+
 @pytest.mark.parametrize("tag", TAGS)
 def test_number_shows_the_separators(tag: str) -> None:
     assert re.fullmatch(r"1\W234\W5", language(tag)(NUMBER))
