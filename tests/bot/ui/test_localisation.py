@@ -151,7 +151,7 @@ async def test_form_of_the_settings_works_in_another_language(
     assert "Resposta mais longa: 4.000 caracteres" in message.content
     form = await stage.ann.click(message, custom_id="bard:settings:limits")
     rejected = await stage.ann.submit_modal(form, {"Cooldown": "1,5"})
-    assert "Espera: um número inteiro de 0 a 3600, ou nada; não '1,5'." in content_of(rejected)
+    assert "Espera: um número inteiro de 0 a 3600, ou vazio; não '1,5'." in content_of(rejected)
     form = await stage.ann.click(message, custom_id="bard:settings:limits")
     await stage.ann.submit_modal(form, {"Longest reply": "300", "Temperature": "0,5"})
     assert "Temperatura dos pedidos que não a indicam: 0,5" in message.content
