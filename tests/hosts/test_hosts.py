@@ -200,7 +200,7 @@ def settings_are_those_of_the_host(life: Observed, host: str) -> None:
         "cooldown": 3,
         "max_chars": 4000,
     }
-    (database,) = (path for path in life["loaded"]["files"] if path.endswith(".sqlite3"))
+    (database,) = {path for path in life["loaded"]["files"] if path.endswith(".sqlite3")}
     assert Path(database) == Path(life["place"], folder, name).resolve()
 
 
