@@ -70,7 +70,8 @@ class Statements:
 class Database:
     """Run statements and transactions on the bard's file: changes one after another, and so reads.
 
-    A read sees every change that was begun before it, but those in the background.
+    A read sees every change that was begun before it, but those in the background, and those that
+    another process delays.
     Every method raises `RejectedError` if the file cannot be used: MEMORY_BUSY if another process
     has held it for `BUSY_SECONDS`, MEMORY_FULL if its disk is full, and MEMORY_LOST if it was
     damaged, replaced or made unwritable.
@@ -168,7 +169,12 @@ class Database:
         if in_background:
             return await self._attempt(self._writing, work)
         with self._begin_change() as begun:
-            return await self._attempt(self._writing, work, begun)
+            try:
+                return await self._attempt(self._writing, work, begun)
+            except asyncio.CancelledError:
+                # The statement takes effect nevertheless, which later reads wait for.
+                await self._writer.execute_fetchall("SELECT 1")
+                raise
 
     @contextmanager
     def _begin_change(self) -> Iterator[asyncio.Future[None]]:

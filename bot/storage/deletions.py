@@ -176,8 +176,13 @@ class DeletionStore:
         """Carry out the deletions that an error or the end of a process has interrupted."""
         if not self._interrupted:
             return
-        rows = await self._database.fetch("SELECT id, scope, target, newest FROM erasures")
+        # Before the read: a deletion that is recorded meanwhile may not be among its rows.
         self._interrupted = False
+        try:
+            rows = await self._database.fetch("SELECT id, scope, target, newest FROM erasures")
+        except BaseException:
+            self._interrupted = True
+            raise
         for row in rows:
             deletion = Deletion(*row)
             if deletion.id not in self._running:

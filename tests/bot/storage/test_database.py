@@ -430,6 +430,27 @@ async def test_reads_do_not_wait_for_a_change_that_fails_or_is_cancelled(
     assert await asyncio.wait_for(database.fetch("SELECT 1"), 30) == [(1,)]
 
 
+async def test_reads_see_a_change_that_was_cancelled_while_it_was_made(database: Database) -> None:
+    began, finish = threading.Event(), threading.Event()
+
+    def wait() -> bool:
+        began.set()
+        return not finish.wait(60)
+
+    await database._writer.set_progress_handler(wait, 1)
+    changing = asyncio.create_task(database.run(INSERT))
+    await asyncio.to_thread(began.wait)
+    changing.cancel()
+    await asyncio.wait({changing}, timeout=0)
+    reading = asyncio.create_task(database.fetch("SELECT * FROM guild_settings"))
+    for _ in range(3):  # a read that did not wait would be over now
+        await database._reader.execute_fetchall("SELECT 1")
+    finish.set()
+    assert len(await reading) == 1
+    with pytest.raises(asyncio.CancelledError):
+        await changing
+
+
 async def test_nothing_is_changed_by_what_should_only_read(database: Database) -> None:
     with rejected(Reason.MEMORY_LOST):
         await database.fetch("INSERT INTO guild_settings (guild_id) VALUES (1)")

@@ -1,5 +1,6 @@
 """What deletions leave behind: no row about a place without turns, and none with a person's id."""
 
+import asyncio
 import itertools
 import random
 import shutil
@@ -11,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from bot.errors import StoppedError
-from bot.storage.database import Database, open_database
+from bot.errors import Reason, RejectedError, StoppedError
+from bot.storage.database import Database, Row, open_database
 from bot.storage.records import Place, Take, Turn, TurnRequest
 from bot.storage.runs import RunStore
 from bot.storage.schedules import ScheduleStore
 from bot.storage.schema import migrations_path
 from bot.storage.statistics import StatisticsStore
 from bot.storage.turns import TurnStore
+from tests.bot.conftest import rejected
 
 ANN, BEN = 2**62 + 1, 2**62 + 2
 GLOBE = 7
@@ -200,6 +202,45 @@ async def test_turn_that_was_requested_before_a_deletion_is_not_stored_after_it(
     assert count(path, "turns") == stored
     with turns.deletions.watch(asked) as watch:  # a later request
         await turns.add(asked, TAKE, watch=watch, **values)  # type: ignore[arg-type]
+
+
+async def test_threads_of_a_channel_that_goes_while_deletions_are_read_are_deleted_too(
+    turns: TurnStore, database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(turns, request(channel=4, parent=3))
+    read, recorded = asyncio.Event(), asyncio.Event()
+    fetch = database.fetch
+
+    async def slow_fetch(sql: str) -> list[Row]:
+        rows = await fetch(sql)
+        read.set()
+        await recorded.wait()
+        return rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "fetch", slow_fetch)
+        resuming = asyncio.create_task(turns.deletions.resume())
+        await read.wait()
+    await turns.deletions.carry_out(await turns.deletions.record("channel", 3, gone=True))
+    recorded.set()
+    await resuming
+    await turns.deletions.resume()
+    assert count(path, "turns") == count(path, "erasures") == 0
+
+
+async def test_deletions_that_could_not_be_read_are_resumed_later(
+    turns: TurnStore, database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_sql: str) -> list[Row]:
+        raise RejectedError(Reason.MEMORY_BUSY)
+
+    await add(turns, request())
+    await turns.deletions.record("user", ANN)
+    with monkeypatch.context() as patched, rejected(Reason.MEMORY_BUSY):
+        patched.setattr(database, "fetch", fail)
+        await turns.deletions.resume()
+    await turns.deletions.resume()
+    assert count(path, "turns") == 0
 
 
 async def test_migration_removes_rows_of_empty_places_and_keeps_the_last_durations(
