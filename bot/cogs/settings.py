@@ -1,6 +1,6 @@
 """`/bard-settings`: let a server's managers change its settings, in a message with controls."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack, cast
 
@@ -17,6 +17,7 @@ from ..ui.forms import text_values
 from ..ui.interactions import acknowledge_press, edit_response, handle, respond
 from ..ui.localisation import language_of
 from ..ui.responses import role_names
+from ..ui.voices import AND_MORE
 from .base import BardCog, listener
 from .settings_form import (
     CHARS_ID,
@@ -82,6 +83,8 @@ LIMITS = Text("Length, cooldown, temperature", "button")
 ROLES = Text("Roles", "button")
 VOICES = Text("Voices", "button")
 BACK = Text("Back", "button")
+_LISTED = 15
+"""Most channels or roles in a line: a page has 2000 characters, and its lists have all of them."""
 CHANNEL_TYPES = [
     discord.ChannelType.text,
     discord.ChannelType.news,
@@ -401,7 +404,7 @@ def describe(rules: Rules, found: _Existing, language: Language) -> str:
         language: That of the text.
     """
     existing = found.channels(rules.channels)
-    places = ", ".join(f"<#{channel_id}>" for channel_id in sorted(existing))
+    places = _listed([f"<#{channel_id}>" for channel_id in sorted(existing)], language)
     if rules.channels and not existing:
         channels = language(CHANNELS_GONE)
     elif places:
@@ -424,13 +427,22 @@ def describe(rules: Rules, found: _Existing, language: Language) -> str:
 
 def _describe_roles(rules: Rules, found: _Existing, language: Language) -> tuple[str, str]:
     """Return a line with the roles that may use the bard, and one with those that may not."""
-    may_ask, allowed = language(ALL_MAY_ASK), role_names(found.roles(rules.allowed_roles))
+    may_ask = language(ALL_MAY_ASK)
+    allowed, denied = (
+        _listed(role_names(found.roles(roles)), language)
+        for roles in (rules.allowed_roles, rules.denied_roles)
+    )
     if allowed:
         may_ask = language(MAY_ASK, roles=allowed)
     elif rules.allowed_roles:
         may_ask = language(MAY_ASK_GONE)
-    denied = role_names(found.roles(rules.denied_roles))
     return may_ask, language(MAY_NOT_ASK, roles=denied) if denied else language(ALL_BUT_NONE)
+
+
+def _listed(mentions: Sequence[str], language: Language) -> str:
+    """Return mentions in a line, without those for which a page has no room."""
+    shown, more = ", ".join(mentions[:_LISTED]), len(mentions[_LISTED:])
+    return language(AND_MORE, places=shown, more=more) if more else shown
 
 
 def _settings_of(interaction: discord.Interaction[Any], bard: Bard) -> tuple[GuildSettings, Rules]:

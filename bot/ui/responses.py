@@ -345,7 +345,7 @@ def rejection_text(error: RejectedError, language: Language) -> str:
         case Reason.ROLE_MISSING:
             roles = error.details["roles"]
             assert isinstance(roles, frozenset)  # noqa: S101 - see Reason
-            details["roles"] = role_names(roles)
+            details["roles"] = ", ".join(role_names(roles))
         case Reason.UNKNOWN_VOICE:
             known = error.details["known"]
             assert isinstance(known, list)  # noqa: S101 - see Reason
@@ -368,9 +368,9 @@ def rejection_text(error: RejectedError, language: Language) -> str:
     return language(REJECTIONS[error.reason], **details)
 
 
-def role_names(roles: Iterable[int]) -> str:
+def role_names(roles: Iterable[int]) -> list[str]:
     """Return roles as mentions, which ping nobody: every message allows none."""
-    return ", ".join(f"<@&{role}>" for role in sorted(roles))
+    return [f"<@&{role}>" for role in sorted(roles)]
 
 
 def error_response(error: Exception) -> tuple[int, Text]:

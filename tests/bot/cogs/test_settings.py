@@ -229,3 +229,20 @@ async def test_channels_are_not_called_gone_if_the_bot_cannot_know(
     message = await open_settings(stage)
     assert f"Channels: <#{stage.tavern.id}> and their threads" in message.content
     assert not message.components[0]["components"][0].get("default_values")
+
+
+@pytest.mark.parametrize("tag", ["en-US", "de", "fr", "es-ES", "pt-BR"])
+async def test_most_channels_and_roles_fit_into_the_pages(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, locales: dict[int, str], tag: str
+) -> None:
+    locales[stage.ann.id] = tag
+    many = [frozenset(range(10**18 * n, 10**18 * n + 25)) for n in (2, 3, 4)]
+    await stage.bard.guild_settings.change(
+        stage.guild.id, channels=many[0], allowed_roles=many[1], denied_roles=many[2]
+    )
+    monkeypatch.setattr(stage.bot, "get_guild", lambda _id: None)  # it cannot know which are gone
+    message = await open_settings(stage)
+    assert f"<#{2 * 10**18}>" in message.content
+    await stage.ann.click(message, custom_id="bard:settings:page:roles")
+    assert f"<@&{4 * 10**18}>" in message.content
+    assert not stage.env.errors
