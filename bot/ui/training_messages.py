@@ -16,7 +16,7 @@ from ..errors import RejectedError
 from ..languages import Language, Text
 from ..storage.runs import Run
 from .hosts import Host, has_direct_messages
-from .localisation import language_in, language_of
+from .localisation import language_in, language_of, language_to
 from .run_message import TRANSIENT, Content, RefusedError, RunMessage, describe, request
 from .training_status import decision_view, describe_end, describe_progress
 
@@ -49,7 +49,7 @@ class EndNotice:
         bard: The services.
         run: The run as it ended.
         message: Its message.
-        language: That of the text.
+        language: That of the text, but in a direct message.
         active: The run while it was active; None if it ended in another process.
     """
 
@@ -107,7 +107,7 @@ class EndNotice:
             self._run = run
         else:  # resumed: another message shows the run now, so this end concerns its own alone
             ways = ways[:1]
-        content = await self._content()
+        content = await self._content(self._language)
         problems: list[str] = []
         for way in ways:
             try:
@@ -129,20 +129,20 @@ class EndNotice:
         await self._bard.runs.set_end_shown(self._run)
         return True
 
-    async def _content(self) -> Content:
+    async def _content(self, language: Language) -> Content:
         run, active, training = self._run, self._active, self._bard.training
         chart = await training.chart(run.id) if run.state == "finished" else None
         promoted = await self._bard.promotions.active() == run.id
         text = describe_end(
             run,
-            self._language,
+            language,
             None if active is None else active.samples,
             promoted=promoted,
             missing=None if active is None else active.missing,
             resumable=await training.is_resumable(run),
         )
-        view = None if promoted else decision_view(run, self._language)
-        return Content(text=text, language=self._language, chart=chart, view=view)
+        view = None if promoted else decision_view(run, language)
+        return Content(text=text, language=language, chart=chart, view=view)
 
     async def _post(self, content: Content) -> None:
         """Send the end as a new message to the channel of the run."""
@@ -156,14 +156,17 @@ class EndNotice:
 
         await request(send, content)
 
-    async def _write_to_starter(self, content: Content) -> None:
-        """Send the end as a direct message to the person who started the run."""
-        user_id = self._run.user_id
+    async def _write_to_starter(self, _content: Content) -> None:
+        """Send the end as a direct message to the person who started the run, in their language."""
+        user_id, guild_id = self._run.user_id, self._run.guild_id
         if not user_id:
             raise RefusedError("it is not known who started it")
+        guild = None if guild_id is None else self._client.get_guild(guild_id)
+        language = language_to(discord.Object(user_id), self._bard, guild)
+        content = await self._content(language)
         if content.view is not None and not has_direct_messages(self._client):
             # A press would reach another process, which has runs of its own.
-            text = f"{content.text}\n{self._language(DECIDE_IN_SERVER)}"
+            text = f"{content.text}\n{language(DECIDE_IN_SERVER)}"
             content = replace(content, view=None, text=text)
 
         async def send(content: Content) -> None:

@@ -11,9 +11,10 @@ import pytest
 from simcord.results import InteractionResult
 
 from bot.errors import Reason, RejectedError
+from bot.languages import language
 from bot.storage.runs import Run
 from bot.ui import training_messages
-from bot.ui.responses import REJECTIONS
+from bot.ui.responses import REJECTIONS, STATES
 from bot.ui.run_message import ANSWER_SECONDS, SHOWN_BELOW
 from bot.ui.training_messages import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from tests.bot.conftest import Stage, content_of, labels_of, message_of
@@ -137,6 +138,20 @@ async def test_end_is_a_direct_message_if_its_channel_refuses_it(
     (warning,) = warnings(caplog)
     assert "50083" in warning
     assert "50001" in warning
+
+
+async def test_direct_message_is_in_the_language_of_the_person_who_started_the_run(
+    stage: TrainingStage, locales: dict[int, str]
+) -> None:
+    locales[stage.ann.id] = "de"
+    started = await start(stage)
+    assert "Run 1: training" in message_of(started).content
+    refuse(stage, "PATCH", BY_TOKEN, 50083)
+    refuse(stage, "POST", f"/channels/{stage.garden.id}/messages", 50001, 403)
+    await stage.end_run("finished", **FINISHED)
+    (body,) = [r.json for r in requests(stage, "POST") if str(stage.garden.id) not in r.path]
+    assert language("de")(STATES["finished"]) in body["content"]
+    assert "Run 1" not in body["content"]
 
 
 async def test_direct_message_of_a_process_that_gets_none_has_no_buttons(
