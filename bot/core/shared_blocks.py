@@ -42,7 +42,8 @@ class SharedBlocks:
         self._sharing = sharing
         self._lock = asyncio.Lock()
         """Held while decisions are compared with the folder or written to it."""
-        self._lifts: Mapping[int, int] = {}
+        self._lifts: dict[int, int] = {}
+        """When each block was lifted, as far as this process knows."""
 
     async def block(self, user_id: int) -> bool:
         """Block a person; return False if they were blocked already.
@@ -72,10 +73,11 @@ class SharedBlocks:
             return await self._store.remove(user_id)
         async with self._lock:
             try:
-                await self._share(self._sharing, user_id, blocked=False)
+                decision = await self._share(self._sharing, user_id, blocked=False)
             except OSError as error:
                 log.warning("The lift of a block cannot be shared: %s", error)
                 raise RejectedError(Reason.LIFT_NOT_SHARED) from error
+            self._lifts[user_id] = decision.time
             return await self._store.remove(user_id)
 
     async def follow(self) -> None:
@@ -102,8 +104,8 @@ class SharedBlocks:
             for user_id in found.unshared:
                 await self._share(self._sharing, user_id, blocked=True)
 
-    async def _share(self, sharing: Sharing, user_id: int, *, blocked: bool) -> None:
-        await sharing.threads.run(sharing.folder.decide_block, user_id, blocked=blocked)
+    async def _share(self, sharing: Sharing, user_id: int, *, blocked: bool) -> BlockDecision:
+        return await sharing.threads.run(sharing.folder.decide_block, user_id, blocked=blocked)
 
 
 def _compare(folder: SharedFolder, blocked: Mapping[int, float]) -> _Difference:

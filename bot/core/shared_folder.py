@@ -156,8 +156,8 @@ class SharedFolder:
                     requests[match["id"]] = int(match["user"])
         return requests
 
-    def decide_block(self, user_id: int, *, blocked: bool) -> None:
-        """Let all processes block a person or lift the block.
+    def decide_block(self, user_id: int, *, blocked: bool) -> BlockDecision:
+        """Let all processes block a person or lift the block; return the decision that holds.
 
         Raises:
             OSError: The folder cannot be read or written to.
@@ -165,10 +165,12 @@ class SharedFolder:
         last, now = self.block_decisions().get(user_id), math.ceil(time.time())
         if last is not None:
             if last.blocked and blocked:
-                return
+                return last
             now = max(now, last.time + 1)  # the clocks of the machines may differ
-        with replacing(self._path_of(BlockDecision(now, blocked, user_id))):
+        decision = BlockDecision(now, blocked, user_id)
+        with replacing(self._path_of(decision)):
             pass  # an empty file
+        return decision
 
     def block_decisions(self) -> dict[int, BlockDecision]:
         """Return the last decision about each person, by the person's id.

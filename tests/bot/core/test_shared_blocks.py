@@ -128,6 +128,21 @@ async def test_decision_holds_after_a_restart_and_reaches_a_process_that_did_not
         assert process.blocked() == set()
 
 
+async def test_block_that_cannot_be_shared_holds_though_it_follows_a_lift_at_once(
+    processes: tuple[Process, Process], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, behind = processes
+    with a_day_ahead(monkeypatch):
+        await ahead.blocks.block(ANN)
+    await behind.blocks.follow()
+    await behind.blocks.lift(ANN)
+    with away(folder):
+        await behind.blocks.block(ANN)
+    for process in (behind, ahead):
+        await process.blocks.follow()
+        assert process.blocked() == {ANN}
+
+
 async def test_clocks_that_differ_do_not_decide(
     processes: tuple[Process, Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
