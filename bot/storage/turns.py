@@ -339,13 +339,11 @@ class TurnStore:
             () if channel_id is None else (channel_id,),
         )
 
-    async def unlink(self, guild_id: int | None) -> None:
-        """Clear the message ids of a simulated server, whose messages are gone.
-
-        None selects the direct messages.
-        """
+    async def unlink(self, column: Literal["guild_id", "channel_id"], snowflake: int) -> None:
+        """Clear the message ids of a simulated server or channel, whose messages are gone."""
         await self._database.run(
-            "UPDATE turns SET message_id = NULL WHERE guild_id IS ?", (guild_id,)
+            f"UPDATE turns SET message_id = NULL WHERE {column} = ?",  # noqa: S608 - see its type
+            (snowflake,),
         )
 
     async def _before(

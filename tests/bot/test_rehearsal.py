@@ -15,6 +15,9 @@ from playwright.async_api import Page, expect
 
 import noskgpt
 from bot.core import transcript
+from bot.storage.database import open_database
+from bot.storage.records import Place, Take, TurnRequest
+from bot.storage.turns import TurnStore
 from tests.bot import page as stage
 from tests.bot.process import (
     LOADING_HANGS,
@@ -145,6 +148,19 @@ async def test_channels_have_separate_scenes(weights: Path) -> None:
     tavern, main_stage, direct, again = turns()
     assert direct["guild_id"] is None
     assert tavern["channel_id"] == again["channel_id"] != main_stage["channel_id"]
+
+
+async def test_real_direct_messages_keep_their_buttons(weights: Path) -> None:
+    async with open_database(Path("var/bard.sqlite3")) as database:
+        store = TurnStore(database)
+        request = TurnRequest(place=Place(guild_id=None, channel_id=7), user_id=8, prompt="PUCK:")
+        take = Take(reply="Lord!", seed=1, weights="w", seconds=0.5)
+        turn = await store.add(request, take, scene=1, max_chars=9, temperature=0.8, message_id=9)
+        await store.show(turn, 9)
+    async with stage.rehearsal(weights=weights):
+        pass  # it has posted the last turns again
+    (kept,) = turns()
+    assert kept["message_id"] == 9
 
 
 async def test_buttons_of_messages_from_before_a_kill(weights: Path) -> None:
