@@ -24,6 +24,7 @@ from .core.suggestions import Suggestions
 from .core.training_runner import TrainingRunner
 from .core.voice_promotions import VoicePromotions
 from .core.voices import Voices
+from .errors import RejectedError
 from .languages import KnownLocales
 from .observation import NO_OBSERVER, Observer, Snapshot
 from .storage.backup import KEPT_DAYS, delete_old_backups
@@ -214,10 +215,13 @@ class Bard:
         stack.callback(self.observer.watch, None)
 
     async def _follow_blocks(self) -> None:
-        """Bind the blocks of other processes before the first request, if the folder is there."""
+        """Bind the blocks of other processes before the first request, as far as that is possible.
+
+        The next look at the folder does the rest.
+        """
         try:
             await self.shared_blocks.follow()
-        except OSError as error:
+        except (OSError, RejectedError) as error:
             log.warning("Blocks of people by other processes are not known yet: %s", error)
 
     def snapshot(self) -> Snapshot:

@@ -13,8 +13,10 @@ import pytest
 import bot.bard
 from bot import Bard, Settings, StartupError
 from bot.core.settlement import Shown
+from bot.core.shared_folder import SharedFolder
 from bot.core.training_runner import TrainingRequest
 from bot.errors import Reason, RejectedError
+from bot.storage.blocks import BlockStore
 from bot.storage.records import Place, TurnRequest
 from tests.bot.conftest import rejected
 
@@ -80,6 +82,23 @@ async def test_failed_open_leaves_nothing_open(
         await Bard.open(settings)
     assert remaining_threads(threads_before) == []
     assert is_closed(settings.database_path)
+
+
+async def test_blocks_of_other_processes_that_cannot_be_stored_yet_do_not_prevent_the_start(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> bool:
+        raise RejectedError(Reason.MEMORY_FULL)
+
+    shared = tmp_path / "shared"
+    SharedFolder(shared).decide_block(7, blocked=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(BlockStore, "add", fail)
+        bard = await Bard.open(settings.model_copy(update={"shared_dir": shared}))
+    assert 7 not in bard.blocks
+    await bard.shared_blocks.follow()
+    assert 7 in bard.blocks
+    await bard.close()
 
 
 async def test_close_waits_for_tracked_tasks(settings: Settings) -> None:
