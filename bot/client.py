@@ -229,7 +229,7 @@ class BardClient(ShardedBot):
 
     async def on_ready(self) -> None:
         """Log that the bot is ready."""
-        log.info("Ready as %s in %d servers", self.user, len(self.guilds))
+        log.info("Ready as %s; servers: %d", self.user, len(self.guilds))
 
 
 def create_bot(settings: Settings | None = None, observer: Observer = NO_OBSERVER) -> BardClient:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeVar
 
 import discord
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 CHANNELS = ("stage", "tavern")
 ROOM = "#{channel}"
 DIRECT = "@Bard as {member}"
+PREFIX = "rehearsal-"
+"""Of the names of the rehearsal's own database and folder of training runs."""
 BEAT_SECONDS = 0.5
 RECALLED_CHARS = 4000
 """Characters of a channel's last scene that the page shows first."""
@@ -95,7 +98,8 @@ async def _rehearse(
     signals: Signals,
 ) -> None:
     # The simulated Discord recommends no number of shards.
-    settings = settings.model_copy(update={"shard_count": 1, "shard_ids": None})
+    own = {"shard_count": 1, "shard_ids": None, "shared_dir": None, **own_files(settings)}
+    settings = settings.model_copy(update=own)
     env = simcord.Env(create_bot(settings), check_errors=False)
     world = build_world(env)
     # Only the settings can make a simulated person the owner, and the id is not known earlier.
@@ -126,6 +130,18 @@ async def _rehearse(
     finally:
         await bot.close()
         await env.shutdown()
+
+
+def own_files(settings: Settings) -> dict[str, Path]:
+    """Return the settings of files that belong to the rehearsal alone, beside those of the bot.
+
+    To the simulated Discord, the servers and messages of the real one are gone: a bot on the real
+    database would record that.
+    """
+    return {
+        "database": settings.database_path.with_name(f"{PREFIX}{settings.database_path.name}"),
+        "runs_dir": settings.runs_path.with_name(f"{PREFIX}{settings.runs_path.name}"),
+    }
 
 
 async def _serve(env: simcord.Env, bot: BardClient, page: RehearsalPage, signals: Signals) -> None:

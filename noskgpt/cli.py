@@ -212,8 +212,9 @@ def train(
 ) -> None:
     """Train a model and write its weights.
 
-    Ctrl-C and SIGTERM stop the run after saving its state; --resume continues it. Processes
-    started by `torchrun` divide each batch among them.
+    Ctrl-C and SIGTERM stop the run after saving its state; --resume continues it.
+
+    Processes started by `torchrun` divide each batch among them.
     """
     from noskgpt.training import command  # noqa: PLC0415 - imports PyTorch
 

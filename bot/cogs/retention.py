@@ -64,7 +64,8 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         now = time.time()
         try:
             unseen = await deletions.forget_unseen(now - DAY_SECONDS)
-            log.info("Deleted %d turns that were never shown", unseen)
+            if unseen:
+                log.info("Deleted %d turns that were never shown", unseen)
             if days is not None:
                 deleted = await deletions.delete_before(now - days * DAY_SECONDS)
                 log.info("Deleted %d turns older than %d days", deleted, days)

@@ -135,7 +135,7 @@ def _ask_socket(path: Path) -> list[str]:
                 answer += part
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NoAnswerError(
-                f"no bot runs on {path.with_suffix('')}, or it is still loading"
+                f"no bot runs on {path.with_suffix('')}, or it is still loading or a rehearsal"
             ) from error
         except TimeoutError as error:
             raise NoAnswerError("the event loop does not answer") from error

@@ -75,7 +75,12 @@ def _check_all() -> Iterator[Finding]:
     try:
         settings = load_standalone_settings()
     except StartupError as error:
-        yield Finding("settings", Level.TROUBLE, str(error), "Correct it in .env, and check again.")
+        yield Finding(
+            "settings",
+            Level.TROUBLE,
+            str(error),
+            "Correct it in .env or the environment, and check again.",
+        )
         return
     yield check_settings()
     yield from check_database(settings)

@@ -93,7 +93,7 @@ async def _attempt(bot: BardClient, token: str) -> None:
         ) from error
     except NETWORK_ERRORS as error:
         raise UnreachableError(
-            f"Cannot reach Discord ({brief(error)}): is this machine's network up?"
+            f"Cannot reach Discord ({brief(error)}): check this machine's network"
         ) from error
     except discord.HTTPException as error:
         if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= _SERVER_ERRORS:

@@ -75,6 +75,7 @@ class CompiledDecoder:
     """Decode in compiled loops that release the GIL; see `noskgpt.inference.kernels`."""
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Floats]) -> None:
+        jit.announce()
         self.config = config
         self.weights = pack(config, weights)
 

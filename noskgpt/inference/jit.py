@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -55,6 +56,13 @@ def compiled(function: F) -> F:
         return cast("F", decorate(function))
     finally:
         settings["CACHE_DIR"] = previous
+
+
+@lru_cache(maxsize=1)
+def announce() -> None:
+    """Log, once in a process, that the decoder has to be compiled, unless its code is cached."""
+    if _CACHE is None or not any(_CACHE.rglob("*.nbc")):
+        log.info("Compiling the decoder, which takes 20 s or more; the first text waits for it")
 
 
 def _cache_folder() -> Path | None:

@@ -130,7 +130,7 @@ def _too_short(minutes: float, overhead: float, steps: int, step_seconds: float)
     training = steps * step_seconds
     shortest = math.ceil(_MARGIN * (overhead + training) / 6) / 10
     return (
-        f"{minutes:g} minutes are too short on this machine: start-up, evaluation and saving take "
-        f"{overhead:.0f} s, and {steps} steps, the fewest that are worth it, "
-        f"{training:.0f} s. The shortest sensible run here takes {shortest:g} minutes."
+        f"A run of {minutes:g} min is too short on this machine: start-up, evaluation and saving "
+        f"take {overhead:.0f} s, and {steps} steps, the fewest that are worth it, "
+        f"{training:.0f} s. The shortest sensible run here takes {shortest:g} min."
     )

@@ -299,7 +299,7 @@ async def test_signal_while_discord_is_away(weights: Path, tmp_path: Path) -> No
 
 async def test_second_bot_on_the_same_files_changes_nothing(weights: Path, tmp_path: Path) -> None:
     database = tmp_path / "bard.sqlite3"
-    (tmp_path / "link.sqlite3").symlink_to(database)
+    (tmp_path / "rehearsal-link.sqlite3").symlink_to(database)
     async with (
         Discord().running() as server,
         connected_bot(server, weights, BARD_DATABASE=str(database)) as process,

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.skipif(
     stage.CHROMIUM is None and "CI" not in os.environ, reason=stage.NO_CHROMIUM
 )
 
+DATABASE = Path("var/rehearsal-bard.sqlite3")
 FOOTER = re.compile(r"\d characters · ")
 
 
@@ -48,7 +49,7 @@ async def open_page(channel: str, weights: Path) -> AsyncIterator[Page]:
 
 def turns() -> list[dict[str, Any]]:
     """Return the shown turns, each with its shown take."""
-    with closing(sqlite3.connect("var/bard.sqlite3")) as connection:
+    with closing(sqlite3.connect(DATABASE)) as connection:
         connection.row_factory = sqlite3.Row
         sql = "SELECT * FROM turns JOIN takes ON turn_id = id AND number = take ORDER BY id"
         return list(map(dict, connection.execute(sql)))
@@ -150,17 +151,16 @@ async def test_channels_have_separate_scenes(weights: Path) -> None:
     assert tavern["channel_id"] == again["channel_id"] != main_stage["channel_id"]
 
 
-async def test_real_direct_messages_keep_their_buttons(weights: Path) -> None:
-    async with open_database(Path("var/bard.sqlite3")) as database:
-        store = TurnStore(database)
-        request = TurnRequest(place=Place(guild_id=None, channel_id=7), user_id=8, prompt="PUCK:")
-        take = Take(reply="Lord!", seed=1, weights="w", seconds=0.5)
-        turn = await store.add(request, take, scene=1, max_chars=9, temperature=0.8, message_id=9)
-        await store.show(turn, 9)
+async def test_the_files_of_the_real_bot_stay_as_they_are(weights: Path) -> None:
+    """To the simulated Discord its servers and messages would be gone."""
+    database, run = Path("var/bard.sqlite3"), Path("var/runs/1/weights.pth")
+    run.parent.mkdir(parents=True)
+    for file in (database, run):
+        file.write_text("of the real bot")
     async with stage.rehearsal(weights=weights):
-        pass  # it has posted the last turns again
-    (kept,) = turns()
-    assert kept["message_id"] == 9
+        pass
+    assert database.read_text() == run.read_text() == "of the real bot"
+    assert turns() == []
 
 
 async def test_buttons_of_messages_from_before_a_kill(weights: Path) -> None:
@@ -183,7 +183,7 @@ async def test_buttons_of_messages_from_before_a_kill(weights: Path) -> None:
 
     first, second = turns()
     assert first["take"] == 1
-    with closing(sqlite3.connect("var/bard.sqlite3")) as connection:
+    with closing(sqlite3.connect(DATABASE)) as connection:
         takes = dict(connection.execute("SELECT number, reply FROM takes WHERE turn_id = 1"))
     assert first["reply"] == takes[1]
     # The second reply continues the take that was shown then.
@@ -217,7 +217,7 @@ async def test_run_is_shown_and_its_promoted_weights_reply(weights: Path, corpus
         await stage.press(status, "Promote")
         await expect(status).to_contain_text("Promoted", timeout=30_000)
         await stage.slash(page, "bard", "ROMEO:")
-        with closing(sqlite3.connect("var/bard.sqlite3")) as connection:
+        with closing(sqlite3.connect(DATABASE)) as connection:
             ((name,),) = connection.execute("SELECT weights FROM runs")
         await stage.slash(page, "bard-about")
         await expect(stage.messages(page).last).to_contain_text(f"weights {name}", timeout=30_000)

@@ -414,7 +414,7 @@ async def test_too_short_a_run_is_rejected_with_the_shortest(stage: TrainingStag
     started = await stage.ann.slash(stage.garden, "train start", minutes=0.1, preset="original")
     await stage.run_ended()
     assert re.search(
-        r"0\.1 minutes are too short .* shortest sensible run here takes [\d.]+ minutes",
+        r"0\.1 min is too short .* shortest sensible run here takes [\d.]+ min\b",
         message_of(started).content.replace("\\", ""),  # which keep it from formatting anything
     )
     (run,) = await stage.bard.runs.newest()

@@ -202,6 +202,31 @@ def test_without_numba_pytorch_decodes_the_same_text_and_one_warning_is_logged(
     assert done.stdout == f"{expected}\n" * 2
 
 
+ANNOUNCED = """
+import logging, sys
+logging.basicConfig(level=logging.INFO)
+import noskgpt
+from noskgpt.inference import jit
+for _ in range(2):
+    noskgpt.load(sys.argv[1])
+"""
+"""Loading compiles nothing; the first generation does."""
+
+
+@pytest.mark.parametrize(("cached", "times"), [(False, 1), (True, 0)])
+def test_a_decoder_that_has_to_be_compiled_is_announced_once(
+    *, cached: bool, times: int, tmp_path: Path, weights_file: Path
+) -> None:
+    shutil.copytree(
+        PACKAGE, tmp_path / "noskgpt", ignore=shutil.ignore_patterns("__pycache__", "bundled")
+    )
+    program = ANNOUNCED.replace("sys.argv[1]", repr(str(weights_file)))
+    if cached:
+        store = "from noskgpt.inference import jit; (jit._CACHE / 'kernels.nbc').touch()"
+        run(store, tmp_path)
+    assert run(program, tmp_path).stderr.count("Compiling the decoder") == times
+
+
 SMALL = """
 from .jit import compiled
 

@@ -82,9 +82,9 @@ def test_a_short_text_is_always_evaluated_entirely() -> None:
 def test_refuses_what_is_too_short_and_names_the_shortest(
     *, warm_start: bool, spent: float
 ) -> None:
-    with pytest.raises(TrainingError, match=r"0\.1 minutes are too short") as caught:
+    with pytest.raises(TrainingError, match=r"0\.1 min is too short") as caught:
         plan(0.1, warm_start=warm_start, spent=spent)
-    (shortest,) = re.findall(r"takes ([\d.]+) minutes", str(caught.value))
+    (shortest,) = re.findall(r"takes ([\d.]+) min\b", str(caught.value))
     found = plan(float(shortest), warm_start=warm_start, spent=spent)
     fewest = MIN_WARM_STEPS if warm_start else MIN_STEPS
     assert fewest <= found.steps <= fewest + (0.2 * 60 * float(shortest) + 6) / COSTS.step
@@ -97,7 +97,7 @@ def test_a_slower_machine_needs_more_minutes() -> None:
     for step in (0.01, 1.0, 10.0):
         with pytest.raises(TrainingError) as caught:
             plan(0.1, costs=Costs(step=step, evaluation=20.0, sample=1.0))
-        shortest += re.findall(r"takes ([\d.]+) minutes", str(caught.value))
+        shortest += re.findall(r"takes ([\d.]+) min\b", str(caught.value))
     assert sorted(set(map(float, shortest))) == list(map(float, shortest))
 
 
