@@ -41,7 +41,7 @@ def looks_of(client: Host) -> Look:
                     return Sighting(None)
                 again |= error.status not in _REFUSALS
                 closed |= find is _find_in_channel and error.status == _CLOSED
-            except NETWORK_ERRORS:
+            except (discord.RateLimited, *NETWORK_ERRORS):
                 again = True
             else:
                 if message is not None:

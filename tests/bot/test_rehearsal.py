@@ -15,9 +15,6 @@ from playwright.async_api import Page, expect
 
 import noskgpt
 from bot.core import transcript
-from bot.storage.database import open_database
-from bot.storage.records import Place, Take, TurnRequest
-from bot.storage.turns import TurnStore
 from tests.bot import page as stage
 from tests.bot.process import (
     LOADING_HANGS,
@@ -159,8 +156,12 @@ async def test_the_files_of_the_real_bot_stay_as_they_are(weights: Path) -> None
         file.write_text("of the real bot")
     async with stage.rehearsal(weights=weights):
         pass
-    assert database.read_text() == run.read_text() == "of the real bot"
+    assert contents(database) == contents(run) == "of the real bot"
     assert turns() == []
+
+
+def contents(file: Path) -> str:
+    return file.read_text()
 
 
 async def test_buttons_of_messages_from_before_a_kill(weights: Path) -> None:
