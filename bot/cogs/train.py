@@ -11,7 +11,7 @@ from ..errors import Reason, RejectedError
 from ..languages import Language, Text
 from ..storage.runs import Run
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
-from ..ui.embeds import escape, one_line
+from ..ui.embeds import escape, first_lines, one_line
 from ..ui.interactions import acknowledge, edit_response
 from ..ui.localisation import language_of
 from ..ui.owners import require_owner
@@ -169,7 +169,7 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         for run in runs:
             names = [voice.name for voice in voices if voice.run_id == run.id]
             lines.append(_line(run, names, language, active=run.id == active))
-        await _answer(interaction, "\n".join(lines) or language(NO_RUNS))
+        await _answer(interaction, first_lines(lines) or language(NO_RUNS))
 
     @train.command(name="promote", description="Activate the weights of a finished run.")
     @app_commands.rename(name="as")

@@ -147,6 +147,17 @@ def escape(line: str) -> str:
     return "".join(_escape_units(line))
 
 
+def first_lines(lines: Iterable[str]) -> str:
+    """Return the first of some lines, as many as fit into the text of a message."""
+    text = ""
+    for line in lines:
+        longer = f"{text}\n{line}" if text else line
+        if len(longer) > CONTENT_LIMIT:
+            break
+        text = longer
+    return text
+
+
 def reply_text(embeds: Iterable[discord.Embed]) -> str:
     """Return the reply that embeds show, without the formatting that `embeds` added."""
     text = ""

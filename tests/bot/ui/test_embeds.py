@@ -236,3 +236,12 @@ def test_left_out_characters_have_a_field_of_their_own_without_formatting() -> N
     assert (field.name, field.value) == (rendering.LEFT_OUT, "😀\\* \\`")
     assert embed.footer.text == "1 character · 1.25 s"
     assert rendering.reply_text([embed]) == "x"
+
+
+@given(st.lists(st.text("ab*", min_size=1, max_size=700), max_size=12))
+def test_as_many_lines_as_fit_into_a_message(lines: list[str]) -> None:
+    kept = rendering.first_lines(lines).split("\n") if lines else []
+    assert kept == lines[: len(kept)]
+    assert len("\n".join(kept)) <= rendering.CONTENT_LIMIT
+    if len(kept) < len(lines):
+        assert len("\n".join(lines[: len(kept) + 1])) > rendering.CONTENT_LIMIT
