@@ -146,7 +146,8 @@ class Scenes(Settlement):
                 until=until,
             )
         request.commit()
-        text = completion.text if completion.cue else transcript.finish(completion.text)
+        trim = transcript.begin if completion.cue else transcript.finish
+        text = trim(completion.text)
         take = Take(
             reply=opening + text,
             cue=completion.cue,

@@ -9,6 +9,8 @@ _ENDS = (re.compile(r"[.!?]['\")\]]*(?:\s+|\Z)"), re.compile(r"\n+"))
 """The end of a sentence and the end of a line, each with the white space that follows."""
 _WORD_BACKWARDS = re.compile(r"['-]?\w+(?:['-]\w+)*")
 """The last word, which may be incomplete. Matched against the reversed text in linear time."""
+_PUNCTUATION = re.compile(r"\s*[.,;:!?]+(?=\s)")
+"""The end of a sentence, a clause or a line, without its words."""
 _SPEAKER = re.compile(rf"{_NAME}(?:,? (?:{_NAME}|&|and|at|de|la|of|the|to)){{0,7}}:")
 
 
@@ -121,13 +123,24 @@ def _letters(text: str) -> str:
     return "".join(text.replace("`", "\N{MODIFIER LETTER GRAVE ACCENT}").split())
 
 
-def finish(text: str) -> str:
-    """Trim a generated text, which may break off anywhere, to a natural end.
+def begin(text: str) -> str:
+    """Leave out the punctuation mark with which a generated text begins, if words follow.
 
-    The end is after the last sentence that ends in the last fifth of the text, else after the
-    last line that ends there, else after the last whole word. A speaker's name without a speech
-    is removed. White space at the end stays: it shows the model that a word or a line is over.
+    It ends the sentence of the prompt, which is shown apart from the reply.
     """
+    mark = _PUNCTUATION.match(text)
+    return text[mark.end() :] if mark and text[mark.end() :].strip() else text
+
+
+def finish(text: str) -> str:
+    """Trim a generated text, which may break off anywhere, to a natural beginning and end.
+
+    For the beginning see `begin`. The end is after the last sentence that ends in the last fifth
+    of the text, else after the last line that ends there, else after the last whole word. A
+    speaker's name without a speech is removed. White space at the end stays: it shows the model
+    that a word or a line is over.
+    """
+    text = begin(text)
     fifth = len(text) * 4 // 5
     word = _WORD_BACKWARDS.match(text[::-1])
     cut = len(text) - (word.end() if word else 0)

@@ -115,8 +115,29 @@ def test_finish(text: str, kept: str | None) -> None:
 @given(st.text(VOCABULARY, max_size=200))
 def test_finish_only_shortens(text: str) -> None:
     kept = transcript.finish(text)
-    assert text.startswith(kept)
+    assert text.endswith(transcript.begin(text))
+    assert transcript.begin(text).startswith(kept)
     assert bool(kept.strip()) == bool(text.strip())
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (", when they shall turn this fall", " when they shall turn this fall"),
+        (".\n\nPETER:\nAy, sir.", "\n\nPETER:\nAy, sir."),
+        (":\nWe will be a father more", "\nWe will be a father more"),
+        (" ;\nand so", "\nand so"),
+        # Words, and marks that belong to them or stand alone.
+        ("'Tis so. ", "'Tis so. "),
+        ("--and so", "--and so"),
+        ("!Sirs", "!Sirs"),
+        (". ", ". "),
+        ("?", "?"),
+        ("", ""),
+    ],
+)
+def test_begin(text: str, kept: str) -> None:
+    assert transcript.begin(text) == kept
 
 
 @pytest.mark.parametrize(
