@@ -20,7 +20,7 @@ DOCS = Path(__file__).resolve().parent
 MINUTES = 2
 COLORS = 96
 """Colors of a picture. Discord's page has few, and the file is a third as large."""
-CONVERSATION = {"JULIET: O Romeo, where are you?": "4", "I dreamt of a storm and a ship": "1"}
+CONVERSATION = {"JULIET: O Romeo, where are you?": "11", "I dreamt of a storm and a ship": "14"}
 """Prompts, and the seeds of their replies."""
 SEEDS = range(1, 100)
 
