@@ -42,6 +42,8 @@ CHECK_SECONDS = 2.0
 """Time after which the check of the file at startup ends."""
 _ATTEMPT_SECONDS = 0.02
 """Time that SQLite itself waits for another process; other statements wait with it."""
+_WRITER_CACHE, _READER_CACHE = 1024, 512
+"""Most KiB of the file that a connection keeps in memory; the system's cache has the rest."""
 _LOOK_SECONDS = 1.0
 """Time between looks at the identity of the file."""
 
@@ -328,6 +330,8 @@ async def open_database(path: Path, migrations: Path | None = None) -> AsyncIter
             checkpoint = await writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
             ((blocked, *_),) = checkpoint
             await reader.execute_fetchall("PRAGMA query_only = ON")
+            for connection, kilobytes in ((writer, _WRITER_CACHE), (reader, _READER_CACHE)):
+                await connection.execute_fetchall(f"PRAGMA cache_size = -{kilobytes}")
         except (sqlite3.Error, OSError) as error:
             raise StartupError(
                 f"Cannot use the database {path}: {error}. {_advice(error, path)}, or set "
