@@ -42,7 +42,7 @@ CHECK_SECONDS = 2.0
 """Time after which the check of the file at startup ends."""
 _ATTEMPT_SECONDS = 0.02
 """Time that SQLite itself waits for another process; other statements wait with it."""
-_WRITER_CACHE, _READER_CACHE = 1024, 512
+_WRITER_CACHE, _READER_CACHE = 512, 256
 """Most KiB of the file that a connection keeps in memory; the system's cache has the rest."""
 _LOOK_SECONDS = 1.0
 """Time between looks at the identity of the file."""
