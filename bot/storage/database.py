@@ -161,11 +161,19 @@ class Database:
         While a reader in another process prevents that, it is owed: call this again later.
         """
         self.erasure_owed = True
-        # Most of the work is done while reads go on; one in progress would prevent the rest.
-        await self.run("PRAGMA wal_checkpoint(PASSIVE)", in_background=True)
-        async with self._reading:
-            ((blocked, *_),) = await self.change("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.erasure_owed = bool(blocked)
+        blocked = await self._truncate_log()
+        if blocked:  # perhaps by a read in progress
+            async with self._reading:
+                blocked = await self._truncate_log()
+        self.erasure_owed = blocked
+
+    async def _truncate_log(self) -> bool:
+        """Truncate the write-ahead log while reads go on; return whether one prevented that."""
+        statements = Statements(self._writer)
+        ((blocked, *_),) = await self._attempt(
+            self._writing, lambda: statements.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
+        )
+        return bool(blocked)
 
     async def _change(self, work: Callable[[], Awaitable[T]], in_background: bool = False) -> T:  # noqa: FBT001, FBT002 - private
         if in_background:
