@@ -91,8 +91,8 @@ class Database:
         erasure_owed: bool = False,
     ) -> None:
         self.erasure_owed = erasure_owed
-        self._writer = writer
-        self._reader = reader
+        self._writer, self._changes = writer, Statements(writer)
+        self._reader, self._reads = reader, Statements(reader)
         self._path = path
         self._identity = _identity(path)
         self._looked_at = time.perf_counter()
@@ -107,8 +107,7 @@ class Database:
         """Run a statement that only reads, and return its rows."""
         if self._begun:
             await asyncio.wait(self._begun)
-        statements = Statements(self._reader)
-        return await self._attempt(self._reading, lambda: statements.fetch(sql, parameters))
+        return await self._attempt(self._reading, lambda: self._reads.fetch(sql, parameters))
 
     async def run(
         self, sql: str, parameters: Parameters = (), *, in_background: bool = False
@@ -120,13 +119,17 @@ class Database:
             parameters: Its parameters.
             in_background: Whether reads that begin later need neither see it nor wait for it.
         """
-        statements = Statements(self._writer)
-        return await self._change(lambda: statements.run(sql, parameters), in_background)
+
+        def work() -> Awaitable[int]:
+            return self._changes.run(sql, parameters)
+
+        if in_background:
+            return await self._attempt(self._writing, work)
+        return await self._change(work)
 
     async def change(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run a statement in a transaction of its own; return the rows of its RETURNING clause."""
-        statements = Statements(self._writer)
-        return await self._change(lambda: statements.fetch(sql, parameters))
+        return await self._change(lambda: self._changes.fetch(sql, parameters))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Statements]:
@@ -136,7 +139,7 @@ class Database:
             try:
                 with self._translate():
                     try:
-                        yield Statements(self._writer)
+                        yield self._changes
                         await self._writer.execute_fetchall("COMMIT")
                     except BaseException:
                         await self._roll_back()
@@ -169,15 +172,13 @@ class Database:
 
     async def _truncate_log(self) -> bool:
         """Truncate the write-ahead log while reads go on; return whether one prevented that."""
-        statements = Statements(self._writer)
         ((blocked, *_),) = await self._attempt(
-            self._writing, lambda: statements.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._writing, lambda: self._changes.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
         )
         return bool(blocked)
 
-    async def _change(self, work: Callable[[], Awaitable[T]], in_background: bool = False) -> T:  # noqa: FBT001, FBT002 - private
-        if in_background:
-            return await self._attempt(self._writing, work)
+    async def _change(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run a change that later reads wait for."""
         with self._begin_change() as begun:
             try:
                 return await self._attempt(self._writing, work, begun)
