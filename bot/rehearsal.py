@@ -187,10 +187,7 @@ async def recall(client: BardClient, world: World) -> None:
     """
     store = client.bard.turns
     names = {member.id: member.name for member in (world.owner, world.guest)}
-    await store.unlink("guild_id", world.guild.id)
-    for room in world.rooms.values():
-        if room.channel.guild is None:  # not all direct messages: the bot may have real ones
-            await store.unlink("channel_id", room.channel.id)
+    await store.unlink()
     for room in world.rooms.values():
         channel, guild = room.channel, room.channel.guild
         place = Place(guild_id=guild.id if guild is not None else None, channel_id=channel.id)

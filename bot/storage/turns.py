@@ -339,12 +339,9 @@ class TurnStore:
             () if channel_id is None else (channel_id,),
         )
 
-    async def unlink(self, column: Literal["guild_id", "channel_id"], snowflake: int) -> None:
-        """Clear the message ids of a simulated server or channel, whose messages are gone."""
-        await self._database.run(
-            f"UPDATE turns SET message_id = NULL WHERE {column} = ?",  # noqa: S608 - see its type
-            (snowflake,),
-        )
+    async def unlink(self) -> None:
+        """Clear all message ids, for a simulated Discord whose messages are gone."""
+        await self._database.run("UPDATE turns SET message_id = NULL")
 
     async def _before(
         self, place: Place, scene: int, turn_id: int, limit: int = _ROWS_PER_READ
