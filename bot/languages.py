@@ -61,12 +61,12 @@ LIMITS = {
     "menu": 32,
     "description": 100,  # of a command or option
     "choice": 100,  # of an option
-    "number": 7,  # how numbers are written
+    "number": 9,  # how numbers are written
 }
 """Most characters of the kinds of texts, as Discord limits them. Other texts have 2000."""
 
-NUMBER = Text("1,234.5", "number")
-"""Its translation has the separators of the language, in the same places."""
+NUMBER = Text("1,234.5%", "number")
+"""Its translation has the separators and the percent sign of the language, in the same places."""
 
 
 class Language:
@@ -84,7 +84,7 @@ class Language:
         self.tag = tag
         self._catalogue = catalogue
         written = self(NUMBER)
-        self._formatter = _Formatter(written[1], written[-2])
+        self._formatter = _Formatter(group=written[1], point=written[5], percent=written[7:])
 
     def __call__(self, text: Text, /, **values: object) -> str:
         """Return a text in this language, with values for its placeholders."""
@@ -104,16 +104,16 @@ class Language:
 
 
 class _Formatter(string.Formatter):
-    """Fill placeholders, and write numbers that have a format with other separators."""
+    """Fill placeholders, and write numbers that have a format as the language does."""
 
-    def __init__(self, group: str, point: str) -> None:
-        self._separators = str.maketrans({",": group, ".": point})
+    def __init__(self, group: str, point: str, percent: str) -> None:
+        self._signs = str.maketrans({",": group, ".": point, "%": percent})
 
     def format_field(self, value: object, format_spec: str) -> str:
         """Return a value in a format."""
         shown = format(value, format_spec)
         if format_spec and isinstance(value, int | float):
-            return shown.translate(self._separators)
+            return shown.translate(self._signs)
         return shown
 
 

@@ -1,6 +1,7 @@
 """Run the command line: console, single prompts, training, evaluation and weight conversion."""
 
 import json
+import logging
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -318,6 +319,8 @@ def import_reference(
 
 def main() -> None:
     """Run the command line; print a `NoskGPTError` as one line on stderr, with exit code 1."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("noskgpt").setLevel(logging.INFO)  # says that the decoder is compiled
     try:
         app()
     except NoskGPTError as error:

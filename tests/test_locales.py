@@ -152,8 +152,8 @@ def test_french_has_no_break_spaces_at_marks() -> None:
 
 
 @pytest.mark.parametrize("tag", TAGS)
-def test_number_shows_the_separators(tag: str) -> None:
-    assert re.fullmatch(r"1\W234\W5", language(tag)(NUMBER))
+def test_number_shows_the_separators_and_the_percent_sign(tag: str) -> None:
+    assert re.fullmatch(r"1\W234\W5[\u00a0\u202f]?%", language(tag)(NUMBER))
 
 
 async def payloads() -> list[dict[str, Any]]:
@@ -240,10 +240,14 @@ def test_text_without_a_translation_is_shown_in_english() -> None:
 
 
 def test_numbers_have_the_separators_of_the_language() -> None:
-    text = Text("No catalogue has {count:,} or {loss:.3f}, {name} and {time}.")
-    values = {"count": 12345, "loss": 1.5, "name": "1,5.0", "time": "20:30"}
-    assert language(None)(text, **values) == ("No catalogue has 12,345 or 1.500, 1,5.0 and 20:30.")
-    assert language("de")(text, **values) == "No catalogue has 12.345 or 1,500, 1,5.0 and 20:30."
+    text = Text("No catalogue has {count:,} or {loss:.3f}, {part:.1%}, {name} and {time}.")
+    values = {"count": 12345, "loss": 1.5, "part": 0.455, "name": "1,5.0%", "time": "20:30"}
+    assert language(None)(text, **values) == (
+        "No catalogue has 12,345 or 1.500, 45.5%, 1,5.0% and 20:30."
+    )
+    assert language("de")(text, **values) == (
+        "No catalogue has 12.345 or 1,500, 45,5\N{NO-BREAK SPACE}%, 1,5.0% and 20:30."
+    )
 
 
 def test_locales_of_people_are_kept_for_some(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,9 @@ REJECTIONS: Mapping[Reason, Text] = {
     ),
     Reason.RUN_NOT_STARTED: Text("The training run could not be started: {problem}."),
     Reason.UNKNOWN_RUN: Text("There is no training run {run_id}. `/train history` lists them."),
-    Reason.RUN_NOT_FINISHED: Text("Run {run_id} is {state}: only a finished run can be {action}."),
+    Reason.RUN_NOT_FINISHED: Text(
+        "Only a finished run can be {action}; the state of run {run_id} is *{state}*."
+    ),
     Reason.RUN_IN_USE: Text(
         "Run {run_id} is active or the run of a voice, or `/train rollback` may return to it; "
         "it cannot be discarded."

@@ -16,8 +16,13 @@ from tests.noskgpt.reference import Reference
 
 def noskgpt(*arguments: str | Path, cwd: Path, text: str = "") -> subprocess.CompletedProcess[str]:
     """Run ``python -m noskgpt`` in a folder outside the checkout."""
+    return run(sys.executable, "-m", "noskgpt", *arguments, cwd=cwd, text=text)
+
+
+def run(*command: str | Path, cwd: Path, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder outside the checkout."""
     return subprocess.run(  # noqa: S603  (the command under test)
-        [sys.executable, "-m", "noskgpt", *map(str, arguments)],
+        command,
         cwd=cwd,
         input=text,
         capture_output=True,
@@ -38,6 +43,23 @@ def test_a_prompt_prints_its_continuation_and_nothing_else(
     assert first.stdout[-1] == "\n"
     assert first.stdout == again.stdout
     assert first.stderr == ""
+
+
+def test_says_on_stderr_that_the_decoder_is_compiled(weights_file: Path, tmp_path: Path) -> None:
+    program = """
+from noskgpt.cli import main
+from noskgpt.inference import jit
+jit._CACHE = None  # as after an installation; the functions themselves keep their cache
+main()
+"""
+    result = run(
+        *(sys.executable, "-c", program, "--prompt", "JULIET:", "--max-chars", "8"),
+        *("--weights", weights_file),
+        cwd=tmp_path,
+    )
+    assert len(result.stdout) == 9
+    assert result.stderr.startswith("Compiling the decoder, which takes")
+    assert result.stderr.count("\n") == 1
 
 
 def test_the_console_replies_until_exit_or_end_of_input(weights_file: Path, tmp_path: Path) -> None:
