@@ -50,6 +50,7 @@ def read(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
         sqlite3.Error: It is not a database, or it is damaged.
     """
     path.open("rb").close()  # SQLite does not say why it cannot open a file
+    path = path.resolve()  # beside a file that a link names, and not beside the link, is its log
     before = _state(path)
     if len(before) == 1:  # no process has it open, so SQLite would create files only to read it
         try:
@@ -64,7 +65,7 @@ def read(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
 
 
 def _read(path: Path, work: Callable[[sqlite3.Connection], T], option: str) -> T:
-    address = f"{path.resolve().as_uri()}?mode=ro{option}"
+    address = f"{path.as_uri()}?mode=ro{option}"
     with closing(
         sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
     ) as connection:

@@ -153,7 +153,7 @@ class Database:
         Callable in any thread.
         """
         sizes = []
-        for file in (self._path, f"{self._path}-wal"):
+        for file in _files(self._path):
             with suppress(OSError):
                 sizes.append(os.stat(file).st_size)  # noqa: PTH116 - as in `_identity`
         return sum(sizes) if sizes else None
@@ -288,10 +288,15 @@ def _finish(begun: asyncio.Future[None]) -> None:
         begun.set_result(None)
 
 
+def _files(path: Path) -> tuple[Path, str]:
+    """Return the paths of a database, which may be a link, and of its write-ahead log."""
+    return path, f"{os.path.realpath(path)}-wal"
+
+
 def _identity(path: Path) -> list[tuple[int, int]]:
     """Return the device and number of a database and of its write-ahead log, if they exist."""
     identities = []
-    for file in (path, f"{path}-wal"):
+    for file in _files(path):
         with suppress(OSError):
             status = os.stat(file)  # noqa: PTH116 - the same as Path.stat, and quicker
             identities.append((status.st_dev, status.st_ino))

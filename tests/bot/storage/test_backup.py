@@ -83,6 +83,16 @@ def test_reading_leaves_no_file_beside_a_database_that_nobody_uses(path: Path) -
     assert names(path.parent) == ["bard.sqlite3"]
 
 
+async def test_database_named_by_a_link_is_saved_with_its_log(tmp_path: Path, target: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "bard.sqlite3"
+    link.symlink_to(tmp_path / "disk" / "bard.sqlite3")  # beside which SQLite puts the log
+    async with open_database(link) as database:
+        await database.run("INSERT INTO guild_settings (guild_id) VALUES (1)")
+        save_backup(link, target)
+    assert settings_of(target) == [1]
+
+
 def test_database_that_is_opened_while_it_is_read_is_read_again(path: Path) -> None:
     open_and_close(path)
     seen = []

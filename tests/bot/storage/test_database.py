@@ -533,6 +533,21 @@ async def test_deleted_log_is_noticed(
         await database.run("DELETE FROM guild_settings")
 
 
+async def test_deleted_log_of_a_database_that_is_named_by_a_link_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
+    (tmp_path / "disk").mkdir()
+    file, link = tmp_path / "disk" / "bard.sqlite3", tmp_path / "bard.sqlite3"
+    link.symlink_to(file)
+    async with open_database(link) as database:
+        await database.run("INSERT INTO guild_settings (guild_id) VALUES (1)")
+        assert (database.size() or 0) > file.stat().st_size
+        file.with_name(f"{file.name}-wal").unlink()
+        with rejected(Reason.MEMORY_LOST):
+            await database.run("DELETE FROM guild_settings")
+
+
 async def test_damage_while_running_is_named(
     database: Database, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
