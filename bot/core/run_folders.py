@@ -12,6 +12,7 @@ import noskgpt
 from noskgpt import checkpoint as checkpoints
 from noskgpt.runs import run_path
 
+from ..storage.restore import unused_path
 from ..storage.runs import Run
 from .promotions import weights_path
 
@@ -58,19 +59,26 @@ class RunFolders:
     def _of(self, run_id: int) -> Path:
         return self.weights(run_id).parent
 
-    def prepare(self, run: Run, corpus: bytes | None, start: noskgpt.Generator | None) -> IO[bytes]:
+    def prepare(
+        self, run: Run, corpus: bytes | None, start: noskgpt.Generator | None, *, resumed: bool
+    ) -> IO[bytes]:
         """Make a run's folder; return the file for the child's standard error.
 
         Args:
             run: The run.
             corpus: The attached text; None if there is none.
             start: The model that the run starts from; None if it starts from nothing.
+            resumed: Whether it goes on from files that are there.
 
         Raises:
             OSError: A file cannot be written.
             CheckpointError: The weights cannot be written.
         """
         folder = self._of(run.id)
+        if folder.exists() and not resumed:
+            # Of a database that was moved away: its weights would pass for those of this run.
+            kept = folder.rename(unused_path(folder))
+            log.warning("Run %d: the folder of another run of that number is %s now", run.id, kept)
         folder.mkdir(parents=True, exist_ok=True)
         if corpus is not None:
             (folder / "corpus.txt").write_bytes(corpus)
@@ -110,8 +118,12 @@ class RunFolders:
         """
         self.start(run_id).unlink(missing_ok=True)
 
-    def delete_old(self, used: set[int]) -> None:
+    def delete_old(self, newest: int, used: set[int]) -> None:
         """Delete the files of all but the newest runs and those in use.
+
+        Args:
+            newest: The newest run. Folders with higher numbers are those of another database.
+            used: The runs in use.
 
         Raises:
             OSError: The folder cannot be read.
@@ -120,7 +132,7 @@ class RunFolders:
         folders = [path for path in self._folder.iterdir() if path.name.isdecimal()]
         for folder in sorted(folders, key=lambda path: int(path.name), reverse=True):
             run_id = int(folder.name)
-            if run_id in used:
+            if run_id in used or run_id > newest:
                 continue
             valuable = self.weights(run_id).exists() or self.state(run_id).exists()
             kept += valuable

@@ -286,7 +286,10 @@ class TrainingRunner:
         if start is not None:
             options += ("--init-from", str(self._folders.start(run.id)))
         try:
-            log_file = await self._threads.run(self._folders.prepare, run, corpus, start)
+            resumed = "--resume" in options
+            log_file = await self._threads.run(
+                self._folders.prepare, run, corpus, start, resumed=resumed
+            )
             with log_file:
                 child = await self._wait(self._spawn(run, options, log_file))
         except (OSError, noskgpt.CheckpointError) as error:
@@ -356,7 +359,9 @@ class TrainingRunner:
 
     async def _delete_old_files(self) -> None:
         async with self._promotions.lock:
-            await self._threads.run(self._folders.delete_old, await self._runs.in_use())
+            for newest in await self._runs.newest(1):
+                used = await self._runs.in_use()
+                await self._threads.run(self._folders.delete_old, newest.id, used)
 
     async def _stop(self, active: ActiveRun, state: State, wait: Wait) -> None:
         """Stop a child with a checkpoint, or kill it if that takes longer than a step."""

@@ -151,7 +151,7 @@ def _set_runs_aside(database: Path, runs: Path) -> int:
     last = read(database, last_run)
     unknown = [file for file in runs.iterdir() if file.name.isdecimal() and int(file.name) > last]
     for folder in unknown:
-        folder.rename(_unused(folder))
+        folder.rename(unused_path(folder))
     return len(unknown)
 
 
@@ -173,7 +173,7 @@ def _set_aside(database: Path) -> Path | None:
     left = [ending for ending in ("", *SIDE_FILES) if Path(f"{database}{ending}").exists()]
     if not left:
         return None
-    aside = _unused(database)
+    aside = unused_path(database)
     for ending in left:
         _keep(Path(f"{database}{ending}"), Path(f"{aside}{ending}"))
     sync(database.parent)
@@ -220,8 +220,8 @@ def _fold_log(database: Path) -> None:
             raise
 
 
-def _unused(original: Path) -> Path:
-    """Return a path for a replaced file or folder at which nothing is."""
+def unused_path(original: Path) -> Path:
+    """Return a path at which nothing is, for a file or folder that has to make room."""
     name = f"{original}.replaced-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     number, path = 1, Path(name)
     while path.exists():

@@ -24,6 +24,7 @@ from bot.errors import Reason, RejectedError
 from bot.languages import ENGLISH
 from bot.storage.runs import Run
 from bot.ui.training_status import decision_view, describe_losses
+from noskgpt import checkpoint as checkpoints
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.runs import run_path
 from tests.bot.conftest import rejected
@@ -143,6 +144,33 @@ async def test_unwritable_folder_rejects_the_run(services: TrainingServices) -> 
     (run,) = await services.runs.newest()
     assert run.state == "failed"
     assert run.problem is not None
+
+
+async def test_new_run_keeps_away_from_files_of_another_database(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ids begin again if the database was moved away, or if `restore` was killed."""
+    await asyncio.to_thread(checkpoints.save, trained(2), weights_path(services.folder, 1))
+    run_path(weights_path(services.folder, 1)).write_bytes(b"")
+    be_child(services, monkeypatch, "raise SystemExit(3)")
+    active = await services.training.start(REQUEST)
+    assert active.run.id == 1
+    assert not weights_path(services.folder, 1).exists()
+    assert not await services.training.is_resumable(await active.ended)
+    (kept,) = services.folder.iterdir()
+    assert kept.name.startswith("1.replaced-")
+    assert sorted(file.name for file in kept.iterdir()) == ["weights.pth", "weights.pth.run"]
+
+
+async def test_files_of_another_database_do_not_count_as_newer_runs(
+    services: TrainingServices,
+) -> None:
+    for number in (7, 8, 9):
+        await asyncio.to_thread(checkpoints.save, trained(3), weights_path(services.folder, number))
+    run = await services.finish_run(trained(2))
+    await services.training._delete_old_files()
+    assert sorted(path.name for path in services.folder.iterdir()) == ["1", "7", "8", "9"]
+    await services.promotions.promote(run.id, ANN)
 
 
 async def test_close_stops_a_run_that_starts_at_that_moment(
