@@ -22,7 +22,7 @@ from .hosting import logs
 from .hosting.alive import answering, check_alive
 from .hosting.health import Health
 from .hosting.login import log_in
-from .signals import InterruptedStartError, Signals, exit_on_signals
+from .signals import InterruptedStartError, Signals, exit_on_signals, fail_on_signals
 
 log = logging.getLogger(EXTENSION)
 
@@ -54,6 +54,8 @@ def join(
 ) -> None:
     """Join Discord with the token in DISCORD_TOKEN."""
     if context.invoked_subcommand is not None:
+        if context.invoked_subcommand != "rehearse":  # the others end by themselves
+            fail_on_signals()
         return
     settings = load_standalone_settings()
     if or_rehearse and not settings.token:

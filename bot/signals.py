@@ -10,10 +10,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from types import FrameType
-from typing import NoReturn
 
 END_SECONDS = 10.0
 """Time from the first signal to the end of the process, whatever it still does."""
+_SIGNALLED = 128
+"""Exit code, besides the number of the signal, of a program that a signal has ended."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
@@ -88,11 +89,12 @@ class Signals:
 
 def exit_on_signals() -> None:
     """Let every signal end the process with exit code 0, until there are `Signals`."""
-    _handle(_exit)
+    _handle(lambda _number, _frame: sys.exit(0))
 
 
-def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(0)
+def fail_on_signals() -> None:
+    """Let every signal end the process as one that has failed: its work is not done."""
+    _handle(lambda number, _frame: sys.exit(_SIGNALLED + number))
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> None:

@@ -333,6 +333,29 @@ async def test_second_bot_on_the_same_files_changes_nothing(weights: Path, tmp_p
             assert "interrupted" in await clean_end(after)
 
 
+BACKUP_HANGS = """
+import pathlib, time
+from bot.__main__ import main
+from bot.hosting import backup
+def hang(*_, **__):
+    pathlib.Path("begun").touch()
+    time.sleep(1000)
+backup.save_backup = hang
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_command_that_a_signal_ends_does_not_pass_for_done(
+    weights: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    async with bot_process("-c", BACKUP_HANGS, "backup", "copy", weights=weights) as process:
+        await created(tmp_path / "begun")
+        process.send_signal(number)
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, err) == (128 + number, b"")
+
+
 @pytest.mark.parametrize(
     ("status", "said"),
     [(503, "503 Service Unavailable"), (429, "429 Too Many Requests"), (200, "portal or a proxy")],
