@@ -135,25 +135,20 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
 
     async def _delete_guild(self, guild_id: int) -> None:
         deletions = self.bard.turns.deletions
+        # First: from then on, the words are deleted even if the bot is killed. A request that can
+        # no longer be stopped is not stored after this record.
+        deletion = await deletions.record("guild", guild_id, gone=True)
         await self.bard.guild_settings.delete(guild_id)
         await self.bard.voice_store.delete_guild(guild_id)
         await self.bard.departures.remove(guild_id)
         await self.bard.runs.delete_guild(guild_id)
-        # A request that can no longer be stopped is not stored after this record.
-        deletion = await deletions.record("guild", guild_id, gone=True)
         deleted = await deletions.carry_out(deletion)
         log.info("Left server %d: deleted its settings and %s turns", guild_id, deleted)
 
     @listener
     async def on_guild_channel_delete(self, channel: discord.abc.GuildChannel) -> None:
         """Delete the turns of a deleted channel; the library reports its threads by themselves."""
-        await self._do(
-            lambda: self.bard.guild_settings.remove_channel(channel.guild.id, channel.id)
-        )
-        await self._do(
-            lambda: self.bard.voice_store.set_default(channel.guild.id, None, channel.id)
-        )
-        await self._do(lambda: self._delete_channel(channel.id))
+        await self._do(lambda: self._delete_channel(channel.id, channel.guild.id))
 
     @listener
     async def on_guild_role_delete(self, role: discord.Role) -> None:
@@ -165,6 +160,18 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         """Delete the turns of a deleted thread."""
         await self._do(lambda: self._delete_channel(payload.thread_id))
 
-    async def _delete_channel(self, channel_id: int) -> None:
+    async def _delete_channel(self, channel_id: int, guild_id: int | None = None) -> None:
+        """Delete the data of a channel or thread that is gone.
+
+        Args:
+            channel_id: The channel or thread.
+            guild_id: The server of a channel, whose settings may name it.
+        """
+        deletions = self.bard.turns.deletions
+        deletion = await deletions.record("channel", channel_id, gone=True)  # first, as above
         await self.bard.runs.delete_channel(channel_id)
-        await self.bard.scenes.delete_channel(channel_id, gone=True)
+        if guild_id is not None:
+            await self.bard.guild_settings.remove_channel(guild_id, channel_id)
+            await self.bard.voice_store.set_default(guild_id, None, channel_id)
+        await deletions.carry_out(deletion)
+        await deletions.resume()  # those of its threads

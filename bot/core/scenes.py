@@ -357,32 +357,32 @@ class Scenes(Settlement):
         if empty:
             raise RejectedError(Reason.NOTHING_TO_READ)
 
-    async def delete_channel(self, channel_id: int, *, gone: bool = False) -> int | None:
+    async def delete_channel(self, channel_id: int) -> int | None:
         """Delete every turn of a channel, a turn in progress included; return their number.
 
         Later requests begin a new scene and do not wait for the deletion.
-
-        Args:
-            channel_id: The channel.
-            gone: Whether the channel itself was deleted.
 
         Returns:
             None if the deletion is recorded and not complete; see `DeletionStore.carry_out`.
         """
         async with self._lock("channel", channel_id):
-            deletion = await self._turns.deletions.record("channel", channel_id, gone=gone)
-        deleted = await self._turns.deletions.carry_out(deletion)
-        if gone:
-            await self._turns.deletions.resume()  # those of its threads
-        return deleted
+            deletion = await self._turns.deletions.record("channel", channel_id)
+        return await self._turns.deletions.carry_out(deletion)
 
     async def delete_messages(self, channel_id: int, message_ids: Collection[int]) -> int:
         """Delete the turns of messages that were deleted on Discord; return their number.
 
-        Waits for a turn in progress: its message may be one of them.
+        At once, because Discord tells it only once; and again after a turn in progress, whose
+        message may be one of them.
         """
-        async with self._lock("channel", channel_id):
-            return await self._turns.deletions.delete_messages(message_ids)
+        deletions = self._turns.deletions
+        in_progress = ("channel", channel_id) in self._locks
+        await self._record_owed_in(channel_id)  # a turn may get the id of its message by that
+        deleted = await deletions.delete_messages(message_ids)
+        if in_progress:
+            async with self._lock("channel", channel_id):
+                deleted += await deletions.delete_messages(message_ids)
+        return deleted
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,19 @@ async def test_what_goes_while_the_database_is_busy_is_deleted_later(
     assert not in_files(settings.database_path, "Deleted words")
 
 
+async def test_deleted_channel_does_not_wait_for_a_turn_in_progress(
+    stage: Stage, settings: Settings
+) -> None:
+    """Discord tells it once, and the bot may be killed before that turn is shown."""
+    await stage.ann.slash(stage.tavern, "bard", prompt="Deleted words", max_chars=20)
+    tavern = stage.env.bot.get_channel(stage.tavern.id)
+    assert isinstance(tavern, discord.TextChannel)
+    async with stage.bard.scenes._lock("channel", stage.tavern.id):
+        await tavern.delete()
+        await stage.env.settle()
+        assert rows(settings) == []
+
+
 async def test_error_does_not_end_the_loops(
     stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -759,3 +759,50 @@ async def test_deleted_message_is_found_without_its_channel(
     other_channel = GARDEN.channel_id + 1
     assert await scenes.delete_messages(other_channel, {turn.id}) == 1
     assert await tail(turns) == []
+
+
+async def test_message_that_is_deleted_before_its_turn_is_recorded_takes_it_along(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    """The turn of a reply to a message has no id of its own message before that."""
+    deletions: list[asyncio.Task[int]] = []
+
+    class Channel(FakeChannel):
+        async def show(self, turn: Turn, dropped: str) -> Shown:
+            shown = await super().show(turn, dropped)
+            deleting = scenes.delete_messages(2, {shown.message_id})
+            deletions.append(asyncio.create_task(deleting))
+            await turns.unsettled()
+            return shown
+
+    await play(scenes, Channel())
+    assert await asyncio.gather(*deletions) == [1]
+    assert await tail(turns) == []
+
+
+async def test_deleted_message_does_not_wait_for_a_turn_in_progress(
+    scenes: Scenes, turns: TurnStore
+) -> None:
+    """Discord tells it once, and the bot may be killed before that turn is shown."""
+    turn = await play(scenes, FakeChannel())
+    async with asyncio.timeout(60), scenes._lock("channel", 2):
+        deleting = asyncio.create_task(scenes.delete_messages(2, {turn.id}))
+        while await tail(turns):  # noqa: ASYNC110 - a database has no event
+            await asyncio.sleep(0)
+    assert await deleting == 1
+
+
+async def test_message_whose_turn_is_owed_takes_it_along(
+    scenes: Scenes, turns: TurnStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = FakeChannel()
+
+    async def busy(*_: object) -> None:
+        raise RejectedError(Reason.MEMORY_BUSY)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(turns, "show", busy)
+        turn = await play(scenes, channel)
+    assert await scenes.delete_messages(2, {turn.id}) == 1
+    await scenes.record_owed()
+    assert await tail(turns) == await turns.unsettled() == []
