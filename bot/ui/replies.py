@@ -1,5 +1,6 @@
 """Respond to interactions with replies, and handle the buttons below them."""
 
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -19,8 +20,10 @@ from .components import Button, custom_ids_of, may_change, view_of
 from .embeds import embeds, headline, line_text, reply_text, shown_prompt
 from .forms import open_prompt_form
 from .interactions import (
+    NETWORK_ERRORS,
     acknowledge,
     acknowledge_press,
+    brief,
     delete_response,
     edit_response,
     look_first,
@@ -32,6 +35,8 @@ from .localisation import language_of, language_of_message
 from .names import Viewpoint, viewpoint_of
 from .parts import Speak, cue_of, require_speaker
 from .queue_status import FollowupTarget, QueueStatus, ResponseTarget
+
+log = logging.getLogger(__name__)
 
 _CONTINUE_ID = r"bard:continue:(?P<turn>[0-9]+)"
 SHORTENED = Text("Here my replies end at {limit:,} characters.")
@@ -177,7 +182,11 @@ async def _play(
             turn = await bard.scenes.play(request, display, queued)
             if request.max_chars is not None and request.max_chars > turn.max_chars:
                 text = language_of(interaction)(SHORTENED, limit=turn.max_chars)
-                await respond(interaction, text)
+                try:
+                    await respond(interaction, text)
+                except (discord.HTTPException, *NETWORK_ERRORS) as error:
+                    # The reply stands. An apology below it would be wrong.
+                    log.warning("Could not tell why a reply is short: %s", brief(error))
 
 
 class _NewReply:

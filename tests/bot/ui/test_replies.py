@@ -98,6 +98,15 @@ async def test_reply_of_unknown_id_is_found_by_its_buttons_and_its_text(stage: S
         assert await look(absent) == Sighting(None, readable=False)
 
 
+async def test_note_below_a_reply_that_cannot_be_sent_brings_no_apology(stage: Stage) -> None:
+    await stage.bard.guild_settings.change(stage.guild.id, max_chars=10)
+    stage.env.inject_error("POST", "/webhooks/*", status=403)
+    reply = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=50)
+    assert reply_length(reply) <= 10
+    assert not reply.followups
+    assert not stage.env.backend.faults
+
+
 async def test_reroll_shows_another_take_in_the_same_message(stage: Stage) -> None:
     reply = await request_reply(stage)
     (first,) = await stored_turns(stage)
