@@ -29,6 +29,10 @@ CLOSED_SECONDS = 30.0
 """Time between two looks at a message whose channel is closed to the bot. Discord bans a bot that
 makes too many requests that it refuses."""
 
+REPEATED_SECONDS = 1.0
+"""Time after which a refusal may follow an earlier attempt: the library waits before it repeats a
+request by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -172,6 +176,8 @@ class Settlement:
             before: See `TurnStore.withdraw`.
             keep_take: See `TurnStore.withdraw`.
         """
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             shown = await display.show(turn, dropped)
         except UncertainError:
@@ -180,7 +186,10 @@ class Settlement:
             self._closed.pop(turn.id, None)
             raise
         except Exception:
-            sighted = await self._shown_nevertheless(turn)
+            sighted = None
+            # Not of every refusal of a new reply: there would be twice as many.
+            if turn.shown is not None or clock() - began >= REPEATED_SECONDS:
+                sighted = await self._shown_nevertheless(turn)
             if sighted is None:
                 try:
                     await self._turns.withdraw(turn, before=before, keep_take=keep_take)
@@ -202,7 +211,7 @@ class Settlement:
         The library repeats a request whose answer was an error of Discord's servers, and raises the
         last error alone: an attempt before the refused one may have changed the message.
         """
-        if turn.shown in {None, turn.number} or turn.message_id is None:
+        if turn.shown == turn.number:
             return None
         sighting = None
         with suppress(TimeoutError):
@@ -212,7 +221,8 @@ class Settlement:
             return None
         if not transcript.shows_same(sighting.text, turn.reply):
             return None
-        return Shown(turn.message_id, turn.place.audience)
+        message_id = turn.message_id or sighting.message_id
+        return None if message_id is None else Shown(message_id, turn.place.audience)
 
     async def _record_owed(self, turn_id: int) -> None:
         owed = self._owed.get(turn_id)

@@ -180,6 +180,7 @@ async def _play(
                 message_id = None  # a look at it through the channel would not find it
             display = _NewReply(interaction, bard, target, status, message_id, language)
             turn = await bard.scenes.play(request, display, queued)
+            acknowledgement.placeholder = False  # it shows the reply, though Discord may not say so
             if request.max_chars is not None and request.max_chars > turn.max_chars:
                 text = language_of(interaction)(SHORTENED, limit=turn.max_chars)
                 try:

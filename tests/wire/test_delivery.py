@@ -45,6 +45,18 @@ async def test_answer_to_the_reply_is_lost(scene: Scene, status: int | None) -> 
     assert shown_turns(scene) == 2
 
 
+async def test_reply_is_refused_after_its_answer_was_lost(scene: Scene) -> None:
+    """The library repeats the request by itself, and tells the last answer alone."""
+    scene.discord.faults.loses("PATCH @original", 502)
+    scene.discord.faults.refuses("PATCH @original", 403, 50013)
+    asked = await scene.ask("ROMEO:")
+    reply = await speech(asked)
+    again = await speech(await scene.press(reply, "Continue"))
+    assert asked.messages() == [reply]
+    assert scene.seen(by=scene.ben) == [reply, again]
+    assert await scene.read() == speeches(reply) + speeches(again)
+
+
 async def test_answer_to_another_take_is_lost(scene: Scene) -> None:
     reply = await speech(await scene.ask("ROMEO:"))
     scene.discord.faults.loses("PATCH @original")

@@ -88,6 +88,17 @@ async def test_answer_to_the_reply_is_lost(answering: Scene, status: int | None)
     assert await answering.read() == speeches(reply) + speeches(again)
 
 
+async def test_reply_is_refused_after_its_answer_was_lost(answering: Scene) -> None:
+    """The library repeats the request by itself, and tells the last answer alone."""
+    answering.discord.faults.loses("POST message", 502)
+    answering.discord.faults.refuses("POST message", 403, 50013)
+    asked = await say(answering, "@Bard ROMEO:")
+    reply = await reply_to(answering, asked)
+    last = await reply_to(answering, await say(answering, "@Bard JULIET:"))
+    assert replies_to(answering, asked) == [reply]
+    assert await answering.read() == speeches(reply) + speeches(last)
+
+
 async def test_status_of_a_reply_that_takes_long_becomes_the_reply(answering: Scene) -> None:
     answering.discord.faults.loses("POST message")  # the status, of which the bot does not know
     for name in ("generating", "gate"):
