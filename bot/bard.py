@@ -183,12 +183,11 @@ class Bard:
         self.shared_deletions = None
         if sharing is not None:
             self.shared_deletions = SharedDeletions(
-                sharing.folder,
+                sharing,
                 SharedDeletionStore(database),
                 self.turns.deletions,
                 self.runs,
                 self.queue,
-                sharing.threads,
             )
         self.admission = Admission(self.queue, self.blocks, self.observer)
         self.deliveries = Deliveries()

@@ -1,9 +1,12 @@
 """Choose the active weights: those of a promoted run, else the configured ones."""
 
 import asyncio
+import errno
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import noskgpt
 
@@ -14,6 +17,13 @@ from .inference import Inference
 from .shared_folder import Decision, SharedFolder
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ANSWER_SECONDS = 20.0
+"""Time after which a use of the shared folder is given up: it may be on a server that does not
+answer, and decisions about weights wait meanwhile."""
 
 
 def weights_path(folder: Path, run_id: int) -> Path:
@@ -27,6 +37,18 @@ class Sharing:
 
     folder: SharedFolder
     threads: Threads
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function that uses the folder.
+
+        Raises:
+            OSError: As the function; or it has not ended after `ANSWER_SECONDS`.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self.threads.run(function, *args, **kwargs)
+        except TimeoutError as error:
+            raise OSError(errno.ETIMEDOUT, "The folder does not answer") from error
 
 
 class Promotions:
@@ -87,7 +109,7 @@ class Promotions:
                 self._complain(f"Cannot use the shared weights yet: {error}")
 
     async def _follow(self, sharing: Sharing) -> None:
-        decision = await sharing.threads.run(sharing.folder.decision)
+        decision = await sharing.run(sharing.folder.decision)
         own = await self._own()
         if decision is None:
             if own is not None and self._followed is None:  # from before there was a shared folder
@@ -130,9 +152,8 @@ class Promotions:
         if self._sharing is None:
             return
         source = None if run_id is None else weights_path(self._folder, run_id)
-        folder, threads = self._sharing.folder, self._sharing.threads
         try:
-            decision = await threads.run(folder.decide, weights, source)
+            decision = await self._sharing.run(self._sharing.folder.decide, weights, source)
         except OSError as error:
             self._owed = run_id, weights
             self._complain(f"Other processes do not have the weights yet: {error}")

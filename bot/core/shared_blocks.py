@@ -91,7 +91,7 @@ class SharedBlocks:
             return
         async with self._lock:
             before = self._store.all()
-            found = await self._sharing.threads.run(_compare, self._sharing.folder, before)
+            found = await self._sharing.run(_compare, self._sharing.folder, before)
             self._lifts = found.lifts
             for decision in found.blocked:
                 await self._store.add(decision.user_id, decision.time)
@@ -105,7 +105,7 @@ class SharedBlocks:
                 await self._share(self._sharing, user_id, blocked=True)
 
     async def _share(self, sharing: Sharing, user_id: int, *, blocked: bool) -> BlockDecision:
-        return await sharing.threads.run(sharing.folder.decide_block, user_id, blocked=blocked)
+        return await sharing.run(sharing.folder.decide_block, user_id, blocked=blocked)
 
 
 def _compare(folder: SharedFolder, blocked: Mapping[int, float]) -> _Difference:

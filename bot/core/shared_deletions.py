@@ -2,12 +2,12 @@
 
 import logging
 
-from ..concurrency import Threads
 from ..storage.deletions import DeletionStore
 from ..storage.runs import RunStore
 from ..storage.shared_deletions import SharedDeletionStore
+from .promotions import Sharing
 from .request_queue import RequestQueue
-from .shared_folder import SharedFolder, new_request_id
+from .shared_folder import new_request_id
 
 log = logging.getLogger(__name__)
 
@@ -16,29 +16,26 @@ class SharedDeletions:
     """Request deletions from other processes, and carry out those that they request.
 
     Args:
-        folder: The shared folder.
+        sharing: The shared folder.
         store: Remembers what was carried out.
         deletions: Deletes turns.
         runs: The stored training runs.
         queue: The requests for the model, of which those of the person are stopped.
-        threads: Read and write files.
     """
 
     def __init__(
         self,
-        folder: SharedFolder,
+        sharing: Sharing,
         store: SharedDeletionStore,
         deletions: DeletionStore,
         runs: RunStore,
         queue: RequestQueue,
-        threads: Threads,
     ) -> None:
-        self._folder = folder
+        self._sharing = sharing
         self._store = store
         self._deletions = deletions
         self._runs = runs
         self._queue = queue
-        self._threads = threads
 
     async def request(self, user_id: int) -> None:
         """Let every other process delete a person's words.
@@ -49,7 +46,7 @@ class SharedDeletions:
         """
         request = new_request_id()
         await self._store.record(request)
-        await self._threads.run(self._folder.request_deletion, request, user_id)
+        await self._sharing.run(self._sharing.folder.request_deletion, request, user_id)
 
     async def carry_out(self) -> None:
         """Delete what was requested and is not deleted yet.
@@ -60,7 +57,7 @@ class SharedDeletions:
             OSError: The shared folder cannot be read.
             RejectedError: The database cannot be used.
         """
-        requests = await self._threads.run(self._folder.deletions)
+        requests = await self._sharing.run(self._sharing.folder.deletions)
         for request in await self._store.open(requests):
             user_id = requests[request]
             self._queue.stop_user(user_id)

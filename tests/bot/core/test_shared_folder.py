@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from bot.concurrency import Threads
+from bot.core import promotions
 from bot.core.promotions import Promotions, Sharing, weights_path
 from bot.core.request_queue import RequestQueue
 from bot.core.shared_deletions import SharedDeletions
 from bot.core.shared_folder import (
     DELETION_DAYS,
     KEPT_WEIGHTS,
+    Decision,
     SharedFolder,
     new_request_id,
 )
@@ -215,11 +218,38 @@ async def test_old_weights_are_removed_and_the_active_ones_stay(
     assert kept == set(names[-KEPT_WEIGHTS:])
 
 
+async def test_folder_that_does_not_answer_delays_no_decision_for_long(
+    tmp_path: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(promotions, "ANSWER_SECONDS", 0.05)
+    async with opened(tmp_path, "first", threads) as process:
+        run, decide = await process.finished(2), process.shared.decide
+
+        def decide_late(weights: str | None, source: Path | None) -> Decision:
+            answer.wait(60)
+            return decide(weights, source)
+
+        process.promotions._sharing = Sharing(process.shared, slow := Threads(1, "slow"))
+        monkeypatch.setattr(process.shared, "decide", decide_late)
+        await process.promotions.promote(run, ANN)
+        with pytest.raises(OSError, match="does not answer"):
+            await process.promotions._sharing.run(process.shared.decision)
+        assert not process.promotions.lock.locked()
+        answer.set()
+        await slow.close()
+        process.promotions._sharing = Sharing(process.shared, threads)
+        await process.promotions.follow()
+    decision = SharedFolder(tmp_path / "shared").decision()
+    assert decision is not None
+    assert decision.weights == name_of(trained(2))
+
+
 async def test_deletion_is_carried_out_once_by_each_other_process(
     tmp_path: Path, threads: Threads, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    shared = SharedFolder(tmp_path / "shared")
+    shared = Sharing(SharedFolder(tmp_path / "shared"), threads)
     async with AsyncExitStack() as stack:
         asked, *others = [
             SharedDeletions(
@@ -228,7 +258,6 @@ async def test_deletion_is_carried_out_once_by_each_other_process(
                 TurnStore(database).deletions,
                 RunStore(database),
                 RequestQueue(1, 1),
-                threads,
             )
             for database in [
                 await stack.enter_async_context(open_database(tmp_path / f"{number}.sqlite3"))
