@@ -6,7 +6,7 @@ stored after it. With the last turn of a place, triggers delete what is stored a
 """
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -43,15 +43,15 @@ class Watch:
         self._request = request
         self._overtaken = False
 
-    def notice(self, scope: Scope, target: int) -> None:
-        """Note a deletion if it concerns the request."""
+    def notice(self, scope: Scope, targets: Container[int]) -> None:
+        """Note deletions if one of them concerns the request."""
         place = self._request.place
         ids = {
             "user": self._request.user_id,
             "channel": place.channel_id,
             "guild": place.guild_id,
         }
-        self._overtaken |= ids[scope] == target
+        self._overtaken |= ids[scope] in targets
 
     def check(self) -> None:
         """Refuse to store a turn of the request after such a deletion.
@@ -147,9 +147,10 @@ class DeletionStore:
         """
         async with self._database.transaction() as statements:
             deletion = await self._record(statements, scope, target, gone=gone)
-            for thread in await _remove_threads(statements, scope, target) if gone else ():
-                await self._record(statements, "channel", thread, gone=True)
-                self._interrupted = True
+            if gone and scope == "channel":
+                await self._record_threads(statements, target)
+            elif gone:
+                await statements.run("DELETE FROM threads WHERE guild_id = ?", (target,))
         return deletion
 
     async def carry_out(self, deletion: Deletion) -> int | None:
@@ -194,7 +195,7 @@ class DeletionStore:
         # Whoever deletes a channel that stays holds its lock: a later turn belongs to a new scene.
         if gone or scope == "user":
             for watch in self._watches:
-                watch.notice(scope, target)
+                watch.notice(scope, {target})
         if await statements.run(f"DELETE FROM parts WHERE {scope}_id = ?", (target,)):  # noqa: S608
             self._database.erasure_owed = True
         column = "audience" if scope == "user" else f"{scope}_id"
@@ -202,7 +203,7 @@ class DeletionStore:
         await statements.run(f"{change} WHERE {column} = ? AND {column} != 0", (target,))
         if scope == "channel":
             await statements.run(
-                "DELETE FROM continuations WHERE ? IN (thread_id, channel_id)", (target,)
+                "DELETE FROM continuations WHERE thread_id = ? OR channel_id = ?", (target, target)
             )
         if (gone or scope == "user") and await _remove_schedules(statements, scope, target):
             self._database.erasure_owed = True
@@ -212,6 +213,37 @@ class DeletionStore:
             (scope, target),
         )
         return Deletion(*rows[0])
+
+    async def _record_threads(self, statements: Statements, channel_id: int) -> None:
+        """Record that all turns of the threads of a channel that is gone are to be deleted.
+
+        A forum may have thousands of them, so each statement is about all.
+        """
+        await statements.run("DELETE FROM threads WHERE id = ?", (channel_id,))
+        of_channel = "(SELECT id FROM threads WHERE parent_id = ?)"
+        rows = await statements.fetch(
+            "INSERT INTO erasures (scope, target, newest)"
+            " SELECT 'channel', id, (SELECT coalesce(max(id), 0) FROM turns)"
+            " FROM threads WHERE parent_id = ? RETURNING target",
+            (channel_id,),
+        )
+        if not rows:
+            return
+        threads = {int(row[0]) for row in rows}
+        for watch in self._watches:
+            watch.notice("channel", threads)
+        self._interrupted = True
+        for table, column in (
+            ("parts", "channel_id"),
+            ("places", "channel_id"),
+            ("continuations", "thread_id"),
+        ):
+            deleted = await statements.run(
+                f"DELETE FROM {table} WHERE {column} IN {of_channel}",  # noqa: S608 - constants
+                (channel_id,),
+            )
+            self._database.erasure_owed |= deleted > 0
+        await statements.run("DELETE FROM threads WHERE parent_id = ?", (channel_id,))
 
     async def _delete_pieces(self, condition: str, values: tuple[float, ...]) -> int:
         deleted = 0
@@ -237,18 +269,3 @@ async def _remove_schedules(statements: Statements, scope: Scope, target: int) -
     """Delete the daily scenes of a person, or of a channel or server that is gone."""
     condition = "? IN (channel_id, parent_id)" if scope == "channel" else f"{scope}_id = ?"
     return await statements.run(f"DELETE FROM schedules WHERE {condition}", (target,))  # noqa: S608
-
-
-async def _remove_threads(statements: Statements, scope: Scope, target: int) -> list[int]:
-    """Remove a channel or server that is gone from the list of threads.
-
-    Returns:
-        The ids of a channel's threads, whose turns are to be deleted, too; those of a server are
-        deleted with it.
-    """
-    if scope == "guild":
-        await statements.run("DELETE FROM threads WHERE guild_id = ?", (target,))
-        return []
-    await statements.run("DELETE FROM threads WHERE id = ?", (target,))
-    rows = await statements.fetch("DELETE FROM threads WHERE parent_id = ? RETURNING id", (target,))
-    return [int(row[0]) for row in rows]

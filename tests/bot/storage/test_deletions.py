@@ -228,6 +228,29 @@ async def test_threads_of_a_channel_that_goes_while_deletions_are_read_are_delet
     assert count(path, "turns") == count(path, "erasures") == 0
 
 
+async def test_channel_with_many_threads_is_recorded_in_few_statements(
+    turns: TurnStore, database: Database, path: Path
+) -> None:
+    """Others wait meanwhile."""
+    counts = []
+    for channel, threads in ((3, 2), (4, 200)):
+        ids = range(1000 * channel, 1000 * channel + threads)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.executemany(
+                "INSERT INTO threads VALUES (?, ?, 7)", ((thread, channel) for thread in ids)
+            )
+        statements: list[str] = []
+        await database._writer.set_trace_callback(statements.append)
+        await turns.deletions.record("channel", channel, gone=True)
+        await database._writer.set_trace_callback(statements.clear)
+        counts.append(len(statements))
+    few, many = counts
+    assert many == few
+    assert (count(path, "threads"), count(path, "erasures")) == (0, 204)
+    await turns.deletions.resume()
+    assert count(path, "erasures") == 0
+
+
 async def test_deletions_that_could_not_be_read_are_resumed_later(
     turns: TurnStore, database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
