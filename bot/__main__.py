@@ -227,6 +227,7 @@ def main() -> None:
     try:
         cli(prog_name=command())
     except StartupError as error:
+        logging.shutdown()  # the line is the last one
         typer.echo(f"bard: {' '.join(str(error).split())}", err=True)
         raise SystemExit(error.exit_code) from None
 

@@ -3,7 +3,11 @@
 import asyncio
 import json
 import logging
+import os
+import queue
 import sys
+import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -35,6 +39,61 @@ _OUTAGES = (
     discord.ConnectionClosed,
 )
 """Errors of an outage, of which the library logs the traceback at each attempt."""
+
+
+FLUSH_SECONDS = 1.0
+"""Time that the last lines have at the end of the process."""
+_WAITING_LINES = 10_000
+
+
+class LineWriter(logging.Handler):
+    """Write records to a stream in a thread, so that nobody waits for a stream that is not read.
+
+    That may be a terminal that is paused, or a pipe whose reader hangs. Records that come while
+    `_WAITING_LINES` wait are dropped.
+
+    Args:
+        stream: The stream.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: queue.Queue[str] = queue.Queue(_WAITING_LINES)
+        threading.Thread(target=self._write_lines, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Format a record, and leave the rest to the thread."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - as the handlers of the standard library do
+            self.handleError(record)
+            return
+        with suppress(queue.Full):
+            self._lines.put_nowait(f"{line}\n")
+
+    def flush(self) -> None:
+        """Wait until every line is written, for `FLUSH_SECONDS` at most."""
+        lines = self._lines
+        with lines.all_tasks_done:
+            lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, FLUSH_SECONDS)
+
+    def _write_lines(self) -> None:
+        while True:
+            line = self._lines.get()
+            with suppress(OSError, ValueError):  # closed, and there is no other place to say so
+                self._write(line)
+            self._lines.task_done()
+
+    def _write(self, line: str) -> None:
+        if os.name != "posix" or not hasattr(self._stream, "buffer"):
+            self._stream.write(line)
+            self._stream.flush()
+            return
+        # Past the stream, whose lock the end of the interpreter could not get from this thread.
+        data = line.encode(self._stream.encoding, "backslashreplace")
+        while data:
+            data = data[os.write(self._stream.fileno(), data) :]
 
 
 class Explain(logging.Filter):
@@ -121,7 +180,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     readable = settings.log_format == "text" or (settings.log_format == "auto" and stream.isatty())
     token = settings.token.get_secret_value() if settings.token else ""
     redactor = Redactor(token)
-    handler = logging.StreamHandler(stream)
+    handler = LineWriter(stream)
     handler.setFormatter(TextFormatter(redactor) if readable else JsonFormatter(redactor))
     handler.addFilter(Explain())
     level = logging.getLevelNamesMapping()[settings.log_level]

@@ -333,6 +333,30 @@ async def test_second_bot_on_the_same_files_changes_nothing(weights: Path, tmp_p
             assert "interrupted" in await clean_end(after)
 
 
+NOBODY_READS_THE_LOG = """
+import os, sys
+_, full = os.pipe()
+os.set_blocking(full, False)
+try:
+    while True:
+        os.write(full, bytes(4096))
+except BlockingIOError:
+    os.set_blocking(full, True)
+sys.stderr = os.fdopen(full, "w")
+"""
+
+
+async def test_log_that_nobody_reads_delays_no_reply_and_no_end(weights: Path) -> None:
+    async with (
+        Discord().running() as server,
+        connected_bot(server, weights, NOBODY_READS_THE_LOG) as process,
+    ):
+        asked = await server.slash("bard", prompt="ROMEO:", max_chars=9)
+        assert (await asked.reply()).embeds
+        process.send_signal(signal.SIGTERM)
+        await clean_end(process)
+
+
 BACKUP_HANGS = """
 import pathlib, time
 from bot.__main__ import main

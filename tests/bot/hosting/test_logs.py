@@ -18,7 +18,16 @@ Format = Literal["text", "json"]
 TOKEN = "aW50ZXJhY3Rpb246MTIzNDU2Nzg5MDpBYkNk"  # noqa: S105 - of no interaction
 
 
-class Terminal(io.StringIO):
+class Stream(io.StringIO):
+    """A stream that is read after all was written."""
+
+    def getvalue(self) -> str:
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+        return super().getvalue()
+
+
+class Terminal(Stream):
     """A stream that says that it is a terminal."""
 
     def isatty(self) -> bool:
@@ -34,7 +43,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., io.Stri
 
     def configured(*, stream: io.StringIO | None = None, **settings: object) -> io.StringIO:
         root.handlers.clear()
-        stream = stream or io.StringIO()
+        stream = stream or Stream()
         logs.configure(Settings.model_validate({"log_level": "DEBUG", **settings}), stream)
         return stream
 
@@ -46,7 +55,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., io.Stri
 def test_terminal_gets_text_and_a_pipe_gets_json(
     configure: Callable[..., io.StringIO],
 ) -> None:
-    for stream, readable in ((Terminal(), True), (io.StringIO(), False)):
+    for stream, readable in ((Terminal(), True), (Stream(), False)):
         configure(stream=stream)
         logging.getLogger("bot").info("All the world's a stage")
         assert stream.getvalue().startswith("{") is not readable
