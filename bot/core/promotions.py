@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -84,6 +85,8 @@ class Promotions:
         self._foreign = False  # whether the active weights are another process's decision
         self._owed: tuple[int | None, str | None] | None = None  # a decision still to be shared
         self._problem = ""
+        # There is such a file while a decision is still to be shared, also after a restart.
+        self._owed_mark = folder / ".unshared"
 
     async def load(self) -> None:
         """Activate the weights that were promoted last; end promotions that cannot be loaded.
@@ -92,6 +95,9 @@ class Promotions:
             StartupError: The configured weights cannot be loaded either.
         """
         await self._load_own()
+        if self._sharing is not None and self._owed_mark.exists():
+            own = await self._own()
+            self._owed = (None, None) if own is None else (own.id, own.weights)
         await self.follow()
 
     async def follow(self) -> None:
@@ -156,10 +162,19 @@ class Promotions:
             decision = await self._sharing.run(self._sharing.folder.decide, weights, source)
         except OSError as error:
             self._owed = run_id, weights
+            self._mark_owed()
             self._complain(f"Other processes do not have the weights yet: {error}")
         else:
             self._owed, self._followed, self._problem = None, decision.id, ""
+            self._mark_owed()
             log.info("Other processes will use the weights, too")
+
+    def _mark_owed(self) -> None:
+        with suppress(OSError):  # a full disk: the next process does not know of it then
+            if self._owed is None:
+                self._owed_mark.unlink(missing_ok=True)
+            else:
+                self._owed_mark.touch()
 
     def _complain(self, problem: str) -> None:
         """Log a problem once, however often it is met again."""

@@ -203,6 +203,27 @@ async def test_decision_that_cannot_be_shared_holds_here_and_is_shared_later(
     assert second.active_weights == name_of(trained(2))
 
 
+async def test_decision_that_could_not_be_shared_is_shared_after_a_restart(
+    processes: tuple[Process, Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = processes
+    run, other = await first.finished(2), await second.finished(3)
+    await second.promotions.promote(other, ANN)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(first.shared, "decide", full)
+        await first.promotions.promote(run, ANN)
+    await first.start()
+    await second.promotions.follow()
+    assert {p.active_weights for p in processes} == {name_of(trained(2))}
+    await second.promotions.promote(other, ANN)
+    await first.start()
+    assert {p.active_weights for p in processes} == {name_of(trained(3))}
+
+
 async def test_old_weights_are_removed_and_the_active_ones_stay(
     processes: tuple[Process, Process],
 ) -> None:
