@@ -16,8 +16,9 @@ from .cogs import BUTTONS, COGS, COMMANDS
 from .cogs.base import BardCog
 from .concurrency import plain_wait
 from .config import Settings, load_settings, load_standalone_settings
-from .errors import StartupError
+from .errors import RejectedError, StartupError
 from .observation import NO_OBSERVER
+from .storage.database import unusable
 from .ui.hosts import Host
 from .ui.localisation import CommandTranslator
 
@@ -57,8 +58,17 @@ async def setup(bot: Host) -> None:
                 f"The bot already has the command {label}, which noskgpt_bard adds: "
                 "rename or remove it, then load the extension again."
             )
+    settings = _settings(bot)
+    try:
+        await _load(bot, settings)
+    except RejectedError as error:  # the database cannot be used any more since it was opened
+        raise unusable(settings.database_path, error) from error
+
+
+async def _load(bot: Host, settings: Settings) -> None:
+    """Open the services, and add their cogs and buttons to a host, or nothing of them."""
     bard = await Bard.open(
-        _settings(bot),
+        settings,
         getattr(bot, "bard_wait", plain_wait),
         getattr(bot, "bard_observer", NO_OBSERVER),
     )

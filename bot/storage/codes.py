@@ -17,6 +17,6 @@ UNUSABLE = DAMAGED | frozenset(
 """The file is damaged, is no database, or cannot be opened or written."""
 
 
-def kind(error: Exception) -> int:
+def kind(error: BaseException) -> int:
     """Return SQLite's code of an error, without its extended part; 0 if it has none."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -303,7 +303,21 @@ def _identity(path: Path) -> list[tuple[int, int]]:
     return identities
 
 
-def _advice(error: Exception, path: Path) -> str:
+def unusable(path: Path, error: BaseException) -> StartupError:
+    """Return the error of a start that ends because the database cannot be used.
+
+    Args:
+        path: The database.
+        error: SQLite's error, or the rejection that followed from it.
+    """
+    cause = error.__cause__ or error if isinstance(error, RejectedError) else error
+    return StartupError(
+        f"Cannot use the database {path}: {cause}. {_advice(cause, path)}, or set "
+        "BARD_DATABASE to another path."
+    )
+
+
+def _advice(error: BaseException, path: Path) -> str:
     """Return what the owner of the bot can do about a database that cannot be opened."""
     code = kind(error)
     if code in BUSY:
@@ -347,10 +361,7 @@ async def open_database(path: Path, migrations: Path | None = None) -> AsyncIter
             for connection, kilobytes in ((writer, _WRITER_CACHE), (reader, _READER_CACHE)):
                 await connection.execute_fetchall(f"PRAGMA cache_size = -{kilobytes}")
         except (sqlite3.Error, OSError) as error:
-            raise StartupError(
-                f"Cannot use the database {path}: {error}. {_advice(error, path)}, or set "
-                "BARD_DATABASE to another path."
-            ) from error
+            raise unusable(path, error) from error
         finally:
             await threads.close()
         yield Database(writer, reader, path, erasure_owed=bool(blocked))

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Any
 
 import discord
@@ -19,6 +20,8 @@ from discord.ext import commands
 from bot import Settings
 from bot.bard import Bard
 from bot.cogs import COMMANDS
+from bot.errors import StartupError
+from bot.storage import database
 from bot.storage.runs import RunStore
 from bot.ui.interactions import find_bard
 
@@ -215,3 +218,27 @@ async def test_host_is_freed_after_it_closed(settings: Settings) -> None:
     await asyncio.sleep(0)
     gc.collect()
     assert reference() is None
+
+
+async def test_database_that_is_held_while_the_extension_loads_is_named(
+    host: Host, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bard = await Bard.open(settings)
+    await bard.runs.start(
+        user_id=1, guild_id=None, channel_id=2, preset="quick", minutes=1, corpus=None
+    )  # that of a bot that was killed
+    await bard.close()
+    opened = Bard.open
+    with closing(sqlite3.connect(settings.database_path, isolation_level=None)) as other:
+
+        async def then_held(*arguments: Any) -> Bard:
+            bard = await opened(*arguments)
+            monkeypatch.setattr(database, "BUSY_SECONDS", 0.0)
+            other.execute("BEGIN IMMEDIATE")
+            return bard
+
+        monkeypatch.setattr(Bard, "open", then_held)
+        with pytest.raises(commands.ExtensionFailed) as failed:
+            await host.load_extension("bot")
+    assert isinstance(failed.value.original, StartupError)
+    assert "Another program holds it" in str(failed.value.original)
