@@ -1,5 +1,7 @@
 """Send replies that nobody has just asked for, as messages of their own."""
 
+import secrets
+
 import discord
 
 from ..concurrency import Wait
@@ -48,13 +50,16 @@ class Announcement:
             discord.HTTPException: Discord refuses it.
             UncertainError: It is not known whether Discord has it.
         """
+        # Discord creates no second message with it if the answer was lost. Not the turn's number:
+        # another process, with a database of its own, may have a turn of that number.
+        nonce = secrets.token_hex(8)
         pages = embeds(turn, self._language, author=self._headline, dropped=dropped)
 
         async def send() -> discord.Message:
             return await self._channel.send(
                 embeds=pages,
                 view=reply_view(turn, self._language),
-                nonce=f"turn-{turn.id}",  # Discord does not send it again if its answer was lost
+                nonce=nonce,
                 allowed_mentions=discord.AllowedMentions.none(),
             )
 

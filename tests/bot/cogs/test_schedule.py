@@ -13,10 +13,13 @@ from simcord.builders import ChannelHandle
 from simcord.results import InteractionResult
 
 from bot.cogs.retention import RetentionCog
+from bot.concurrency import plain_wait
 from bot.errors import Reason
+from bot.languages import ENGLISH
 from bot.rehearsal import DeclaredWait
 from bot.storage.records import Place
 from bot.storage.schedules import PAUSE_AFTER, PER_GUILD, Schedule
+from bot.ui.announcements import Announcement
 from bot.ui.responses import REJECTIONS
 from bot.ui.schedule_texts import HEADLINE, NONE, OUTCOMES
 from tests.bot.conftest import Stage, content_of, labels_of, message_of, text_of
@@ -364,3 +367,24 @@ async def test_export_has_the_schedules_of_the_person(stage: Stage) -> None:
     assert len(records) == 1
     assert re.search('"type":"daily_scene".*"prompt":"FALSTAFF:"', records[0])
     assert [record async for record in stage.bard.exports.read(stage.ben.id)] == []
+
+
+async def test_turns_of_the_same_number_have_messages_of_their_own(stage: Stage) -> None:
+    """Two processes have databases of their own, and Discord creates one message of a nonce."""
+    await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=9)
+    (turn,) = await stage.turns(stage.garden.id)
+    for channel in (stage.garden, stage.tavern):
+        display = Announcement(
+            stage.bot,
+            guild_id=stage.guild.id,
+            channel_id=channel.id,
+            headline=HEADLINE,
+            language=ENGLISH,
+            wait=plain_wait,
+        )
+        await display.show(turn, "")
+    posts = [request for request in stage.env.http_requests if request.method == "POST"]
+    first, second = [request.json for request in posts if request.path.endswith("/messages")]
+    assert first is not None
+    assert second is not None
+    assert first["nonce"] != second["nonce"]
