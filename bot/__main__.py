@@ -227,7 +227,8 @@ def main() -> None:
     try:
         cli(prog_name=command())
     except StartupError as error:
-        logging.shutdown()  # the line is the last one
+        for handler in logging.getLogger().handlers:
+            handler.flush()  # the line is the last one
         typer.echo(f"bard: {' '.join(str(error).split())}", err=True)
         raise SystemExit(error.exit_code) from None
 

@@ -145,12 +145,15 @@ class DeletionStore:
             target: The id of the person, channel or server.
             gone: Whether the channel or server was deleted itself.
         """
+        threads: set[int] = set()
         async with self._database.transaction() as statements:
             deletion = await self._record(statements, scope, target, gone=gone)
             if gone and scope == "channel":
-                await self._record_threads(statements, target)
+                threads = await self._record_threads(statements, target)
             elif gone:
                 await statements.run("DELETE FROM threads WHERE guild_id = ?", (target,))
+        # Not earlier: `resume` might not read them yet, and count them as read.
+        self._interrupted |= bool(threads)
         return deletion
 
     async def carry_out(self, deletion: Deletion) -> int | None:
@@ -214,10 +217,13 @@ class DeletionStore:
         )
         return Deletion(*rows[0])
 
-    async def _record_threads(self, statements: Statements, channel_id: int) -> None:
+    async def _record_threads(self, statements: Statements, channel_id: int) -> set[int]:
         """Record that all turns of the threads of a channel that is gone are to be deleted.
 
         A forum may have thousands of them, so each statement is about all.
+
+        Returns:
+            The ids of the threads.
         """
         await statements.run("DELETE FROM threads WHERE id = ?", (channel_id,))
         of_channel = "(SELECT id FROM threads WHERE parent_id = ?)"
@@ -227,12 +233,9 @@ class DeletionStore:
             " FROM threads WHERE parent_id = ? RETURNING target",
             (channel_id,),
         )
-        if not rows:
-            return
         threads = {int(row[0]) for row in rows}
         for watch in self._watches:
             watch.notice("channel", threads)
-        self._interrupted = True
         for table, column in (
             ("parts", "channel_id"),
             ("places", "channel_id"),
@@ -244,6 +247,7 @@ class DeletionStore:
             )
             self._database.erasure_owed |= deleted > 0
         await statements.run("DELETE FROM threads WHERE parent_id = ?", (channel_id,))
+        return threads
 
     async def _delete_pieces(self, condition: str, values: tuple[float, ...]) -> int:
         deleted = 0
