@@ -23,6 +23,9 @@ NAME_LIMIT = 100
 NAME = Text("A scene")
 NAME_WITH_SPEAKERS = Text("A scene of {speakers}")
 OPENED = Text("Follow me to {thread}.")
+OPENED_ANEW = Text(
+    "Follow me to {thread}. I could not write in my book where we are, so a new scene begins there."
+)
 GOES_ON = Text(
     "The scene of {channel} goes on here, after {link}. "
     "Let it go on by `/scene continue`, or give me your words by `/bard`."
@@ -63,10 +66,15 @@ async def open_thread(interaction: discord.Interaction[Any], bard: Bard, name: s
         thread = await channel.create_thread(
             name=one_line(name or "", NAME_LIMIT) or _name_of(turns, language), type=kind
         )
+        opened = OPENED
         if turns:
-            await bard.turns.continuations.begin(thread.id, turns[-1])
+            try:
+                await bard.turns.continuations.begin(thread.id, turns[-1])
+            except RejectedError as error:  # the thread stands; the bot may not delete it
+                log.warning("The scene does not go on in thread %d: %s", thread.id, error)
+                turns, opened = [], OPENED_ANEW
         await _send_opening(thread, turns, language)
-        await respond(interaction, language_of(interaction)(OPENED, thread=thread.mention))
+        await respond(interaction, language_of(interaction)(opened, thread=thread.mention))
 
 
 def _channel_of(interaction: discord.Interaction[Any]) -> discord.TextChannel:

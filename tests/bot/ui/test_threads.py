@@ -10,7 +10,9 @@ from simcord.builders import ChannelHandle
 from simcord.results import InteractionResult
 
 from bot.errors import Reason
+from bot.storage import database
 from bot.ui.responses import REJECTIONS, TOO_MANY_THREADS
+from bot.ui.threads import BEGINS, OPENED_ANEW
 from tests.bot.conftest import Stage, content_of, exported_file, message_of, text_of
 
 MINE, CHANNEL = "my words, everywhere", "all of this channel"
@@ -146,6 +148,22 @@ async def test_thread_that_discord_refuses_is_explained_and_stores_nothing(stage
     assert thread.history() == []
     await stage.ben.slash(thread, "scene continue")
     assert stage.contexts[-1].startswith("ROMEO:\n")
+    assert not stage.env.errors
+
+
+async def test_thread_begins_anew_if_the_database_is_busy_after_it_was_opened(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ask(stage, "ROMEO:", stage.garden)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    path = stage.bard.settings.database_path
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        opened = await stage.ben.slash(stage.garden, "scene thread")
+    thread = stage.garden.threads[-1]
+    assert opened.ephemeral
+    assert content_of(opened) == OPENED_ANEW.format(thread=f"<#{thread.id}>")
+    assert [message.content for message in thread.history()] == [BEGINS]
     assert not stage.env.errors
 
 
