@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 
@@ -95,30 +95,37 @@ class Admission:
         user_id: int,
         guild_id: int | None,
         channels: set[int],
-        rules: Rules,
+        rules: Callable[[], Rules],
         roles: AbstractSet[int] = frozenset(),
     ) -> Iterator[Request]:
         """Hold a place in the queue while the context lasts, and start the user's cooldown.
 
-        A request that fails or is stopped costs no cooldown.
+        A request that fails or is stopped costs no cooldown. Whether the person and the channel are
+        allowed is checked again before its reply is generated, and before it is shown.
 
         Args:
             request_id: Unique among all requests.
             user_id: The person.
             guild_id: The server; None outside servers.
             channels: The channel and, for a thread, the channel that it belongs to.
-            rules: The settings in force there.
+            rules: Returns the settings in force there.
             roles: See `require_person`.
 
         Raises:
             RejectedError: The person may not use the bard, the channel is not allowed, the
                 cooldown lasts, or there is no place.
         """
+
+        def check() -> None:
+            self.require_person(user_id, roles, rules())
+            self.require_channel(channels, rules())
+
         began = time.monotonic()
         outcome = Outcome.FAILED
         try:
-            self.require_person(user_id, roles, rules)
-            with self._accept(request_id, user_id, guild_id, channels, rules) as request:
+            check()
+            with self._accept(request_id, user_id, guild_id, rules().cooldown) as request:
+                request.check = check
                 yield request
             outcome = Outcome.STOPPED if request.stopped else Outcome.REPLIED
         except RejectedError as error:
@@ -140,16 +147,14 @@ class Admission:
         request_id: int,
         user_id: int,
         guild_id: int | None,
-        channels: set[int],
-        rules: Rules,
+        cooldown: int,
     ) -> Iterator[Request]:
-        self.require_channel(channels, rules)
         now = time.monotonic()  # the time of day may be set back
-        key = (user_id, rules.cooldown)
+        key = (user_id, cooldown)
         if (seconds := self._cooldowns.get(key, now) - now) > 0:
             raise RejectedError(Reason.COOLDOWN, seconds=seconds)
         with self._queue.admit(request_id, user_id, guild_id) as request:
-            end = self._start_cooldown(key, now) if rules.cooldown else None
+            end = self._start_cooldown(key, now) if cooldown else None
             answered = False
             try:
                 yield request

@@ -6,7 +6,7 @@ is closed rejects new requests, and those that still wait.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from ..concurrency import Wait, plain_wait
@@ -24,6 +24,8 @@ class Request:
         user_id: The person.
         guild_id: The server; None outside servers.
         waiting: Whether it has not had a worker yet.
+        check: Raises `RejectedError` if the request is not allowed any more. Called when it gets a
+            worker, and when its reply is about to be shown: rules may change meanwhile.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Request:
         self.user_id = user_id
         self.guild_id = guild_id
         self.waiting = True
+        self.check: Callable[[], None] = lambda: None
         self._queue = queue
         self._committed = False
         self._ended: StoppedError | RejectedError | None = None
@@ -73,9 +76,14 @@ class Request:
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[None]:
-        """Hold a worker, after the requests that waited for one before."""
+        """Hold a worker, after the requests that waited for one before.
+
+        Raises:
+            RejectedError: See `check`.
+        """
         async with self._queue.worker():
             self.waiting = False
+            self.check()
             yield
 
     def commit(self) -> None:
@@ -83,9 +91,10 @@ class Request:
 
         Raises:
             StoppedError: `stop` was called before.
-            RejectedError: `reject` was called before.
+            RejectedError: `reject` was called before, or see `check`.
         """
         self._raise_if_ended()
+        self.check()
         self._committed = True
 
     def stop(self) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
@@ -35,6 +35,11 @@ RETRY_SECONDS = 10.0
 _READ = 50
 """Number of schedules that are due that are read at once."""
 
+_BARRED: Mapping[Reason, Outcome] = {
+    Reason.WRONG_CHANNEL: "not_allowed",
+    Reason.BLOCKED: "blocked",
+}
+"""The outcomes of runs that the rules do not allow."""
 _GONE = frozenset({10003, 10004})
 """Codes for an unknown channel or server."""
 
@@ -177,7 +182,7 @@ class DailyPlayer:
             admission.require_channel(place_of(schedule).channel_ids, rules)
             admission.require_person(schedule.user_id, frozenset(), rules)
         except RejectedError as error:
-            return "not_allowed" if error.reason is Reason.WRONG_CHANNEL else "blocked"
+            return _BARRED[error.reason]
         guild = self._client.get_guild(schedule.guild_id)
         if guild is None:
             # Without the intent, servers are not known.
@@ -226,7 +231,7 @@ class DailyPlayer:
             user_id=schedule.user_id,
             guild_id=schedule.guild_id,
             channels=place_of(schedule).channel_ids,
-            rules=self._rules(schedule),
+            rules=lambda: self._rules(schedule),
         )
 
     def _rules(self, schedule: Schedule) -> Rules:
@@ -282,6 +287,8 @@ def _failure(schedule: Schedule, error: Exception) -> Outcome:
     match error:
         case UncertainError():
             return "uncertain"
+        case RejectedError(reason=reason) if reason in _BARRED:
+            return _BARRED[reason]
         case StoppedError() | RejectedError():
             log.warning("Daily scene %d is not played: %s", schedule.id, brief(error))
             return "failed"

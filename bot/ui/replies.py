@@ -14,6 +14,7 @@ from ..core.request_queue import Request
 from ..core.settlement import MessageRef, Shown
 from ..errors import Reason, RejectedError
 from ..languages import Language, Text
+from ..storage.guild_settings import Rules
 from ..storage.records import Place, Turn, TurnRequest
 from .access import roles_of
 from .components import Button, custom_ids_of, may_change, view_of
@@ -322,13 +323,17 @@ def accept_from(
     Raises:
         RejectedError: See `Admission.accept`.
     """
-    rules = bard.guild_settings.rules(place.guild_id)
+
+    def rules() -> Rules:
+        found = bard.guild_settings.rules(place.guild_id)
+        return found if cooldown else replace(found, cooldown=0)
+
     return bard.admission.accept(
         request_id,
         user_id=user.id,
         guild_id=place.guild_id,
         channels=place.channel_ids,
-        rules=rules if cooldown else replace(rules, cooldown=0),
+        rules=rules,
         roles=roles_of(user),
     )
 

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import threading
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def is_closed(database: Path) -> bool:
 
 async def test_open_and_close(settings: Settings, threads_before: set[threading.Thread]) -> None:
     bard = await Bard.open(settings)
-    rules = bard.guild_settings.rules(None)
+    rules = partial(bard.guild_settings.rules, None)
 
     class Message:
         message_id: int | None = 5
@@ -144,7 +145,7 @@ async def test_close_cancels_late_tasks(
 
 async def submit(bard: Bard) -> None:
     """Make a request for which there is no worker."""
-    rules = bard.guild_settings.rules(None)
+    rules = partial(bard.guild_settings.rules, None)
     with bard.admission.accept(1, user_id=3, guild_id=None, channels={2}, rules=rules) as request:
         async with request.stoppable(), request.worker():
             await asyncio.Event().wait()

@@ -14,6 +14,7 @@ from simcord.results import InteractionResult
 
 from bot.cogs.retention import RetentionCog
 from bot.concurrency import plain_wait
+from bot.cogs.scene import FORGOT_DAILY
 from bot.errors import Reason
 from bot.languages import ENGLISH
 from bot.rehearsal import DeclaredWait
@@ -330,6 +331,19 @@ async def test_scene_of_a_person_who_is_blocked_is_not_played(stage: Stage) -> N
     assert REJECTIONS[Reason.BLOCKED] in content_of(await daily(stage))
 
 
+async def test_block_binds_a_scene_that_waits_for_a_worker(stage: Stage) -> None:
+    await stage.restart(DeclaredWait(stage.env))
+    await daily(stage)
+    workers = stage.bard.queue._workers
+    async with workers, workers:
+        await stage.env.advance_time(10 * MINUTE)
+        assert [schedule.outcome for schedule in await stored(stage)] == ["started"]
+        await stage.bard.shared_blocks.block(stage.ann.id)
+    await stage.env.settle()
+    assert stage.tavern.history() == []
+    assert [schedule.outcome for schedule in await stored(stage)] == ["blocked"]
+
+
 async def test_due_scenes_are_all_played_though_one_person_made_them(stage: Stage) -> None:
     """A person may have two requests at a time."""
     for _ in range(5):
@@ -355,7 +369,7 @@ async def test_forgetting_my_words_ends_my_schedules(stage: Stage) -> None:
     await daily(stage)
     question = await stage.ann.slash(stage.garden, "scene forget", what="my words, everywhere")
     answer = await stage.ann.click(message_of(question), label="Forget my words")
-    assert "Your daily scenes are removed." in message_of(answer).content
+    assert message_of(answer).content == FORGOT_DAILY
     assert await stored(stage) == []
     await pass_time(stage, HOUR)
     assert stage.tavern.history() == []

@@ -45,7 +45,7 @@ class Harness:
             user_id=user_id,
             guild_id=1,
             channels=set(channels or (GARDEN,)),
-            rules=rules,
+            rules=lambda: rules,
         )
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from bot.core.settlement import Sighting
-from bot.errors import Reason
+from bot.errors import Reason, RejectedError
+from bot.languages import ENGLISH
 from bot.rehearsal import DeclaredWait
 from bot.storage.records import Place, Take, Turn
 from bot.ui.looks import looks_of
 from bot.ui.queue_status import AT_WORK, NOT_YOURS, STOPPED
-from bot.ui.responses import REJECTIONS
+from bot.ui.responses import REJECTIONS, rejection_text
 from tests.bot.conftest import Stage, content_of, labels_of, message_of, reply_length, text_of
 
 
@@ -274,6 +275,38 @@ async def test_leaving_a_server_stops_its_requests(stage: GatedStage) -> None:
     assert reply_length(other) <= 20
     assert (await stage.bard.statistics.read()).scenes == 1
     assert not stage.env.errors
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waits", "runs"])
+@pytest.mark.parametrize(
+    "reason", [Reason.BLOCKED, Reason.ROLE_DENIED, Reason.WRONG_CHANNEL], ids=lambda r: r.name
+)
+async def test_rules_that_change_bind_a_request_that_is_not_answered_yet(
+    stage: GatedStage, reason: Reason, *, waits: bool
+) -> None:
+    banished = stage.guild.create_role("Banished")
+    stage.env.backend.get_member(stage.guild.id, stage.ben.id).role_ids[:] = [banished.id]
+    before = []
+    if waits:
+        before = [await stage.ann.slash(stage.garden, "bard", prompt="JULIET:", max_chars=20)]
+    result = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.env.advance_time(2.1)
+    settings, guild_id = stage.bard.guild_settings, stage.guild.id
+    match reason:
+        case Reason.BLOCKED:
+            await stage.bard.shared_blocks.block(stage.ben.id)
+        case Reason.ROLE_DENIED:
+            await settings.change(guild_id, denied_roles=frozenset({banished.id}))
+        case _:
+            await settings.change(guild_id, channels=frozenset({stage.tavern.id}))
+    await stage.finish()
+    refused = result.followups[-1]
+    details = {"channels": frozenset({stage.tavern.id})}
+    assert refused.content == rejection_text(RejectedError(reason, **details), ENGLISH)
+    assert refused.ephemeral
+    shown = [] if reason is Reason.WRONG_CHANNEL else before
+    assert len(await stage.turns(stage.garden.id, 1)) == len(shown)
+    assert not [prompt for prompt in stage.contexts if waits and "ROMEO" in prompt]
 
 
 async def test_third_request_of_a_person_is_rejected(
