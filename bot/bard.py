@@ -186,7 +186,6 @@ class Bard:
                 sharing,
                 SharedDeletionStore(database),
                 self.turns.deletions,
-                self.runs,
                 self.queue,
             )
         self.admission = Admission(self.queue, self.blocks, self.observer)

@@ -141,7 +141,6 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         await self.bard.guild_settings.delete(guild_id)
         await self.bard.voice_store.delete_guild(guild_id)
         await self.bard.departures.remove(guild_id)
-        await self.bard.runs.delete_guild(guild_id)
         deleted = await deletions.carry_out(deletion)
         log.info("Left server %d: deleted its settings and %s turns", guild_id, deleted)
 
@@ -169,7 +168,6 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         """
         deletions = self.bard.turns.deletions
         deletion = await deletions.record("channel", channel_id, gone=True)  # first, as above
-        await self.bard.runs.delete_channel(channel_id)
         if guild_id is not None:
             await self.bard.guild_settings.remove_channel(guild_id, channel_id)
             await self.bard.voice_store.set_default(guild_id, None, channel_id)

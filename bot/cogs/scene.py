@@ -24,6 +24,7 @@ from ..ui.interactions import (
     acknowledge_press,
     edit_response,
     place_of,
+    repeat,
     respond,
 )
 from ..ui.localisation import language_of
@@ -59,6 +60,10 @@ FORGOT_NOTHING = Text("I had nothing there to forget.")
 FORGOT_MARKS = Text(
     "Forgotten: that you trained me, chose my weights, or play a part. There were no speeches of "
     "yours."
+)
+FORGOT_PARTS = Text(
+    "Forgotten: who plays a part here, or which scene goes on here. There were no speeches of this "
+    "channel."
 )
 FORGOT_DAILY = Text("Your daily scenes are removed.")
 FORGET_LATER = Text(
@@ -114,27 +119,23 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
         except BaseException:
             bard.deliveries.expect_again(question)
             raise
-        await edit_response(interaction, content=text)
+        await repeat(lambda: edit_response(interaction, content=text), bard.wait)
 
     async def _carry_out(self, interaction: discord.Interaction[Any], bard: Bard) -> str:
         """Delete what was confirmed; return the text of the response."""
-        marks = 0
         language = language_of(interaction)
         more: list[str] = []
         match self["what"]:
             case "nothing":
                 return language(KEPT)
             case "channel":
-                speeches = await bard.scenes.delete_channel(place_of(interaction).channel_id)
+                channel_id, others = place_of(interaction).channel_id, FORGOT_PARTS
+                deletion, speeches = await bard.scenes.delete_channel(channel_id)
             case _:
-                user_id, deletions = interaction.user.id, bard.turns.deletions
+                user_id, deletions, others = interaction.user.id, bard.turns.deletions, FORGOT_MARKS
                 bard.queue.stop_user(user_id)
-                # First, because from the record of the deletion on, it is completed anyway.
-                marks = await bard.runs.delete_user(user_id)
-                daily = await bard.daily_scenes.store.delete_user(user_id)
-                marks += await bard.turns.parts.count_of(user_id)
                 deletion = await deletions.record("user", user_id)
-                if daily:
+                if deletion.schedules:
                     more.append(language(FORGOT_DAILY))
                 if (then := await _forget_elsewhere(interaction, bard)) is not None:
                     more.append(language(ELSEWHERE, then=language(then)))
@@ -143,8 +144,12 @@ class ConfirmForget(Button, template=r"bard:forget:(?P<what>mine|channel|nothing
             text = language(FORGET_LATER)
         elif speeches:
             text = language.plural(FORGOT, speeches)
+        elif deletion.marks:
+            text = language(others)
+        elif deletion.schedules:
+            return " ".join(more)
         else:
-            text = language(FORGOT_MARKS if marks else FORGOT_NOTHING)
+            text = language(FORGOT_NOTHING)
         return " ".join([text, *more])
 
 

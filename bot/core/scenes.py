@@ -8,6 +8,7 @@ import noskgpt
 
 from ..concurrency import Wait, plain_wait
 from ..errors import Reason, RejectedError
+from ..storage.deletions import Deletion
 from ..storage.guild_settings import Rules
 from ..storage.parts import Part
 from ..storage.records import Page, Place, Take, Turn, TurnRequest
@@ -357,17 +358,18 @@ class Scenes(Settlement):
         if empty:
             raise RejectedError(Reason.NOTHING_TO_READ)
 
-    async def delete_channel(self, channel_id: int) -> int | None:
-        """Delete every turn of a channel, a turn in progress included; return their number.
+    async def delete_channel(self, channel_id: int) -> tuple[Deletion, int | None]:
+        """Delete every turn of a channel, a turn in progress included.
 
         Later requests begin a new scene and do not wait for the deletion.
 
         Returns:
-            None if the deletion is recorded and not complete; see `DeletionStore.carry_out`.
+            The deletion, and the number of turns; None if it is recorded and not complete, see
+            `DeletionStore.carry_out`.
         """
         async with self._lock("channel", channel_id):
             deletion = await self._turns.deletions.record("channel", channel_id)
-        return await self._turns.deletions.carry_out(deletion)
+        return deletion, await self._turns.deletions.carry_out(deletion)
 
     async def delete_messages(self, channel_id: int, message_ids: Collection[int]) -> int:
         """Delete the turns of messages that were deleted on Discord; return their number.

@@ -3,7 +3,6 @@
 import logging
 
 from ..storage.deletions import DeletionStore
-from ..storage.runs import RunStore
 from ..storage.shared_deletions import SharedDeletionStore
 from .promotions import Sharing
 from .request_queue import RequestQueue
@@ -18,8 +17,7 @@ class SharedDeletions:
     Args:
         sharing: The shared folder.
         store: Remembers what was carried out.
-        deletions: Deletes turns.
-        runs: The stored training runs.
+        deletions: Deletes what is stored about a person.
         queue: The requests for the model, of which those of the person are stopped.
     """
 
@@ -28,13 +26,11 @@ class SharedDeletions:
         sharing: Sharing,
         store: SharedDeletionStore,
         deletions: DeletionStore,
-        runs: RunStore,
         queue: RequestQueue,
     ) -> None:
         self._sharing = sharing
         self._store = store
         self._deletions = deletions
-        self._runs = runs
         self._queue = queue
 
     async def request(self, user_id: int) -> None:
@@ -61,7 +57,6 @@ class SharedDeletions:
         for request in await self._store.open(requests):
             user_id = requests[request]
             self._queue.stop_user(user_id)
-            await self._runs.delete_user(user_id)
             deletion = await self._deletions.record("user", user_id)
             await self._store.record(request)
             deleted = await self._deletions.carry_out(deletion)

@@ -8,7 +8,7 @@ stored after it. With the last turn of a place, triggers delete what is stored a
 import logging
 from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..errors import RejectedError, StoppedError
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 _ROWS_PER_DELETE = 50
 """Size of the pieces of long deletions."""
 _NEXT_SCENE = "UPDATE places SET scene = scene + 1, counted = 0"
+_LEAVE_PLACE = "UPDATE runs SET guild_id = NULL, channel_id = NULL, message_id = NULL"
 
 Scope = Literal["user", "channel", "guild"]
 
@@ -34,6 +35,10 @@ class Deletion:
     """The id of the person, channel or server."""
     newest: int
     """Turns with higher ids are later than the deletion."""
+    marks: int = 0
+    """Number of rows about other things than turns and daily scenes that it has changed already."""
+    schedules: int = 0
+    """Number of daily scenes that it has deleted already."""
 
 
 class Watch:
@@ -134,8 +139,9 @@ class DeletionStore:
     async def record(self, scope: Scope, target: int, *, gone: bool = False) -> Deletion:
         """Record that all turns of a person, a channel or a server are to be deleted.
 
-        Daily scenes are deleted at once: those of the person, and those of a channel or a server
-        that is gone.
+        What else is stored about them is deleted at once: parts, the person's id in training runs
+        and promotions, the person's daily scenes, and the runs' place and the daily scenes of a
+        channel or a server that is gone.
 
         `carry_out` does it, and `resume` if that is interrupted. New scenes start at once, so that
         nothing is continued that is about to be deleted.
@@ -199,23 +205,25 @@ class DeletionStore:
         if gone or scope == "user":
             for watch in self._watches:
                 watch.notice(scope, {target})
-        if await statements.run(f"DELETE FROM parts WHERE {scope}_id = ?", (target,)):  # noqa: S608
-            self._database.erasure_owed = True
+        marks = await statements.run(f"DELETE FROM parts WHERE {scope}_id = ?", (target,))  # noqa: S608
         column = "audience" if scope == "user" else f"{scope}_id"
         change = "DELETE FROM places" if gone else _NEXT_SCENE
         await statements.run(f"{change} WHERE {column} = ? AND {column} != 0", (target,))
         if scope == "channel":
-            await statements.run(
+            marks += await statements.run(
                 "DELETE FROM continuations WHERE thread_id = ? OR channel_id = ?", (target, target)
             )
-        if (gone or scope == "user") and await _remove_schedules(statements, scope, target):
-            self._database.erasure_owed = True
+        schedules = 0
+        if gone or scope == "user":
+            marks += await _leave_runs(statements, scope, target)
+            schedules = await _remove_schedules(statements, scope, target)
+        self._database.erasure_owed |= marks + schedules > 0
         rows = await statements.fetch(
             "INSERT INTO erasures (scope, target, newest)"
             " SELECT ?, ?, coalesce(max(id), 0) FROM turns RETURNING id, scope, target, newest",
             (scope, target),
         )
-        return Deletion(*rows[0])
+        return replace(Deletion(*rows[0]), marks=marks, schedules=schedules)
 
     async def _record_threads(self, statements: Statements, channel_id: int) -> set[int]:
         """Record that all turns of the threads of a channel that is gone are to be deleted.
@@ -246,6 +254,10 @@ class DeletionStore:
                 (channel_id,),
             )
             self._database.erasure_owed |= deleted > 0
+        await statements.run(
+            f"{_LEAVE_PLACE} WHERE channel_id IN {of_channel}",  # noqa: S608 - constants
+            (channel_id,),
+        )
         await statements.run("DELETE FROM threads WHERE parent_id = ?", (channel_id,))
         return threads
 
@@ -267,6 +279,19 @@ class DeletionStore:
             with suppress(RejectedError):  # it stays owed
                 await self._database.erase()
         return deleted
+
+
+async def _leave_runs(statements: Statements, scope: Scope, target: int) -> int:
+    """Remove a person, or a place that is gone, from runs; return the number of changed rows."""
+    if scope != "user":
+        return await statements.run(f"{_LEAVE_PLACE} WHERE {scope}_id = ?", (target,))
+    runs = await statements.run("UPDATE runs SET user_id = 0 WHERE user_id = ?", (target,))
+    return runs + await statements.run(
+        "UPDATE promotions SET user_id = iif(user_id = ?, 0, user_id),"
+        " withdrawn_by = iif(withdrawn_by = ?, 0, withdrawn_by)"
+        " WHERE ? IN (user_id, withdrawn_by)",
+        (target, target, target),
+    )
 
 
 async def _remove_schedules(statements: Statements, scope: Scope, target: int) -> int:

@@ -100,13 +100,6 @@ class PartStore:
             (place.channel_id, part.name, part.user_id),
         )
 
-    async def count_of(self, user_id: int) -> int:
-        """Return the number of a person's parts."""
-        rows = await self._database.fetch(
-            "SELECT count(*) FROM parts WHERE user_id = ?", (user_id,)
-        )
-        return int(rows[0][0])
-
     async def delete_all(self, place: Place) -> None:
         """Delete every part of a channel."""
         await self._database.run("DELETE FROM parts WHERE channel_id = ?", (place.channel_id,))

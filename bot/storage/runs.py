@@ -215,32 +215,6 @@ class RunStore:
         """Return the runs whose weights are those of a promotion in force or of a voice."""
         return {int(row[0]) for row in await self._database.fetch(_IN_USE)}
 
-    async def delete_guild(self, guild_id: int) -> int:
-        """Erase server, channel and message of the runs of a server; return their number."""
-        return await self._database.run(
-            "UPDATE runs SET guild_id = NULL, channel_id = NULL, message_id = NULL"
-            " WHERE guild_id = ?",
-            (guild_id,),
-        )
-
-    async def delete_channel(self, channel_id: int) -> int:
-        """Erase the place of the runs that were shown in a channel; return their number."""
-        return await self._database.run(
-            "UPDATE runs SET guild_id = NULL, channel_id = NULL, message_id = NULL"
-            " WHERE channel_id = ?",
-            (channel_id,),
-        )
-
-    async def delete_user(self, user_id: int) -> int:
-        """Erase a person's id from runs and promotions; return the number of changed rows."""
-        runs = await self._database.run("UPDATE runs SET user_id = 0 WHERE user_id = ?", (user_id,))
-        return runs + await self._database.run(
-            "UPDATE promotions SET user_id = iif(user_id = ?, 0, user_id),"
-            " withdrawn_by = iif(withdrawn_by = ?, 0, withdrawn_by)"
-            " WHERE ? IN (user_id, withdrawn_by)",
-            (user_id, user_id, user_id),
-        )
-
     async def _runs(self, condition: str, parameters: tuple[object, ...]) -> list[Run]:
         rows = await self._database.fetch(
             f"SELECT {_COLUMNS} FROM runs {condition}",  # noqa: S608 - all parts are constants

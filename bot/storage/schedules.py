@@ -191,10 +191,6 @@ class ScheduleStore:
         """Delete the schedules of a channel and its threads, and return them."""
         return await self._delete("? IN (channel_id, parent_id)", (channel_id,))
 
-    async def delete_user(self, user_id: int) -> int:
-        """Delete the schedules that a person made; return their number."""
-        return len(await self._delete("user_id = ?", (user_id,)))
-
     async def _delete(self, condition: str, values: tuple[int, ...]) -> list[Schedule]:
         """Delete schedules, and erase their prompts from the file."""
         rows = await self._database.change(

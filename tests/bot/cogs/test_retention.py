@@ -179,12 +179,22 @@ async def test_deleted_channel_takes_its_archived_threads_along(
     await stage.env.settle()
     (corner,) = stage.tavern.threads
     await stage.ann.slash(corner, "bard", prompt="Whispered words", max_chars=20)
+    run = await stage.bard.runs.start(
+        user_id=stage.ann.id,
+        guild_id=stage.guild.id,
+        channel_id=thread.id,
+        preset="quick",
+        minutes=1,
+        corpus=None,
+    )
     await thread.edit(archived=True)
     await stage.env.settle()
     assert tavern.threads == []  # the library will not report it
     await tavern.delete()
     await stage.env.settle()
     assert rows(settings) == []
+    shown = await stage.bard.runs.get(run.id)
+    assert (shown.guild_id, shown.channel_id) == (None, None)
     assert not in_files(settings.database_path, "Whispered words")
 
 

@@ -9,7 +9,15 @@ from simcord.results import InteractionResult, ResponseMessage
 
 from bot.cogs import scene
 from bot.cogs.retention import OWED_SECONDS
-from bot.cogs.scene import FORGET_LATER, FORGET_MINE, FORGOT_NOTHING, FRESH, KEPT
+from bot.cogs.scene import (
+    FORGET_LATER,
+    FORGET_MINE,
+    FORGOT_MARKS,
+    FORGOT_NOTHING,
+    FORGOT_PARTS,
+    FRESH,
+    KEPT,
+)
 from bot.errors import Reason, RejectedError
 from bot.ui import interactions, replies
 from bot.ui.responses import REJECTIONS
@@ -302,6 +310,39 @@ async def test_forgetting_goes_on_when_the_database_can_be_used_again(
         assert content_of(question) == FORGET_LATER
     await stage.env.advance_time(OWED_SECONDS + 1)
     assert await stage.turns(stage.garden.id, 1) == []
+
+
+async def test_failure_does_not_let_the_next_press_find_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await stage.bard.runs.start(
+        user_id=stage.ben.id,
+        guild_id=None,
+        channel_id=1,
+        preset="quick",
+        minutes=1,
+        corpus=None,
+    )
+    await stage.bard.runs.end(run.id, "cancelled")
+    question = await stage.ben.slash(stage.garden, "scene forget", what=MINE)
+
+    async def fail(*_args: object) -> None:
+        raise RejectedError(Reason.MEMORY_BUSY)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.bard.turns.deletions, "record", fail)
+        await stage.ben.click(message_of(question), label="Forget my words")
+    await stage.ben.click(message_of(question), label="Forget my words")
+    assert content_of(question) == FORGOT_MARKS
+    assert (await stage.bard.runs.get(run.id)).user_id == 0
+
+
+async def test_forgetting_a_channel_names_what_is_not_speeches(stage: Stage) -> None:
+    await stage.ben.slash(stage.garden, "scene join", **{"as": "ROMEO"})
+    for text in (FORGOT_PARTS, FORGOT_NOTHING):
+        question = await stage.ann.slash(stage.garden, "scene forget", what=CHANNEL)
+        await stage.ann.click(message_of(question), label="Forget this channel")
+        assert content_of(question) == text
 
 
 async def test_moderator_may_forget_a_channel(stage: Stage) -> None:

@@ -168,7 +168,7 @@ async def test_turn_played_during_a_deletion_of_its_channel_is_deleted(
     channel = FakeChannel()
     playing = asyncio.create_task(play(scenes, channel))
     await asyncio.sleep(0)
-    assert await scenes.delete_channel(2) == 1
+    assert (await scenes.delete_channel(2))[1] == 1
     await playing
     assert await tail(turns) == []
 

@@ -277,7 +277,6 @@ async def test_deletion_is_carried_out_once_by_each_other_process(
                 shared,
                 SharedDeletionStore(database),
                 TurnStore(database).deletions,
-                RunStore(database),
                 RequestQueue(1, 1),
             )
             for database in [

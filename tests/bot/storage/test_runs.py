@@ -13,6 +13,7 @@ import pytest
 from bot.errors import Reason
 from bot.storage import exports as exports_module
 from bot.storage.database import open_database
+from bot.storage.deletions import DeletionStore
 from bot.storage.exports import ExportStore
 from bot.storage.runs import Run, RunStore
 from bot.storage.schema import migrations_path
@@ -69,10 +70,11 @@ async def test_data_of_users_and_servers_can_be_deleted(runs: RunStore) -> None:
     await runs.promote(run.id, ANN)
     (promotion,) = await runs.promotions()
     await runs.withdraw(promotion, BEN)
-    assert [await runs.delete_user(ANN) for _ in range(2)] == [2, 0]
-    assert [await runs.delete_user(BEN) for _ in range(2)] == [1, 0]
-    assert await runs.delete_channel(99) == 0
-    assert [await runs.delete_guild(1) for _ in range(2)] == [1, 0]
+    deletions = DeletionStore(runs._database)
+    assert [(await deletions.record("user", ANN)).marks for _ in range(2)] == [2, 0]
+    assert [(await deletions.record("user", BEN)).marks for _ in range(2)] == [1, 0]
+    assert (await deletions.record("channel", 99, gone=True)).marks == 0
+    assert [(await deletions.record("guild", 1, gone=True)).marks for _ in range(2)] == [1, 0]
     await runs.set_message(run.id, 2, 4)  # the answer to an edit that began before
     kept = await runs.get(run.id)
     assert kept == dataclasses.replace(

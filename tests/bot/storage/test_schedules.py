@@ -132,9 +132,7 @@ async def test_deletions_of_the_store_erase_the_prompt(
 ) -> None:
     await add(schedules, channel_id=3)
     await add(schedules, channel_id=4, parent_id=30)
-    await add(schedules, channel_id=5, user_id=BEN)
     assert [schedule.channel_id for schedule in await schedules.delete_channel(3)] == [3]
     assert [schedule.channel_id for schedule in await schedules.delete_channel(30)] == [4]
-    assert await schedules.delete_user(BEN) == 1
     files = b"".join(file.read_bytes() for file in path.parent.glob("bard.sqlite3*"))
     assert WORDS.encode() not in files
