@@ -13,7 +13,7 @@ from ..core.parts import NAME_LIMIT as PART_NAME_LIMIT
 from ..errors import Reason, RejectedError
 from ..languages import Plural, Text
 from ..storage.records import Page, Place
-from ..ui.access import require_person
+from ..ui.access import require_channel, require_person
 from ..ui.attachments import FILE_LIMIT, Attachments
 from ..ui.commands import EVERYWHERE, FOR_ALL, Group
 from ..ui.components import Button, moderates, view_of
@@ -186,6 +186,7 @@ class SceneCog(BardCog, name="noskgpt_bard.scene"):
     async def fresh(self, interaction: discord.Interaction[Any]) -> None:
         """End the scene with a response that those see who see the scene."""
         require_person(interaction, self.bard)
+        require_channel(interaction, self.bard)
         acknowledgement = await acknowledge(interaction)
         private = acknowledgement.private
         await self.bard.scenes.end(place_of(interaction, private=private))

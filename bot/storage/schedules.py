@@ -24,6 +24,7 @@ Outcome = Literal[
     "forbidden",
     "not_allowed",
     "blocked",
+    "not_served",
     "failed",
 ]
 """What became of a run.
@@ -32,9 +33,12 @@ Outcome = Literal[
 whether its message was sent. `away`: the bot was not running, or not connected. `busy`: it could
 not begin in time, because of the queue or of an outage. `gone`, `forbidden`: the channel is, or
 the bot may not send messages there. `not_allowed`: it is not among the channels of the server's
-settings. `blocked`: the bot's owner has blocked the person who made it.
+settings. `blocked`: the bot's owner has blocked the person who made it. `not_served`: BARD_GUILDS
+does not name the server.
 """
-FAILURES: frozenset[Outcome] = frozenset({"gone", "forbidden", "not_allowed", "blocked", "failed"})
+FAILURES: frozenset[Outcome] = frozenset(
+    {"gone", "forbidden", "not_allowed", "blocked", "not_served", "failed"}
+)
 """Outcomes that will be the same on the next day unless somebody does something."""
 
 _COLUMNS = (

@@ -22,6 +22,7 @@ from .hosts import Host
 from .interactions import NETWORK_ERRORS, brief
 from .localisation import language_in, language_to
 from .permissions import missing_to_send
+from .responses import is_from_proxy
 from .schedule_texts import HEADLINE, channel_deleted, not_played
 
 log = logging.getLogger(__name__)
@@ -177,6 +178,8 @@ class DailyPlayer:
         """
         if due.late:
             return "busy" if schedule.id in self._postponed else "away"
+        if not self._bard.settings.serves(schedule.guild_id):
+            return "not_served"
         rules, admission = self._rules(schedule), self._bard.admission
         try:
             admission.require_channel(place_of(schedule).channel_ids, rules)
@@ -296,6 +299,7 @@ def _failure(schedule: Schedule, error: Exception) -> Outcome:
             log.warning("Daily scene %d is refused: %s", schedule.id, brief(error))
             if error.code in _GONE:
                 return "gone"
-            return "forbidden" if isinstance(error, discord.Forbidden) else "failed"
+            forbidden = isinstance(error, discord.Forbidden) and not is_from_proxy(error)
+            return "forbidden" if forbidden else "failed"
     log.error("Daily scene %d failed", schedule.id, exc_info=error)
     return "failed"

@@ -16,7 +16,7 @@ from ..errors import Reason, RejectedError
 from ..languages import Language, Text
 from ..storage.guild_settings import Rules
 from ..storage.records import Place, Turn, TurnRequest
-from .access import roles_of
+from .access import require_channel, require_person, roles_of
 from .components import Button, custom_ids_of, may_change, view_of
 from .embeds import embeds, headline, line_text, reply_text, shown_prompt
 from .forms import open_prompt_form
@@ -466,6 +466,8 @@ class ShowTake(Button, template=r"bard:take:(?P<turn>[0-9]+):(?P<take>[0-9]+)"):
 
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Show the take."""
+        require_person(interaction, bard)
+        require_channel(interaction, bard)
         await acknowledge_press(interaction)
         ref = await _changeable(interaction, bard, int(self["turn"]))
         await bard.scenes.select_take(ref, int(self["take"]), _InPlace(interaction, bard))

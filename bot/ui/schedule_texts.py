@@ -36,6 +36,7 @@ OUTCOMES: Mapping[Outcome, Text] = {
     "forbidden": Text("not played, the bot may not send messages with embeds there"),
     "not_allowed": Text("not played, `/bard-settings` does not allow that channel"),
     "blocked": Text("not played, the bot's owner has blocked the person who added it"),
+    "not_served": Text("not played, the bot's owner does not allow this server"),
     "failed": Text("not played, an error; the bot's log has it"),
 }
 NOT_PLAYED = Text(
@@ -51,6 +52,7 @@ PROBLEMS: Mapping[Outcome, Text] = {
     ),
     "not_allowed": Text("`/bard-settings` does not allow that channel."),
     "blocked": Text("The owner of the bot has blocked you."),
+    "not_served": Text("The owner of the bot does not allow that server."),
     "failed": Text("An error occurred; the bot's owner finds it in the log."),
 }
 CHANNEL_DELETED = Text(

@@ -37,6 +37,7 @@ def set_roles(stage: Stage, member: MemberActor, *roles: RoleHandle) -> None:
 async def test_roles_bind_every_way_to_a_reply_as_soon_as_they_change(stage: Stage) -> None:
     players, banished = stage.guild.create_role("Players"), stage.guild.create_role("Banished")
     reply = message_of(await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20))
+    await stage.ben.click(reply, label="Reroll")
     said = await stage.ben.send(stage.garden, "But soft")
     page = await open_roles(stage)
     await stage.ann.select(page, [players], custom_id=ALLOWED)
@@ -52,6 +53,7 @@ async def test_roles_bind_every_way_to_a_reply_as_soon_as_they_change(stage: Sta
             await stage.ben.context_menu(stage.garden, "Continue as Shakespeare", said),
             await stage.ben.click(reply, label="Continue"),
             await stage.ben.click(reply, label="Reroll"),
+            await stage.ben.click(reply, label="◀ Earlier take"),
         ]
         assert all(result.ephemeral for result in results)
         return set(map(content_of, results))

@@ -34,6 +34,7 @@ async def test_blocked_person_gets_one_private_line_everywhere_until_the_block_i
     yard = rose.create_text_channel("yard")
     ben = rose.add_member(stage.ben.user)
     reply = message_of(await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20))
+    await stage.ben.click(reply, label="Reroll")
     blocked = await stage.ann.slash(stage.garden, "bard-admin block", user=stage.ben)
     assert blocked.ephemeral
     assert content_of(blocked).startswith("Blocked: ben")
@@ -49,6 +50,7 @@ async def test_blocked_person_gets_one_private_line_everywhere_until_the_block_i
         await stage.ben.user.slash("bard", prompt="ROMEO:"),
         await stage.ben.click(reply, label="Continue"),
         await stage.ben.click(reply, label="Reroll"),
+        await stage.ben.click(reply, label="◀ Earlier take"),
         await stage.ben.slash(stage.garden, "scene fresh"),
     ):
         assert rejected.ephemeral

@@ -1,13 +1,19 @@
 """`BARD_GUILDS`: a private bot leaves other servers, says why, and answers nobody in them."""
 
+from datetime import time
+from zoneinfo import ZoneInfo
+
 import discord
 import pytest
 from simcord.actors import MemberActor
 from simcord.builders import ChannelHandle
 
+from bot.cogs.schedule import ScheduleCog
 from bot.errors import Reason
+from bot.storage.records import Place
 from bot.ui.owners import OWN_CLIENT
 from bot.ui.responses import LEAVING, LEAVING_DIRECT, REJECTIONS
+from bot.ui.schedule_texts import PROBLEMS
 from tests.bot.conftest import Stage, content_of, reply_length
 
 HOME = 80351110224678912
@@ -116,3 +122,23 @@ async def test_host_stays_and_the_bard_answers_nobody_in_other_servers(
     assert content_of(rejected) == REJECTIONS[Reason.WRONG_SERVER]
     assert [guild.name for guild in stage.bot.guilds] == ["The *Rose*"]
     assert len(said(stage)) == 1
+
+
+async def test_host_has_no_daily_scene_in_another_server(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was added before BARD_GUILDS was set."""
+    await stage.env.settle()
+    monkeypatch.setattr(stage.bot, OWN_CLIENT, False, raising=False)
+    dan, (pit,) = rose(stage, True)  # noqa: FBT003 - see `rose`
+    daily, cog = stage.bard.daily_scenes, stage.bot.get_cog(ScheduleCog.__cog_name__)
+    assert isinstance(cog, ScheduleCog)
+    place = Place(guild_id=dan.guild.id, channel_id=pit.id)
+    await daily.add(place, dan.id, time(0, 10), ZoneInfo("UTC"), "ROMEO:", stage.env.now())
+    cog.player.wake()
+    await stage.env.advance_time(600)
+    assert pit.history() == []
+    (schedule,) = await daily.store.of_guild(dan.guild.id)
+    assert schedule.outcome == "not_served"
+    (notice,) = dan.user.dm_channel.history()
+    assert PROBLEMS["not_served"] in notice.content

@@ -92,7 +92,7 @@ async def test_channels_take_effect_immediately_with_their_threads(stage: Stage)
     (row, *_) = message.components
     assert row["components"][0]["default_values"] == [{"id": stage.tavern.id, "type": "channel"}]
 
-    for command in ("bard", "scene continue"):
+    for command in ("bard", "scene continue", "scene fresh"):
         options = {"prompt": "ROMEO:"} if command == "bard" else {}
         rejected = await stage.ben.slash(stage.garden, command, **options)
         assert rejected.ephemeral
