@@ -21,11 +21,13 @@ from .hosting import backup as hosting
 from .hosting import logs
 from .hosting.alive import answering, check_alive
 from .hosting.health import Health
-from .hosting.login import log_in
+from .hosting.login import TOKEN_REJECTED, log_in
 from .signals import InterruptedStartError, Signals, exit_on_signals, fail_on_signals
 
 log = logging.getLogger(EXTENSION)
 
+_TOKEN_REJECTED = 4004
+"""Code with which Discord closes a connection whose token it does not accept."""
 
 cli = typer.Typer(
     add_completion=False,
@@ -205,6 +207,8 @@ async def _stay_connected(bot: BardClient, signals: Signals) -> None:
         try:
             connection.result()
         except (discord.ConnectionClosed, discord.PrivilegedIntentsRequired) as error:
+            if getattr(error, "code", None) == _TOKEN_REJECTED:
+                raise StartupError(TOKEN_REJECTED) from error
             raise StartupError(f"Discord closed the connection for good: {error}") from error
 
 

@@ -18,6 +18,7 @@ from .observation import NO_OBSERVER, Observer
 from .ui.hosts import has_direct_messages
 from .ui.interactions import NETWORK_ERRORS, brief, find_bard, respond_to_error
 from .ui.localisation import CommandTranslator
+from .ui.responses import is_from_proxy
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ class BardClient(ShardedBot):
         try:
             await tree.sync_if_changed(guild)
         except discord.Forbidden as error:
-            if guild is None:
+            if guild is None or is_from_proxy(error):
                 raise
             raise StartupError(
                 f"BARD_DEV_GUILD_ID is {guild_id}, a server that the bot may not add commands to: "

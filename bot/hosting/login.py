@@ -10,6 +10,7 @@ import discord
 from ..client import EXTENSION, BardClient
 from ..errors import StartupError
 from ..ui.interactions import NETWORK_ERRORS, brief
+from ..ui.responses import is_from_proxy
 
 log = logging.getLogger(EXTENSION)
 
@@ -21,6 +22,11 @@ _LONGEST_DEMAND = 3600.0
 """Longest pause that an answer of Discord can ask for, in seconds."""
 _SERVER_ERRORS = 500
 """The HTTP statuses from here on are errors of the server."""
+
+TOKEN_REJECTED = (
+    "Discord rejected the token in DISCORD_TOKEN: copy it again from "  # noqa: S105 - a message
+    "https://discord.com/developers/applications, Bot, Reset Token"
+)
 
 PERMISSIONS = discord.Permissions(
     view_channel=True,
@@ -87,16 +93,14 @@ async def _attempt(bot: BardClient, token: str) -> None:
     try:
         await bot.login(token)
     except discord.LoginFailure as error:
-        raise StartupError(
-            "Discord rejected the token in DISCORD_TOKEN: copy it again from "
-            "https://discord.com/developers/applications, Bot, Reset Token"
-        ) from error
+        raise StartupError(TOKEN_REJECTED) from error
     except NETWORK_ERRORS as error:
         raise UnreachableError(
             f"Cannot reach Discord ({brief(error)}): check this machine's network"
         ) from error
     except discord.HTTPException as error:
-        if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= _SERVER_ERRORS:
+        busy = error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= _SERVER_ERRORS
+        if busy or is_from_proxy(error):
             raise UnreachableError(
                 f"Discord does not let the bot in at the moment ({brief(error)})",
                 _demanded(error),

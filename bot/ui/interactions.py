@@ -21,7 +21,7 @@ from ..languages import Language
 from ..storage.records import Place
 from .hosts import Host
 from .localisation import language_of
-from .responses import ERROR_ID, error_response, rejection_text
+from .responses import ERROR_ID, error_response, is_from_proxy, rejection_text
 
 log = logging.getLogger(__name__)
 
@@ -231,8 +231,8 @@ async def delete_response(interaction: discord.Interaction[Any]) -> None:
     try:
         await interaction.delete_original_response()
     except discord.NotFound as error:
-        if error.code in GONE:  # not if somebody else has deleted the message
-            raise
+        if error.code in GONE or is_from_proxy(error):
+            raise  # not if somebody else has deleted the message
     if (acknowledgement := _acknowledgement(interaction)) is not None:
         acknowledgement.placeholder = False
 

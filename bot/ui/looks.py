@@ -13,6 +13,7 @@ from .interactions import NETWORK_ERRORS, UNKNOWN_MESSAGE, brief
 from .localisation import language_in
 from .queue_status import clear_away
 from .replies import turn_id_of
+from .responses import is_from_proxy
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def looks_of(client: Host) -> Look:
                 own = find is _find_in_channel or turn.shown is None
                 if error.code == UNKNOWN_MESSAGE and own:
                     return Sighting(None)
-                again |= error.status not in _REFUSALS
+                again |= error.status not in _REFUSALS or is_from_proxy(error)
                 closed |= find is _find_in_channel and error.status == _CLOSED
             except (discord.RateLimited, *NETWORK_ERRORS):
                 again = True

@@ -10,7 +10,7 @@ from ..bard import Bard
 from ..errors import Reason, RejectedError, UncertainError
 from .interactions import NETWORK_ERRORS, brief, report
 from .localisation import language_of_answer
-from .responses import HOW_TO_TALK, MAY_NOT_SHOW, rejection_text
+from .responses import HOW_TO_TALK, MAY_NOT_SHOW, is_from_proxy, rejection_text
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Notices:
         language = language_of_answer(asked, self._bard)
         if not isinstance(error, RejectedError):
             text = report(error, self._bard, language)
-            forbidden = isinstance(error, discord.Forbidden)
+            forbidden = isinstance(error, discord.Forbidden) and not is_from_proxy(error)
             await self.send(asked, language(MAY_NOT_SHOW) if forbidden else text)
             return
         if error.reason in SILENT and asked.guild is not None:

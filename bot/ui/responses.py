@@ -1,5 +1,6 @@
 """Word the responses to rejected and failed requests."""
 
+import errno
 import logging
 import math
 from collections.abc import Iterable, Mapping
@@ -307,11 +308,18 @@ UNEXPECTED = Text(
     "Alas, the scene broke off: something failed on my side, and it is no fault of yours. "
     "Please try again; if it fails again, give the bot's owner this id."
 )
+EXHAUSTED = Text(
+    "The machine on which I play has run out of memory, or of open files. Try again in a minute; "
+    "if it fails again, give the bot's owner this id."
+)
 
 # https://discord.com/developers/docs/topics/opcodes-and-status-codes#json
 _FORESEEN: Mapping[int, Text] = {
     10003: MESSAGE_GONE,
+    10004: MESSAGE_GONE,
     10008: MESSAGE_GONE,
+    20009: BLOCKED,
+    20016: DISCORD_BUSY,
     30046: LOCKED_OUT,
     40005: TOO_LARGE,
     50005: LOCKED_OUT,
@@ -321,6 +329,7 @@ _FORESEEN: Mapping[int, Text] = {
     160007: TOO_MANY_THREADS,
     200000: BLOCKED,
     200001: BLOCKED,
+    240000: BLOCKED,
 }
 """Answers of Discord, by code, that members bring about."""
 _PERMISSIONS = frozenset(
@@ -332,7 +341,13 @@ _PERMISSIONS = frozenset(
     }
 )
 """Reasons with the detail `permissions`."""
-_TOO_LARGE, _TOO_MANY, _SERVER_ERROR = 413, 429, 500
+_PROXY = 40333
+"""Code of a refusal by the proxy before Discord."""
+_OUTAGES = frozenset({40004, 40006, 130000})
+"""Codes for what Discord has turned off for a while, or is too busy for."""
+_UNAUTHORIZED, _TOO_LARGE, _TOO_MANY, _SERVER_ERROR = 401, 413, 429, 500
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""Errors of an operating system that has no more of something."""
 _NAME_SHOWN = 40
 
 
@@ -379,16 +394,35 @@ def error_response(error: Exception) -> tuple[int, Text]:
     """Return the level at which a failure is logged, and the text of the response to it."""
     match error:
         case discord.HTTPException():
-            return _http_response(error)
-        case app_commands.CommandSignatureMismatch() | app_commands.CommandNotFound():
-            return logging.WARNING, OUTDATED
+            found = _http_response(error)
+        case (
+            app_commands.CommandSignatureMismatch()
+            | app_commands.CommandNotFound()
+            | app_commands.TransformerError()
+        ):
+            found = logging.WARNING, OUTDATED
         case app_commands.CheckFailure():
-            return logging.WARNING, NOT_OPEN
+            found = logging.WARNING, NOT_OPEN
         case discord.RateLimited():
-            return logging.WARNING, DISCORD_BUSY
-        case aiohttp.ClientError():
-            return logging.WARNING, DISCORD_DOWN
-    return logging.ERROR, UNEXPECTED
+            found = logging.WARNING, DISCORD_BUSY
+        case MemoryError():
+            found = logging.ERROR, EXHAUSTED
+        case OSError() if error.errno in _SHORTAGES:
+            found = logging.ERROR, EXHAUSTED
+        case aiohttp.ClientError() | TimeoutError() | ConnectionError():
+            found = logging.WARNING, DISCORD_DOWN
+        case _:
+            found = logging.ERROR, UNEXPECTED
+    return found
+
+
+def is_from_proxy(error: discord.HTTPException) -> bool:
+    """Return whether a refusal came from a proxy before Discord, such as a page of HTML.
+
+    It says nothing about the request, unless that was too large for it.
+    """
+    page = not error.code and error.text.lstrip().startswith("<")
+    return (page or error.code == _PROXY) and error.status != _TOO_LARGE
 
 
 def _http_response(error: discord.HTTPException) -> tuple[int, Text]:
@@ -398,7 +432,8 @@ def _http_response(error: discord.HTTPException) -> tuple[int, Text]:
         return logging.WARNING, TOO_LARGE
     if error.status == _TOO_MANY:
         return logging.WARNING, DISCORD_BUSY
-    if error.status >= _SERVER_ERROR:
+    down = error.status == _UNAUTHORIZED or error.status >= _SERVER_ERROR
+    if down or error.code in _OUTAGES or is_from_proxy(error):
         return logging.WARNING, DISCORD_DOWN
     if isinstance(error, discord.Forbidden):
         return logging.WARNING, NOT_ALLOWED

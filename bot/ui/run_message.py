@@ -16,6 +16,7 @@ from .embeds import one_line
 from .hosts import Host
 from .interactions import NETWORK_ERRORS
 from .localisation import language_of
+from .responses import is_from_proxy
 
 ANSWER_SECONDS = 20.0
 """Time after which a request is given up: the library sleeps inside it on a rate limit."""
@@ -189,6 +190,7 @@ def _is_final(error: discord.HTTPException) -> bool:
     status = HTTPStatus
     waiting = (status.UNAUTHORIZED, status.REQUEST_TIMEOUT, status.TOO_MANY_REQUESTS)
     transient = error.status in waiting or error.status >= status.INTERNAL_SERVER_ERROR
+    transient = transient or is_from_proxy(error)
     return error.code == _TOO_MANY_EDITS or not transient
 
 

@@ -297,6 +297,16 @@ async def test_signal_while_discord_is_away(weights: Path, tmp_path: Path) -> No
     assert b"never retrieved" not in log + rest
 
 
+async def test_token_that_is_reset_while_the_bot_runs_is_named(weights: Path) -> None:
+    async with Discord().running() as server, connected_bot(server, weights) as process:
+        server.gateway._token = "another"  # noqa: S105 - of a test server
+        server.gateway.drop()
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    (line,) = [line for line in err.decode().splitlines() if line.startswith("bard: ")]
+    assert "rejected the token in DISCORD_TOKEN" in line
+
+
 async def test_second_bot_on_the_same_files_changes_nothing(weights: Path, tmp_path: Path) -> None:
     database = tmp_path / "bard.sqlite3"
     (tmp_path / "rehearsal-link.sqlite3").symlink_to(database)

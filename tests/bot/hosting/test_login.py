@@ -17,6 +17,11 @@ def refusal(status: int, **headers: str) -> discord.HTTPException:
     return discord.HTTPException(response, {"code": 0, "message": "no"})
 
 
+def page(status: int) -> discord.HTTPException:
+    """Return the answer of a proxy before Discord."""
+    return discord.HTTPException(Mock(status=status, reason="Reason", headers={}), "<html></html>")
+
+
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses of `log_in`, which pass at once."""
@@ -48,9 +53,9 @@ async def test_pauses_grow_to_a_limit_and_differ(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, pauses: list[float]
 ) -> None:
     network: list[Exception] = [aiohttp.ClientError("down"), OSError(), TimeoutError()]
-    failures = [*network, refusal(503), refusal(429), KeyError("id"), *network]
+    failures = [*network, refusal(503), refusal(429), KeyError("id"), page(403), *network]
     await outcome(monkeypatch, settings, *failures)
-    expected = [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    expected = [5, 10, 20, 40, 80, 160, 300, 300, 300, 300]
     assert all(0.8 * s <= made <= 1.2 * s for s, made in zip(expected, pauses, strict=True))
     assert len(set(pauses)) == len(pauses)
 

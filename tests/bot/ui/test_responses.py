@@ -1,10 +1,12 @@
 """The texts of rejections and errors."""
 
+import errno
 import logging
 import re
 import string
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import aiohttp
 import discord
@@ -18,6 +20,7 @@ from bot.ui.responses import (
     BLOCKED,
     DISCORD_BUSY,
     DISCORD_DOWN,
+    EXHAUSTED,
     LOCKED_OUT,
     MESSAGE_GONE,
     NOT_ALLOWED,
@@ -113,13 +116,30 @@ def discord_error(status: int, code: int = 0, text: str = "") -> discord.HTTPExc
         (discord_error(403, 50013), NOT_ALLOWED, logging.WARNING),
         (discord_error(400, 200000), BLOCKED, logging.INFO),
         (discord_error(400, 200001), BLOCKED, logging.INFO),
+        (discord_error(400, 240000), BLOCKED, logging.INFO),
+        (discord_error(403, 50001), NOT_ALLOWED, logging.WARNING),
         (discord_error(400, 50083), ARCHIVED, logging.INFO),
         (discord_error(400, 30046), LOCKED_OUT, logging.INFO),
         (discord_error(404, 10008), MESSAGE_GONE, logging.INFO),
         (discord_error(413, text="<html>"), TOO_LARGE, logging.WARNING),
         (discord_error(429, text="<html>"), DISCORD_BUSY, logging.WARNING),
         (discord_error(503, text="<html>"), DISCORD_DOWN, logging.WARNING),
+        (discord_error(403, text="<!DOCTYPE html>"), DISCORD_DOWN, logging.WARNING),
+        (discord_error(404, text="<html>"), DISCORD_DOWN, logging.WARNING),
+        (discord_error(403, 40333), DISCORD_DOWN, logging.WARNING),
+        (discord_error(400, 40006), DISCORD_DOWN, logging.WARNING),
+        (discord_error(401), DISCORD_DOWN, logging.WARNING),
         (aiohttp.ServerDisconnectedError(), DISCORD_DOWN, logging.WARNING),
+        (TimeoutError(), DISCORD_DOWN, logging.WARNING),
+        (ConnectionResetError(), DISCORD_DOWN, logging.WARNING),
+        (OSError(errno.EMFILE, "Too many open files"), EXHAUSTED, logging.ERROR),
+        (aiohttp.ClientOSError(errno.EMFILE, "Too many"), EXHAUSTED, logging.ERROR),
+        (MemoryError(), EXHAUSTED, logging.ERROR),
+        (
+            app_commands.TransformerError("99", discord.AppCommandOptionType.integer, Mock()),
+            OUTDATED,
+            logging.WARNING,
+        ),
         (discord_error(400, 50035), UNEXPECTED, logging.ERROR),
     ],
 )

@@ -215,6 +215,17 @@ async def test_temporary_failure_is_tried_again_with_growing_pauses(
     assert not requests(stage, "POST", "/channels/")
 
 
+async def test_page_of_a_proxy_is_no_refusal(stage: TrainingStage) -> None:
+    started = await start(stage)
+    refuse(stage, "*", "/*", 40333, 403)
+    await stage.end_run("cancelled")
+    assert await unshown(stage) == [1]
+    accept_all(stage)
+    await stage.env.advance_time(FIRST_PAUSE_SECONDS)
+    assert "Run 1: cancelled" in message_of(started).content
+    assert await unshown(stage) == []
+
+
 @pytest.mark.parametrize("event", ["resumed", "ready"])
 async def test_end_is_tried_at_once_when_the_connection_is_back(
     stage: TrainingStage, event: str
