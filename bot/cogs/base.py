@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from discord.ext import commands
 
 from ..bard import Bard
+from ..errors import RejectedError
 from ..ui.hosts import Host
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ def listener(
         try:
             self.bard.track_current_task()
             await callback(self, *args, **kwargs)
+        except RejectedError as error:  # the database cannot be used, which is logged with its cause
+            log.warning("The listener %s could not finish: %s", callback.__qualname__, error)
         except Exception:
             log.exception("The listener %s failed", callback.__qualname__)
 

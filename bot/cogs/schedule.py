@@ -106,7 +106,8 @@ class ScheduleCog(BardCog, name="noskgpt_bard.schedule"):
         await self._end_channel(payload.thread_id)
 
     async def _end_channel(self, channel_id: int) -> None:
-        ended = await self.bard.daily_scenes.store.delete_channel(channel_id)
+        store = self.bard.daily_scenes.store
+        ended = await self.player.insist(lambda: store.delete_channel(channel_id))
         await self.player.tell_of_deletion(ended)
 
     @schedule.command(name="daily", description="Play a new scene each day.")

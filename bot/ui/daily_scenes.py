@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import discord
 
@@ -33,6 +34,8 @@ IDLE_SECONDS = 86_400.0
 """Sleep while there are no schedules; adding one ends it."""
 RETRY_SECONDS = 10.0
 """Time between attempts to start what is due and cannot start yet."""
+RECORD_SECONDS = 2.0
+"""Time between attempts to store what became of a scene."""
 _READ = 50
 """Number of schedules that are due that are read at once."""
 
@@ -44,6 +47,7 @@ _BARRED: Mapping[Reason, Outcome] = {
 _GONE = frozenset({10003, 10004})
 """Codes for an unknown channel or server."""
 
+T = TypeVar("T")
 _Channel = discord.abc.GuildChannel | discord.Thread
 
 
@@ -165,10 +169,29 @@ class DailyPlayer:
             return
         self._postponed.discard(schedule.id)
         log.info("Daily scene %d of %s: %s", schedule.id, due.day, outcome)
-        settled = await self._daily.store.settle(schedule, outcome)
+        played = outcome
+        settled = await self.insist(lambda: self._daily.store.settle(schedule, played))
         if settled is not None and settled.failures == 1:
-            server, missed = self._server(settled), outcome
-            await self._tell(settled, lambda shown: not_played(settled, missed, server, shown))
+            server = self._server(settled)
+            await self._tell(settled, lambda shown: not_played(settled, played, server, shown))
+
+    async def insist(self, change: Callable[[], Awaitable[T]]) -> T:
+        """Change the database now, or as soon as it is no longer busy or full.
+
+        Raises:
+            RejectedError: It was lost, or the bard shuts down.
+        """
+        problem = ""
+        while True:
+            try:
+                return await change()
+            except RejectedError as error:
+                if error.reason is Reason.MEMORY_LOST or self._bard.closing:
+                    raise
+                if str(error) != problem:
+                    problem = str(error)
+                    log.warning("A change of daily scenes is not stored yet: %s", problem)
+            await self._bard.wait(asyncio.sleep(RECORD_SECONDS))
 
     def _obstacle(self, schedule: Schedule, due: Due) -> Outcome | None:
         """Return why a scene cannot be played, as far as that is known without a request.

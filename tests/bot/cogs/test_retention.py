@@ -220,10 +220,15 @@ def held(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def test_what_goes_while_the_database_is_busy_is_deleted_later(
-    stage: Stage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    stage: Stage,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     reply = await stage.ann.slash(stage.garden, "bard", prompt="Deleted words", max_chars=20)
     await stage.ann.slash(stage.tavern, "bard", prompt="Deleted words", max_chars=20)
+    daily = {"time": "12:00", "channel": stage.tavern, "prompt": "Deleted words"}
+    await stage.ann.slash(stage.garden, "schedule daily", **daily)
     rose = stage.env.create_guild("The Rose")
     dan = rose.add_member(stage.env.create_user("dan"))
     await dan.slash(rose.create_text_channel("yard"), "bard", prompt="Deleted words", max_chars=20)
@@ -236,7 +241,10 @@ async def test_what_goes_while_the_database_is_busy_is_deleted_later(
         await left.leave()
         await stage.env.settle()
         assert len(rows(settings)) == 3
+    assert not [r for r in caplog.records if r.name.startswith("bot") and r.exc_info]
     await stage.env.advance_time(OWED_SECONDS + 1)
+    (notice,) = stage.ann.user.dm_channel.history()
+    assert "its channel was deleted" in notice.content
     assert rows(settings) == []
     assert not in_files(settings.database_path, "Deleted words")
 

@@ -15,7 +15,7 @@ from simcord.results import InteractionResult
 from bot.cogs.retention import RetentionCog
 from bot.concurrency import plain_wait
 from bot.cogs.scene import FORGOT_DAILY
-from bot.errors import Reason
+from bot.errors import Reason, RejectedError
 from bot.languages import ENGLISH
 from bot.rehearsal import DeclaredWait
 from bot.storage.records import Place
@@ -342,6 +342,23 @@ async def test_block_binds_a_scene_that_waits_for_a_worker(stage: Stage) -> None
     await stage.env.settle()
     assert stage.tavern.history() == []
     assert [schedule.outcome for schedule in await stored(stage)] == ["blocked"]
+
+
+async def test_outcome_is_recorded_when_the_database_can_be_used_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await daily(stage)
+    settle, failures = stage.bard.daily_scenes.store.settle, [Reason.MEMORY_BUSY] * 2
+
+    async def fail_first(*given: Any) -> Schedule | None:
+        if failures:
+            raise RejectedError(failures.pop())
+        return await settle(*given)
+
+    monkeypatch.setattr(stage.bard.daily_scenes.store, "settle", fail_first)
+    await stage.env.advance_time(11 * MINUTE)
+    assert headlines(stage.tavern) == [HEADLINE]
+    assert [schedule.outcome for schedule in await stored(stage)] == ["played"]
 
 
 async def test_due_scenes_are_all_played_though_one_person_made_them(stage: Stage) -> None:
