@@ -64,6 +64,7 @@ class TrainingRecord:
     """(step, mean training loss since the previous point, held-out loss or None) per point."""
     corpus_sha256: str | None = None
     command: str | None = None
+    """The command that trained them, without the folders of its files; so is `start_command`."""
     seed: int | None = None
     seconds: float | None = None
     precision: str | None = None

@@ -5,7 +5,7 @@ import os
 import shlex
 import shutil
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 DISTRIBUTION = "noskgpt-bard"
 """Name of the distribution that installs the programs, and of its folder of a user's data."""
@@ -39,6 +39,22 @@ def noskgpt(*arguments: str) -> str:
 def pip(*arguments: str) -> str:
     """Return the command that runs the pip of this environment."""
     return shlex.join([_shortest(Path(sys.executable)), "-m", "pip", *arguments])
+
+
+def without_folders(command: str) -> str:
+    """Return a command with the names of its files alone: folders belong to a machine."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a quotation mark that is not closed, in a file from elsewhere
+        words = command.split()
+    return shlex.join(map(_without_folder, words))
+
+
+def _without_folder(word: str) -> str:
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    if "/" in value or "\\" in value:
+        value = PureWindowsPath(value).name  # it knows both kinds of slashes
+    return f"{option}{equals}{value}"
 
 
 def version() -> str:

@@ -4,14 +4,13 @@ import importlib.metadata
 import json
 import shlex
 from datetime import datetime, timedelta
-from pathlib import PureWindowsPath
 from typing import Any
 
 import discord
 
 from noskgpt import Generator
 from noskgpt.checkpoint import TrainingRecord
-from noskgpt.commands import DISTRIBUTION
+from noskgpt.commands import DISTRIBUTION, without_folders
 from noskgpt.resources import corpus_path
 
 from ..languages import Language, Plural, Text
@@ -109,16 +108,9 @@ def _training(training: TrainingRecord, language: Language) -> str:
         finished_at = datetime.fromisoformat(training.finished_at)
         parts.append(language(FINISHED, date=discord.utils.format_dt(finished_at, "D")))
     if training.command is not None:
-        parts.append(escape(_without_folders(training.command)[:200]))
+        words = shlex.split(without_folders(training.command))
+        parts.append(escape(" ".join(words)[:200]))
     return "\n".join(parts) or language(UNKNOWN)
-
-
-def _without_folders(command: str) -> str:
-    """Return a command with the names of its files alone: the folders are the host's."""
-    return " ".join(
-        PureWindowsPath(part).name if "/" in part or "\\" in part else part
-        for part in shlex.split(command)
-    )
 
 
 def _median(statistics: Statistics, language: Language) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from noskgpt.checkpoint import Checkpoint, TrainingRecord
+from noskgpt.commands import without_folders
 from noskgpt.config import ModelConfig
 from noskgpt.corpus import Corpus
 from noskgpt.errors import TrainingError
@@ -51,7 +52,7 @@ class Trainer:
     Args:
         corpus: The text.
         config: The configuration of the run; None uses the defaults.
-        command: The command line, stored in the checkpoint.
+        command: The command line, stored in the checkpoint without folders.
         group: The device, and the processes that share the run; each creates a trainer.
         start: The weights to start from; None starts from nothing.
         began: The value of `time.perf_counter` at which the time of the run began; None is now.
@@ -317,6 +318,7 @@ class Trainer:
         """Return the current weights with the record of the run."""
         position = self.position
         _, train_loss, held_out = position.curve[-1]
+        start = self.start.command if self.start else None
         return Checkpoint(
             config=self.model.config,
             vocabulary=self._text.vocabulary,
@@ -331,11 +333,11 @@ class Trainer:
                 held_out_characters=len(self._text.held_out),
                 evaluated_characters=position.evaluated_characters,
                 start_weights=self.start.name if self.start else None,
-                start_command=self.start.command if self.start else None,
+                start_command=start and without_folders(start),
                 start_loss=position.start_loss,
                 curve=tuple(position.curve),
                 corpus_sha256=self.corpus.sha256,
-                command=self.command,
+                command=without_folders(self.command),
                 seed=self.config.seed,
                 seconds=self._pace.seconds,
                 precision=position.precision,

@@ -83,7 +83,7 @@ def test_trains_evaluates_and_generates(
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     record = checkpoints.load(tmp_path / "new.pth").training
     assert record.command is not None
-    assert record.command.startswith("noskgpt train --corpus")
+    assert record.command.startswith(f"noskgpt train --corpus {small_corpus.name} --steps 3")
     monkeypatch.setattr(cli, "WORD_SAMPLES", 2)  # 100 take long
     monkeypatch.chdir(tmp_path)
     command = ["evaluate", "--weights", "new.pth", "--corpus", str(small_corpus), "--seed", "4"]

@@ -121,3 +121,17 @@ def test_version_is_that_of_the_project() -> None:
 def _stated_version() -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     return str(project["project"]["version"])
+
+
+@pytest.mark.parametrize(
+    ("command", "recorded"),
+    [
+        ("noskgpt train --out /home/ann/runs/3/weights.pth --seed 1", "--out weights.pth --seed 1"),
+        ("noskgpt train --out=/home/ann/weights.pth", "--out=weights.pth"),
+        ("noskgpt train --corpus '/home/ann/an old text.txt'", "--corpus 'an old text.txt'"),
+        (r"noskgpt train --corpus 'C:\Users\ann\text.txt'", "--corpus text.txt"),
+        ("noskgpt train --corpus '/home/ann/not closed", "--corpus not closed"),
+    ],
+)
+def test_recorded_command_has_no_folder(command: str, recorded: str) -> None:
+    assert commands.without_folders(command) == f"noskgpt train {recorded}"

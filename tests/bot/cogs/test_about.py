@@ -50,9 +50,11 @@ async def test_card_of_a_training_run(stage: Stage) -> None:
         "6,000 steps\n1:44:07 h\nfinished on <t:1795517506:D>\n"
         "noskgpt train --out my\\_\\*weights\\*.pth --seed 1"
     )
-    model.checkpoint = replace(model.checkpoint, training=replace(training, corpus_sha256="0" * 64))
+    training = replace(training, corpus_sha256="0" * 64, command="noskgpt --out '/home/ann/an old")
+    model.checkpoint = replace(model.checkpoint, training=training)
     card = fields_of(await stage.ann.slash(stage.garden, "bard-about"))
     assert card["Corpus"] == "another text than the bundled plays, SHA-256 " + "0" * 16
+    assert card["Training"].endswith("noskgpt --out an old")
 
 
 async def test_totals_count_shown_turns_and_keep_deleted_ones(stage: Stage) -> None:

@@ -190,7 +190,7 @@ def test_the_command_line_starts_from_a_file_and_from_the_bundled_weights(
     assert f"Started from {name}: held-out loss" in done.stdout
     record = checkpoints.load(tmp_path / "new.pth").training
     assert record.start_weights == name
-    assert "--init-from" in (record.command or "")
+    assert f"--init-from {start_file.name} " in (record.command or "")
     done = noskgpt("train", *options, "--init-from", "bundled", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     started, *_, finished = map(json.loads, done.stdout.splitlines())
