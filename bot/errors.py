@@ -46,6 +46,8 @@ class Reason(Enum):
     """Details: `name` as it was typed, and `known`, the names of the voices."""
     VOICE_DAMAGED = auto()
     """Details: `name`. Its weights are missing or damaged."""
+    VOICE_UNREADABLE = auto()
+    """Details: `name`. Its weights cannot be read at the moment."""
     # Parts.
     PARTS_PRIVATE = auto()
     """Only one person sees the scene."""
@@ -114,8 +116,11 @@ class Reason(Enum):
     RUN_IN_USE = auto()
     RUN_PROMOTED_ALREADY = auto()
     RUN_DAMAGED = auto()
+    """The weights are missing or damaged."""
     NOTHING_TO_ROLL_BACK = auto()
     NO_EARLIER_WEIGHTS = auto()
+    WEIGHTS_UNREADABLE = auto()
+    """Weights cannot be read at the moment."""
     NOT_A_TEXT_FILE = auto()
     OPTION_WITH_RESUME = auto()
     """Details: `option`, its name."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 import discord
-from discord.ext import commands
+from discord.ext import commands, tasks
 
 from ..bard import Bard
 from ..errors import RejectedError
@@ -19,6 +19,8 @@ from .base import BardCog, listener
 
 log = logging.getLogger(__name__)
 
+RETRY_SECONDS = 3600.0
+"""Time between attempts to leave a server in which the bot had to stay."""
 CHANNELS_TRIED = 3
 """Channels in which the bot tries to say why it leaves, before it writes to the server's owner."""
 
@@ -29,6 +31,20 @@ class DepartureCog(BardCog, name="noskgpt_bard.departure"):
     def __init__(self, client: commands.Bot, bard: Bard) -> None:
         super().__init__(client, bard)
         self._leaving: set[int] = set()
+
+    async def cog_load(self) -> None:
+        """Start the loop."""
+        self.leave_later.start()
+
+    async def cog_unload(self) -> None:
+        """Stop the loop."""
+        self.leave_later.cancel()
+
+    @tasks.loop(seconds=RETRY_SECONDS)
+    async def leave_later(self) -> None:
+        """Leave the servers that could not be left before."""
+        if self.client.is_ready():
+            await self._leave_others(self.client.guilds)
 
     @listener
     async def on_ready(self) -> None:
@@ -76,7 +92,7 @@ class DepartureCog(BardCog, name="noskgpt_bard.departure"):
         try:
             await guild.leave()
         except (discord.HTTPException, *NETWORK_ERRORS) as error:
-            self._leaving.discard(guild.id)  # the next connection or start tries again
+            self._leaving.discard(guild.id)  # the next look tries again
             log.warning("Could not leave server %d: %s", guild.id, brief(error))
         else:
             log.warning("Left server %d: BARD_GUILDS does not name it", guild.id)

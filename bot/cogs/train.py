@@ -1,5 +1,6 @@
 """`/train`: let the bot's owner train the model and choose the active weights."""
 
+import logging
 from typing import Any, Literal
 
 import discord
@@ -28,6 +29,8 @@ from ..ui.voices import (
     suggest_own_voices,
 )
 from .base import BardCog, listener
+
+log = logging.getLogger(__name__)
 
 CORPUS_BYTES = 8 * 2**20
 DEFAULT_MINUTES = 10.0
@@ -68,7 +71,10 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         """Record the end of a run that the last shutdown interrupted; show it when connected."""
         # A paused attempt to show an end would use up the time of a shutdown.
         self.bard.before_drain(self._messages.close)
-        await self.bard.training.recover()
+        try:
+            await self.bard.training.recover()
+        except RejectedError as error:  # the next run tries again before it starts
+            log.warning("The end of the last run cannot be recorded yet: %s", error)
         if self.client.is_ready():
             await self._messages.take_up()
 

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 import noskgpt
 
 from ..concurrency import Threads
-from ..errors import Reason, RejectedError
+from ..errors import Reason, RejectedError, StartupError
 from ..storage.runs import Run, RunStore
 from .inference import Inference
 from .shared_folder import Decision, SharedFolder
@@ -25,6 +25,17 @@ T = TypeVar("T")
 ANSWER_SECONDS = 20.0
 """Time after which a use of the shared folder is given up: it may be on a server that does not
 answer, and decisions about weights wait meanwhile."""
+
+
+_PASSING = frozenset({errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def is_passing(error: Exception) -> bool:
+    """Return whether weights could not be read for a reason that says nothing about their file."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, MemoryError) or (
+        isinstance(cause, OSError) and cause.errno in _PASSING
+    )
 
 
 def weights_path(folder: Path, run_id: int) -> Path:
@@ -92,7 +103,8 @@ class Promotions:
         """Activate the weights that were promoted last; end promotions that cannot be loaded.
 
         Raises:
-            StartupError: The configured weights cannot be loaded either.
+            StartupError: The configured weights cannot be loaded either, or promoted weights cannot
+                be read at the moment.
         """
         await self._load_own()
         if self._sharing is not None and self._owed_mark.exists():
@@ -184,7 +196,14 @@ class Promotions:
 
     async def _load_own(self) -> None:
         for promotion in await self._runs.promotions():
-            if model := await self._read(promotion.run_id):
+            try:
+                model = await self._read(promotion.run_id)
+            except RejectedError as error:
+                raise StartupError(
+                    f"Cannot read the weights of run {promotion.run_id}, which are promoted: "
+                    f"{error.__cause__}"
+                ) from error
+            if model is not None:
                 self._inference.activate(model)
                 return
             await self._runs.withdraw(promotion, 0)
@@ -204,7 +223,8 @@ class Promotions:
         """Activate the weights of a finished run from the next request on.
 
         Raises:
-            RejectedError: It has not finished, is active already, or its file was changed.
+            RejectedError: It has not finished, is active already, or its file was changed or cannot
+                be read at the moment.
         """
         async with self.lock:
             if run_id == await self.active():
@@ -221,7 +241,8 @@ class Promotions:
         """Return a finished run and its model; the caller holds the lock.
 
         Raises:
-            RejectedError: It has not finished, or its file was changed.
+            RejectedError: It has not finished, or its file was changed or cannot be read at the
+                moment.
         """
         run = await self._runs.get(run_id)
         require_finished(run)
@@ -239,7 +260,8 @@ class Promotions:
             The run of these weights; None for the configured ones.
 
         Raises:
-            RejectedError: No promotion is in force, or no earlier weights can be loaded.
+            RejectedError: No promotion is in force, no earlier weights can be loaded, or they
+                cannot be read at the moment.
         """
         async with self.lock:
             promotions = await self._runs.promotions()
@@ -260,12 +282,18 @@ class Promotions:
             return None if run_id is None else await self._runs.get(run_id)
 
     async def _read(self, run_id: int | None) -> noskgpt.Generator | None:
-        """Return the model of a run, of None the configured one; None if it cannot be loaded."""
+        """Return the model of a run, of None the configured one; None if it cannot be loaded.
+
+        Raises:
+            RejectedError: It cannot be read at the moment.
+        """
         path = None if run_id is None else weights_path(self._folder, run_id)
         try:
             return await self._inference.read(path)
         except (noskgpt.NoskGPTError, OSError) as error:
             log.error("Cannot load the weights of run %s: %s", run_id, error)  # noqa: TRY400
+            if is_passing(error):
+                raise RejectedError(Reason.WEIGHTS_UNREADABLE) from error
             return None
 
 

@@ -12,11 +12,11 @@ from noskgpt.runs import SAMPLE_CHARS
 
 from ..concurrency import Threads, Wait
 from ..config import DEFAULT_TEMPERATURE
-from ..errors import RejectedError
+from ..errors import Reason, RejectedError
 from ..storage.runs import Run, RunStore
 from .active_run import ActiveRun
 from .inference import Inference
-from .promotions import Promotions
+from .promotions import Promotions, is_passing
 from .run_folders import RunFolders
 from .training_child import STOPPED
 
@@ -132,6 +132,8 @@ class RunResults:
             new = await self._inference.read(self._folders.weights(run.id))
         except (noskgpt.NoskGPTError, OSError) as error:
             log.error("Run %d: %s", run.id, error)  # noqa: TRY400 - no defect of the bot
+            if is_passing(error):
+                raise RejectedError(Reason.WEIGHTS_UNREADABLE) from error
             return await self._runs.end(run.id, "failed", problem=_UNUSABLE), None
         samples = (await self._sample(old), await self._sample(new))
         record, old_record = new.checkpoint.training, old.checkpoint.training

@@ -15,7 +15,7 @@ from ..errors import Reason, RejectedError
 from ..storage.records import DEFAULT_VOICE, Place
 from ..storage.voices import DEFAULT_NAME, Voice, VoiceStore
 from .inference import Inference
-from .promotions import weights_path
+from .promotions import is_passing, weights_path
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +87,8 @@ class Voices:
             place: The place.
 
         Raises:
-            RejectedError: The weights of the wanted voice are missing or damaged. Those of the
-                place's new scenes are replaced by the default ones.
+            RejectedError: The weights of the wanted voice are missing or damaged, or cannot be read
+                at the moment. Those of the place's new scenes are replaced by the default ones.
         """
         instead_of = ""
         chosen = self._store.default_of(place) if wanted is None else wanted
@@ -112,7 +112,8 @@ class Voices:
         except (noskgpt.NoskGPTError, OSError) as error:
             log.error("Cannot load the weights of a voice, run %d: %s", voice.run_id, error)  # noqa: TRY400
             if needed:
-                raise RejectedError(Reason.VOICE_DAMAGED, name=voice.name) from error
+                reason = Reason.VOICE_UNREADABLE if is_passing(error) else Reason.VOICE_DAMAGED
+                raise RejectedError(reason, name=voice.name) from error
             return Speaker(DEFAULT_VOICE, "", None, voice.name)
 
     async def _model(self, voice: Voice) -> noskgpt.Generator:

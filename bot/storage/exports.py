@@ -19,6 +19,10 @@ SELECT id, json_object(
             'number', number, 'prompt', coalesce(takes.prompt, turns.prompt),
             'reply', reply, 'seed', seed, 'weights', weights, 'seconds', seconds,
             'voice', (SELECT name FROM voices WHERE voices.id = takes.voice),
+            'cue', (
+                SELECT part FROM cues
+                WHERE cues.turn_id = takes.turn_id AND cues.number = takes.number
+            ),
             'asked_at', strftime('%Y-%m-%dT%H:%M:%SZ', created_at, 'unixepoch')
         )) FROM takes WHERE turn_id = turns.id
     )
@@ -55,6 +59,7 @@ SELECT user_id, json_object(
 SELECT id, json_object(
     'type', 'daily_scene', 'number', id, 'user_id', CAST(user_id AS TEXT),
     'server_id', CAST(guild_id AS TEXT), 'channel_id', CAST(channel_id AS TEXT),
+    'thread_of', CAST(parent_id AS TEXT),
     'time', time, 'time_zone', zone, 'prompt', prompt,
     'last_day', last_day, 'last_outcome', outcome, 'failures', failures,
     'paused', json(iif(paused, 'true', 'false'))

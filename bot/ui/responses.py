@@ -70,6 +70,10 @@ REJECTIONS: Mapping[Reason, Text] = {
         "My voice {name} fails me: its weights are missing or damaged. Choose another one with the "
         "option `voice` of `/bard`, such as `default`, and tell the bot's owner."
     ),
+    Reason.VOICE_UNREADABLE: Text(
+        "My voice {name} is out of my reach at this moment. Ask me again in a minute, or choose "
+        "another one with the option `voice` of `/bard`, such as `default`."
+    ),
     Reason.PARTS_PRIVATE: Text(
         "Here my replies are for you alone, and a part needs a stage that others see. "
         "Take one in a channel, or in a direct message with me."
@@ -205,6 +209,10 @@ REJECTIONS: Mapping[Reason, Text] = {
     Reason.NOTHING_TO_ROLL_BACK: Text("No run is promoted: the configured weights are active."),
     Reason.NO_EARLIER_WEIGHTS: Text(
         "The earlier weights are missing or damaged. The active weights stay."
+    ),
+    Reason.WEIGHTS_UNREADABLE: Text(
+        "The weights cannot be read at the moment; the log has the cause. Nothing was changed. "
+        "Try again later."
     ),
     Reason.NOT_A_TEXT_FILE: Text(
         "A corpus is a text file: .txt, UTF-8, at most 8 MB. This attachment is not."

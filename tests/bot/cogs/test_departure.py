@@ -8,6 +8,7 @@ import pytest
 from simcord.actors import MemberActor
 from simcord.builders import ChannelHandle
 
+from bot.cogs.departure import RETRY_SECONDS
 from bot.cogs.schedule import ScheduleCog
 from bot.errors import Reason
 from bot.storage.records import Place
@@ -109,6 +110,17 @@ async def test_server_that_it_cannot_leave_is_told_once_and_answered_with_the_re
     # Once it has left, an invitation is answered again.
     rows = await stage.bard.turns._database.fetch("SELECT * FROM departures")
     assert rows == []
+
+
+async def test_server_that_it_could_not_leave_is_left_later(stage: Stage) -> None:
+    await stage.env.settle()
+    stage.env.inject_error("DELETE", "/users/@me/guilds/*", status=403)
+    _, (pit,) = rose(stage, True)  # noqa: FBT003 - see `rose`
+    await stage.env.settle()
+    assert len(stage.bot.guilds) == 1
+    await stage.env.advance_time(RETRY_SECONDS)
+    assert not stage.bot.guilds
+    assert said(stage)[1:] == [(pit.id, LEAVING)]
 
 
 async def test_host_stays_and_the_bard_answers_nobody_in_other_servers(

@@ -1,6 +1,7 @@
 """Promotion and rollback of weights, across restarts and with damaged files."""
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import noskgpt
 from bot.core.promotions import weights_path
 from bot.errors import Reason, StartupError
+from noskgpt import archive
 from noskgpt.checkpoint import save
 from tests.bot.conftest import rejected
 from tests.bot.core.conftest import ANN, BEN, TrainingServices, name_of, trained, truncate
@@ -99,6 +101,35 @@ async def test_startup_falls_back_from_damaged_promoted_weights(
     with pytest.raises(StartupError, match=r"missing\.pth"):
         await missing.promotions.load()
     await missing.inference.close()
+
+
+@pytest.mark.parametrize(
+    "cause", [OSError(errno.EMFILE, "Too many open files"), PermissionError(errno.EACCES, "Denied")]
+)
+async def test_weights_that_cannot_be_read_for_a_while_are_not_called_damaged(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch, cause: OSError
+) -> None:
+    for seed in (2, 3):
+        run = await services.finish_run(trained(seed))
+        await services.promotions.promote(run.id, ANN)
+    third = await services.finish_run(trained(4))
+    active = services.active_weights
+
+    def fail(*_args: object) -> None:
+        raise cause
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "read", fail)
+        with rejected(Reason.WEIGHTS_UNREADABLE):
+            await services.promotions.promote(third.id, ANN)
+        with rejected(Reason.WEIGHTS_UNREADABLE):
+            await services.promotions.roll_back(ANN)
+        with pytest.raises(StartupError, match="run 2, which are promoted"):
+            await services.promotions.load()
+    assert len(await services.runs.promotions()) == 2
+    services = await services.restart()
+    assert services.active_weights == active
+    await services.inference.close()
 
 
 async def test_rollback_skips_damaged_weights(services: TrainingServices) -> None:

@@ -19,6 +19,7 @@ from bot.storage.guild_settings import GuildSettingsStore
 from bot.storage.records import DEFAULT_VOICE, Place, Turn, TurnRequest
 from bot.storage.turns import TurnStore
 from bot.storage.voices import VoiceStore
+from noskgpt import archive
 from noskgpt.checkpoint import save
 from tests.bot.conftest import rejected
 from tests.bot.core.conftest import ANN, TrainingServices, name_of, trained, truncate
@@ -158,6 +159,21 @@ async def test_damaged_voice_is_rejected_and_the_default_one_keeps_speaking(
         await theatre.play(voice=kit)
     assert (await theatre.play()).take.weights == configured
     save(trained(2), weights_path(theatre.services.folder, 1))
+    assert (await theatre.play(voice=kit)).take.weights == name_of(trained(2))
+
+
+async def test_voice_that_cannot_be_read_for_a_while_is_not_called_damaged(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit = await theatre.voice("Kit", 2)
+
+    def fail(*_args: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "read", fail)
+        with rejected(Reason.VOICE_UNREADABLE, name="Kit"):
+            await theatre.play(voice=kit)
     assert (await theatre.play(voice=kit)).take.weights == name_of(trained(2))
 
 

@@ -106,7 +106,9 @@ async def test_deletions_cover_parts(turns: TurnStore, path: Path, way: str) -> 
         assert connection.execute("SELECT user_id FROM parts").fetchall() == [(BEN,)]
 
 
-async def test_takes_keep_the_part_that_speaks_next(turns: TurnStore, path: Path) -> None:
+async def test_takes_keep_the_part_that_speaks_next(
+    turns: TurnStore, database: Database, path: Path
+) -> None:
     turn = await add(turns, 1, replace(TAKE, cue="ROMEO"))
     second = await turns.add_take(turn, replace(TAKE, reply=""))
     assert second is not None
@@ -116,6 +118,8 @@ async def test_takes_keep_the_part_that_speaks_next(turns: TurnStore, path: Path
     first = await turns.take(turn, 1)
     assert first is not None
     assert first.take.cue == "ROMEO"
+    (exported,) = [json.loads(text) async for text in ExportStore(database).read(turn.user_id)]
+    assert [take["cue"] for take in exported["takes"]] == ["ROMEO", None]
     await turns.deletions.delete(turn.id)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM cues").fetchall() == [(0,)]

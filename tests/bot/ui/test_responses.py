@@ -58,6 +58,7 @@ DETAILS: dict[Reason, dict[str, object]] = {
     Reason.TEXT_DOES_NOT_FIT: {"missing": "ß ü"},
     Reason.UNKNOWN_VOICE: {"name": "Kit", "known": ["default", "marlowe"]},
     Reason.VOICE_DAMAGED: {"name": "marlowe"},
+    Reason.VOICE_UNREADABLE: {"name": "marlowe"},
     Reason.VOICE_NAME_TAKEN: {"name": "marlowe"},
     Reason.VOICE_PROMOTED_ALREADY: {"name": "marlowe", "run_id": 7},
     Reason.TOO_MANY_VOICES: {"most": 23},
