@@ -125,7 +125,7 @@ class Admission:
         try:
             check()
             with self._accept(request_id, user_id, guild_id, rules().cooldown) as request:
-                request.check = check
+                request.checks.append(check)
                 yield request
             outcome = Outcome.STOPPED if request.stopped else Outcome.REPLIED
         except RejectedError as error:

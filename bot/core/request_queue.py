@@ -24,8 +24,8 @@ class Request:
         user_id: The person.
         guild_id: The server; None outside servers.
         waiting: Whether it has not had a worker yet.
-        check: Raises `RejectedError` if the request is not allowed any more. Called when it gets a
-            worker, and when its reply is about to be shown: rules may change meanwhile.
+        checks: Each raises `RejectedError` if the request is not allowed any more. They are called
+            when it gets a worker, and when its reply is about to be shown: rules may change.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Request:
         self.user_id = user_id
         self.guild_id = guild_id
         self.waiting = True
-        self.check: Callable[[], None] = lambda: None
+        self.checks: list[Callable[[], None]] = []
         self._queue = queue
         self._committed = False
         self._ended: StoppedError | RejectedError | None = None
@@ -79,11 +79,11 @@ class Request:
         """Hold a worker, after the requests that waited for one before.
 
         Raises:
-            RejectedError: See `check`.
+            RejectedError: See `checks`.
         """
         async with self._queue.worker():
             self.waiting = False
-            self.check()
+            self._check()
             yield
 
     def commit(self) -> None:
@@ -91,11 +91,15 @@ class Request:
 
         Raises:
             StoppedError: `stop` was called before.
-            RejectedError: `reject` was called before, or see `check`.
+            RejectedError: `reject` was called before, or see `checks`.
         """
         self._raise_if_ended()
-        self.check()
+        self._check()
         self._committed = True
+
+    def _check(self) -> None:
+        for check in self.checks:
+            check()
 
     def stop(self) -> bool:
         """Cancel the request; return False if it is too late for that."""

@@ -156,6 +156,7 @@ async def _play(
     *,
     private: bool,
     cooldown: bool = True,
+    allow: Callable[[], None] | None = None,
 ) -> None:
     """Accept, acknowledge and answer an interaction.
 
@@ -168,8 +169,11 @@ async def _play(
         private: Whether only the sender of the interaction shall see the reply. Discord may decide
             so itself.
         cooldown: Whether the person's cooldown applies.
+        allow: One more of `Request.checks`.
     """
     with accept(interaction, bard, cooldown=cooldown) as queued:
+        if allow is not None:
+            queued.checks.append(allow)
         await look_first(check())
         acknowledgement = await acknowledge(interaction, private=private)
         target = ResponseTarget(interaction)
@@ -377,12 +381,18 @@ class Continue(Button, template=_CONTINUE_ID):
     async def press(self, interaction: discord.Interaction[Any], bard: Bard) -> None:
         """Play another turn with the voice, the length and the temperature of this one."""
         ref = _message_ref(interaction, int(self["turn"]))
+        requester: int | None = None
+
+        def allow() -> None:
+            restricted = bard.guild_settings.rules(interaction.guild_id).buttons != "everyone"
+            if restricted and requester and not may_change(interaction, requester):
+                raise RejectedError(Reason.BUTTONS_RESTRICTED)
 
         async def find() -> Turn:
+            nonlocal requester
             turn = await bard.scenes.find_in_scene(ref)
-            rules = bard.guild_settings.rules(interaction.guild_id)
-            if rules.buttons != "everyone" and not may_change(interaction, turn.user_id):
-                raise RejectedError(Reason.BUTTONS_RESTRICTED)
+            requester = turn.user_id
+            allow()
             await bard.scenes.parts.require_turn(
                 TurnRequest(place=turn.place, user_id=interaction.user.id, prompt=None)
             )
@@ -403,7 +413,7 @@ class Continue(Button, template=_CONTINUE_ID):
             )
 
         # What goes on from words for one person alone is for that person alone.
-        await _play(interaction, bard, request, find, private=bool(ref.audience))
+        await _play(interaction, bard, request, find, private=bool(ref.audience), allow=allow)
 
 
 class Reroll(Button, template=r"bard:reroll:(?P<turn>[0-9]+)"):

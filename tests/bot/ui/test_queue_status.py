@@ -309,6 +309,22 @@ async def test_rules_that_change_bind_a_request_that_is_not_answered_yet(
     assert not [prompt for prompt in stage.contexts if waits and "ROMEO" in prompt]
 
 
+async def test_restricted_buttons_bind_a_press_that_waits(stage: GatedStage) -> None:
+    reply = await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20)
+    await stage.finish()
+    stage.gate.clear()
+    results = [
+        await member.click(message_of(reply), label="Continue") for member in (stage.ben,) * 2
+    ]
+    await stage.env.advance_time(2.1)
+    await stage.bard.guild_settings.change(stage.guild.id, buttons="asker")
+    await stage.finish()
+    for result in results:
+        assert result.followups[-1].content == REJECTIONS[Reason.BUTTONS_RESTRICTED]
+        assert result.followups[-1].ephemeral
+    assert len(await stage.turns(stage.garden.id, 1)) == 1
+
+
 async def test_third_request_of_a_person_is_rejected(
     stage: GatedStage,
 ) -> None:
