@@ -53,9 +53,9 @@ async def join(interaction: discord.Interaction[Any], bard: Bard, name: str) -> 
 async def leave(interaction: discord.Interaction[Any], bard: Bard) -> None:
     """End the sender's part, with a response that all see."""
     parts, user_id = bard.scenes.parts, interaction.user.id
-    await look_first(parts.of(place_of(interaction), user_id))
+    place = place_of(interaction)  # also where Discord shows the response to the sender alone
+    await look_first(parts.of(place, user_id))
     acknowledgement = await acknowledge(interaction)
-    place = place_of(interaction, private=acknowledgement.private)
     part = await parts.of(place, user_id)
     await parts.give_up(place, part)
     await _announce(interaction, acknowledgement, LEFT, part.name)
@@ -66,9 +66,9 @@ async def dismiss(interaction: discord.Interaction[Any], bard: Bard, name: str) 
     if not moderates(interaction):
         raise RejectedError(Reason.NOT_PART_MODERATOR)
     parts = bard.scenes.parts
-    await look_first(parts.named(place_of(interaction), name))
+    place = place_of(interaction)  # as for `leave`
+    await look_first(parts.named(place, name))
     acknowledgement = await acknowledge(interaction)
-    place = place_of(interaction, private=acknowledgement.private)
     part = await parts.named(place, name)
     await parts.give_up(place, part)
     await _announce(interaction, acknowledgement, DISMISSED, part.name)

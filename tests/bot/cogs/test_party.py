@@ -295,6 +295,10 @@ async def test_replies_for_one_person_have_no_parts(
     place = Place(guild_id=None, channel_id=stage.garden.id, audience=stage.ben.id)
     (turn,) = await stage.bard.turns.tail(place, 1, chars=9)
     assert turn.prompt == "O Juliet, where is Romeo? Romeo!"
+    # Parts that were taken before can be given up.
+    left = await stage.ben.slash(stage.garden, "scene leave")
+    assert message_of(left).ephemeral
+    assert await parts_in(stage) == {}
 
 
 async def test_member_and_bard_play_in_a_direct_message(stage: Stage) -> None:
