@@ -255,7 +255,7 @@ class DeletionStore:
             )
             self._database.erasure_owed |= deleted > 0
         await statements.run(
-            f"{_LEAVE_PLACE} WHERE channel_id IN {of_channel}",  # noqa: S608 - constants
+            f"{_LEAVE_PLACE} WHERE channel_id IN {of_channel}",
             (channel_id,),
         )
         await statements.run("DELETE FROM threads WHERE parent_id = ?", (channel_id,))
