@@ -13,8 +13,8 @@ from simcord.builders import ChannelHandle
 from simcord.results import InteractionResult
 
 from bot.cogs.retention import RetentionCog
-from bot.concurrency import plain_wait
 from bot.cogs.scene import FORGOT_DAILY
+from bot.concurrency import plain_wait
 from bot.errors import Reason, RejectedError
 from bot.languages import ENGLISH
 from bot.rehearsal import DeclaredWait
