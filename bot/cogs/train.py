@@ -73,7 +73,10 @@ class TrainCog(BardCog, name="noskgpt_bard.train"):
         self.bard.before_drain(self._messages.close)
         try:
             await self.bard.training.recover()
-        except RejectedError as error:  # the next run tries again before it starts
+        except RejectedError as error:
+            if error.reason is not Reason.WEIGHTS_UNREADABLE:
+                raise
+            # The next run tries again before it starts.
             log.warning("The end of the last run cannot be recorded yet: %s", error)
         if self.client.is_ready():
             await self._messages.take_up()
