@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import queue
 import signal
 import sys
 import threading
@@ -36,7 +37,8 @@ class Signals:
         self.hasten: Callable[[], None] = lambda: None
         self._count = 0
         self._start: asyncio.Timeout | None = None
-        self._ending = threading.Event()
+        # Unlike an event, a second signal may interrupt its use by the first.
+        self._ending: queue.SimpleQueue[None] = queue.SimpleQueue()
         threading.Thread(target=self._end_late, name="end of the process", daemon=True).start()
         # Not `loop.add_signal_handler`, whose handlers have to wait for a loop that is busy.
         _handle(self._receive)
@@ -66,7 +68,7 @@ class Signals:
         self._count += 1
         if self._count > 2:  # noqa: PLR2004 - see the module
             os._exit(0)
-        self._ending.set()
+        self._ending.put(None)
         react = self._interrupt if self._count == 1 else self._hasten
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(react)
@@ -82,7 +84,7 @@ class Signals:
 
     def _end_late(self) -> None:
         # In a thread, for an event loop or an interpreter that hangs, made before there is any.
-        self._ending.wait()
+        self._ending.get()
         time.sleep(END_SECONDS)
         os._exit(0)
 
