@@ -64,11 +64,13 @@ class Command(app_commands.Command[Any, ..., None]):
     async def _invoke_autocomplete(
         self, interaction: discord.Interaction[Any], name: str, namespace: app_commands.Namespace
     ) -> None:
-        # The library would log an error with its traceback.
+        # The library would log an error with its traceback. The suggestions come too late, or are
+        # for an option that has none any more: Discord still has an older definition.
+        expected = (app_commands.AppCommandError, discord.HTTPException, *NETWORK_ERRORS)
         try:
             await super()._invoke_autocomplete(interaction, name, namespace)
-        except (discord.HTTPException, *NETWORK_ERRORS) as error:
-            log.debug("Suggestions came too late: %s", brief(error))
+        except expected as error:
+            log.debug("Nobody gets the suggestions: %s", brief(error))
 
 
 class Group(app_commands.Group):

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from discord import app_commands
 
 from bot import Settings, create_bot
 from tests.bot.conftest import Stage
@@ -95,3 +96,19 @@ async def test_missing_corpus_disables_only_the_speakers(
     assert "none.txt" in caplog.text
     await stage.ann.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=1)
     assert await suggestions(stage, "") == {"ROMEO:": "ROMEO:"}
+
+
+@pytest.mark.parametrize("kind", ["too late", "outdated"])
+async def test_suggestions_that_nobody_gets_are_no_error(
+    stage: Stage, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    if kind == "too late":
+        stage.env.inject_error("POST", "/interactions/*/callback", status=404, code=10062)
+    else:  # Discord still has an option with suggestions
+        command = stage.bot.tree.get_command("bard")
+        assert isinstance(command, app_commands.Command)
+        command._params["prompt"].autocomplete = None
+    assert await suggestions(stage, "rom") == {}
+    assert not caplog.records
+    assert not stage.env.errors
