@@ -28,13 +28,17 @@ import pathlib, time
 from noskgpt import Generator
 generate = Generator.generate
 def gated(self, prompt, *args, cancellation=(), **options):
-    pathlib.Path("generating").touch()
+    if {gated}:
+        pathlib.Path("generating").touch()
     while {gated} and not pathlib.Path("gate").exists() and not ({cancellable} and cancellation):
         time.sleep(0.01)
     return generate(self, prompt, *args, cancellation=cancellation or None, **options)
 Generator.generate = gated
 """
-"""A generation waits for the file "gate". The first one, at startup, has an empty prompt."""
+"""A generation makes the file "generating", and waits for the file "gate".
+
+The first one, at startup, has an empty prompt. It does neither, unless all are to wait.
+"""
 REPLIES_WAIT = GATED.format(gated="prompt", cancellable=True)
 REPLIES_HANG = GATED.format(gated="prompt", cancellable=False)
 LOADING_HANGS = GATED.format(gated="True", cancellable=False)

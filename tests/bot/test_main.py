@@ -23,6 +23,7 @@ from tests.bot.process import (
     clean_end,
     created,
 )
+from tests.wire.faults import When
 from tests.wire.server import Discord
 
 RUN_AT_LOOPBACK = """
@@ -32,7 +33,10 @@ discord.http.Route.BASE = "http://127.0.0.1:{port}/api/v10"
 discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL("ws://127.0.0.1:{port}")
 main()
 """
-WITHOUT_A_LIMIT = "import bot.signals; bot.signals.END_SECONDS = 1000"
+WITHOUT_A_LIMIT = """
+import bot.bard, bot.signals
+bot.bard.GRACE_SECONDS = bot.signals.END_SECONDS = 1000
+"""
 AT_ONCE = "import bot.signals; bot.signals.END_SECONDS = 0"
 WITHOUT_SIMCORD = """
 import sys
@@ -160,7 +164,7 @@ async def waiting_line(process: Process) -> str:
 
 
 async def test_signal_while_discord_is_unreachable_ends_the_process_at_once(weights: Path) -> None:
-    program = WITHOUT_A_LIMIT + "\nimport bot.hosting.login as login; login.FIRST_SECONDS = 1000"
+    program = WITHOUT_A_LIMIT + "import bot.hosting.login as login; login.FIRST_SECONDS = 1000"
     program += RUN_AT_LOOPBACK.format(port=closed_port())
     async with bot_process(
         "-c", program, weights=weights, DISCORD_TOKEN="x", BARD_LOG_FORMAT="text"
@@ -250,6 +254,22 @@ async def test_process_that_hangs_ends_at_the_limit(weights: Path, tmp_path: Pat
         await clean_end(process)
 
 
+async def test_second_signal_ends_an_export_under_way(weights: Path) -> None:
+    async with (
+        Discord().running() as server,
+        connected_bot(server, weights, WITHOUT_A_LIMIT) as process,
+    ):
+        await (await server.slash("bard", prompt="ROMEO:", max_chars=9)).reply()
+        held = server.faults.holds("POST followup", When.BEFORE)
+        exporting = await server.slash("scene export", what="all about me, as JSON")
+        await server.struck(held)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        await exporting.private(CLOSING)
+        await clean_end(process)
+        server.faults.clear()
+
+
 async def test_signal_while_the_weights_load(weights: Path, tmp_path: Path) -> None:
     async with Discord().running() as server:
         program = LOADING_HANGS + RUN_AT_LOOPBACK.format(port=server.port)
@@ -281,7 +301,8 @@ async def test_signal_while_discord_is_away(weights: Path, tmp_path: Path) -> No
     async with AsyncExitStack() as stack:
         online = await stack.enter_async_context(AsyncExitStack())
         server = await online.enter_async_context(Discord().running())
-        process = await stack.enter_async_context(connected_bot(server, weights, REPLIES_WAIT))
+        program = f"{REPLIES_WAIT}\nimport bot.ui.interactions as ui; ui.PAUSES = (0.1,)"
+        process = await stack.enter_async_context(connected_bot(server, weights, program))
         assert process.stderr is not None
         await server.slash("bard", prompt="ROMEO:", max_chars=9)
         await created(tmp_path / "generating")
@@ -289,7 +310,7 @@ async def test_signal_while_discord_is_away(weights: Path, tmp_path: Path) -> No
         (tmp_path / "gate").touch()
         log = b""
         async with asyncio.timeout(240):
-            while b"Could not respond" not in log or b"Attempting a reconnect" not in log:
+            while b"not known whether" not in log or b"Attempting a reconnect" not in log:
                 log += await process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         _, rest = await asyncio.wait_for(process.communicate(), 120)
