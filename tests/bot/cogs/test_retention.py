@@ -13,6 +13,7 @@ import pytest
 from bot import Settings
 from bot.cogs.retention import OWED_SECONDS, RetentionCog
 from bot.storage import database
+from bot.storage.records import Place, Take, TurnRequest
 from tests.bot.conftest import Stage, content_of, message_of, reply_length
 
 DAY, HOUR = 86_400, 3600
@@ -105,6 +106,24 @@ async def test_old_turns_are_deleted_at_startup_and_daily(stage: Stage, settings
     # The scene continues from the remaining turns.
     await stage.ann.slash(stage.garden, "bard", prompt="Fourth", max_chars=20)
     assert stage.contexts[-1].startswith("Third words")
+
+
+async def test_turn_that_is_not_known_to_be_shown_is_deleted_after_a_day(
+    stage: Stage, settings: Settings
+) -> None:
+    place = Place(guild_id=stage.guild.id, channel_id=stage.garden.id)
+    for prompt, days in (("Old words", 1.1), ("New words", 0.9)):
+        await stage.bard.turns.add(
+            TurnRequest(place=place, user_id=1, prompt=prompt),
+            Take(reply="O.", seed=1, weights="w", seconds=1.0),
+            scene=1,
+            max_chars=9,
+            temperature=1.0,
+            message_id=None,
+        )
+        date_back(settings, prompt, days)
+    await stage.restart()
+    assert [prompt for _, prompt in rows(settings)] == ["New words"]
 
 
 async def test_without_a_retention_turns_are_kept(stage: Stage, settings: Settings) -> None:

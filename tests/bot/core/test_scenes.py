@@ -257,8 +257,14 @@ def locked(path: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
+@pytest.mark.parametrize("pressed", [True, False])
 async def test_reply_shown_while_the_database_is_locked_is_recorded_later(
-    scenes: Scenes, turns: TurnStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenes: Scenes,
+    turns: TurnStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    pressed: bool,
 ) -> None:
     monkeypatch.setattr(storage, "BUSY_SECONDS", 0.0)
     path = tmp_path / "bard.sqlite3"
@@ -274,7 +280,8 @@ async def test_reply_shown_while_the_database_is_locked_is_recorded_later(
     with rejected(Reason.MEMORY_BUSY):
         await play(scenes, FakeChannel())
     lock.__exit__(None, None, None)
-    assert (await scenes.find(channel.ref(turn))).shown == 1
+    if pressed:
+        assert (await scenes.find(channel.ref(turn))).shown == 1
     later = await play(scenes, FakeChannel())
     assert [turn.id for turn in await tail(turns)] == [turn.id, later.id]
 
@@ -384,16 +391,20 @@ async def test_limit_binds_when_the_reply_is_generated(
     inference = Inference(weights, workers=2)
     await inference.load()
     voices = Voices(VoiceStore(database), inference, Path())
-    scenes = Scenes(turns, inference, settings.rules, voices)
+    scenes, channel = Scenes(turns, inference, settings.rules, voices), FakeChannel()
     with RequestQueue(workers=1, waiting=2).admit(1, 3, 1) as request:
         async with request.worker():
-            playing = asyncio.create_task(scenes.play(REQUEST, FakeChannel(), request))
+            playing = asyncio.create_task(scenes.play(REQUEST, channel, request))
             while await asyncio.sleep(0, not playing.done() and not scenes._locks):
                 pass
             await settings.change(1, max_chars=5)
         turn = await playing
     assert turn.max_chars == 5
     assert len(turn.reply) <= 5
+    await settings.change(1, max_chars=2)
+    await reroll(scenes, channel.ref(turn), channel)
+    assert channel.shown[turn.id].number == 2
+    assert len(channel.shown[turn.id].reply) <= 2
     await inference.close()
 
 

@@ -7,15 +7,19 @@ import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import bot.core.inference
 from bot import Bard, Settings
+from bot.hosting.health import Health
 from bot.hosting.metrics import PREFIX, Metrics
+from bot.hosting.web import serving
 from bot.observation import Snapshot, Training, TrainingState
 from tests.wheel import run
 
@@ -125,8 +129,19 @@ async def test_two_bots_in_a_process_are_counted_apart(settings: Settings, tmp_p
     assert f"{PREFIX}database_bytes" not in exported(host), "the services are closed"
 
 
+async def healthz(bard: Bard, caplog: pytest.LogCaptureFixture) -> tuple[int, str]:
+    """Return the status and the text of /healthz of a bot with these services."""
+    cog = SimpleNamespace(bard=bard)
+    health = Health(cast("Any", SimpleNamespace(get_cog=lambda _name: cog)))
+    with caplog.at_level("INFO"):
+        async with serving("127.0.0.1", 0, health, Metrics()), aiohttp.ClientSession() as session:
+            port = caplog.messages[-1].split(" on port ")[1].split()[0]
+            async with session.get(f"http://127.0.0.1:{port}/healthz") as response:
+                return response.status, await response.text()
+
+
 async def test_busy_worker_is_alive_and_a_stalled_one_is_not(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(bot.core.inference, "ANSWER_SECONDS", 0.01)
     bard = await Bard.open(settings.model_copy(update={"workers": 1}))
@@ -148,10 +163,12 @@ async def test_busy_worker_is_alive_and_a_stalled_one_is_not(
         with monkeypatch.context() as patch:
             patch.setattr(bot.core.inference, "STALL_SECONDS", 0.0)
             assert not await inference.is_alive()
+            assert await healthz(bard, caplog) == (503, "the workers make no progress")
         gate.set()
         await task
         monkeypatch.setattr(bot.core.inference, "ANSWER_SECONDS", 60.0)
         assert await inference.is_alive()
+        assert await healthz(bard, caplog) == (200, "ok")
     finally:
         gate.set()
         await bard.close()

@@ -17,7 +17,11 @@ from subprocess import DEVNULL, Popen
 from pathlib import Path
 from bot.storage.lock import exclusive
 with exclusive(Path("a.sqlite3"), Path("runs")):
-    child = Popen([sys.executable, "-c", "input()"], stdin=0, stdout=DEVNULL, stderr=DEVNULL)
+    # Without `close_fds`, the child has every file that a child inherits.
+    child = Popen(
+        [sys.executable, "-c", "input()"],
+        stdin=0, stdout=DEVNULL, stderr=DEVNULL, close_fds=False,
+    )
     print(child.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
