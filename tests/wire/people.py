@@ -28,16 +28,17 @@ from tests.wire.state import (
 
 File = tuple[str, bytes]
 """The name and the content of a file that somebody attaches."""
-Value = str | float | File | Person
+Value = str | float | File | Person | Place
 
 _SUBCOMMANDS = (1, 2)
-_STRING, _WHOLE, _BOOLEAN, _USER, _NUMBER, _FILE = 3, 4, 5, 6, 10, 11
+_STRING, _WHOLE, _BOOLEAN, _USER, _CHANNEL, _NUMBER, _FILE = 3, 4, 5, 6, 7, 10, 11
 _ROLE_SELECT = 6
 _PYTHON: dict[int, type | tuple[type, ...]] = {
     _STRING: str,
     _WHOLE: int,
     _BOOLEAN: bool,
     _USER: Person,
+    _CHANNEL: Place,
     _NUMBER: (int, float),
     _FILE: tuple,
 }
@@ -346,7 +347,7 @@ class People:
     ) -> Exchange:
         """Send a command: of the owner without a person, in a direct message without a place."""
         person, place = self._who_and_where(by, at)
-        command, data = self._command_data(name, place, options)
+        command, data = self._command_data(name, person, place, options)
         return await self._send(
             InteractionType.COMMAND, data, person, place, installs=command.get("integration_types")
         )
@@ -362,7 +363,7 @@ class People:
     ) -> Exchange:
         """Type in an option of a command that has suggestions."""
         person, place = self._who_and_where(by, at)
-        command, data = self._command_data(name, place, {option: text}, typing=option)
+        command, data = self._command_data(name, person, place, {option: text}, typing=option)
         return await self._send(
             InteractionType.AUTOCOMPLETE,
             data,
@@ -525,7 +526,13 @@ class People:
         raise AssertionError(f"Discord's client knows no command {name!r}")
 
     def _command_data(
-        self, name: str, place: Place, options: dict[str, Value], *, typing: str | None = None
+        self,
+        name: str,
+        person: Person,
+        place: Place,
+        options: dict[str, Value],
+        *,
+        typing: str | None = None,
     ) -> tuple[Json, Json]:
         """Return a command's definition, and the data of an interaction with it."""
         first, *inner = name.split()
@@ -538,6 +545,8 @@ class People:
         values = []
         for key, value in options.items():
             option = _named(known, key)
+            if isinstance(value, Place):
+                resolved.setdefault("channels", {})[value.id] = value.channel(person)
             values.append(self._option_data(option, value, resolved, typing=key == typing))
         missing = {option["name"] for option in known if option.get("required")} - options.keys()
         assert not missing or typing, f"/{name} needs {missing}"
@@ -561,6 +570,8 @@ class People:
             data["value"] = attachment.id
         if isinstance(value, Person):
             resolved.setdefault("users", {})[value.id] = value.user()
+            data["value"] = value.id
+        if isinstance(value, Place):
             data["value"] = value.id
         return data
 
@@ -642,6 +653,9 @@ def _require_allowed(option: Json, value: Value) -> None:
     assert isinstance(value, bool) == (kind == _BOOLEAN), f"{name} cannot be {value!r}"
     if choices := option.get("choices"):
         assert value in {choice["value"] for choice in choices}, f"{name} cannot be {value!r}"
+    if isinstance(value, Place):
+        allowed = option.get("channel_types")
+        assert not allowed or value.kind in allowed, f"{name} cannot be {value!r}"
     if isinstance(value, str):
         size = len(value)
         assert option.get("min_length", 0) <= size <= option.get("max_length", 6000), name

@@ -332,6 +332,21 @@ async def test_place(scene: Scene, place: Callable[[Scene], Awaitable[Place]]) -
     assert await scene.read(at) == speeches(reply) + speeches(again)
 
 
+@pytest.mark.parametrize("place", [two_people, group])
+async def test_anyone_in_a_conversation_may_forget_it(
+    scene: Scene, place: Callable[[Scene], Awaitable[Place]]
+) -> None:
+    at = await place(scene)
+    scene.ann.installed = True
+    await speech(await scene.ask("ROMEO:", at=at))
+    asked = await scene.discord.slash(
+        "scene forget", by=scene.ann, at=at, what="all of this channel"
+    )
+    question = await asked.private()
+    await (await scene.press(question, "Forget this channel", by=scene.ann)).says("1 speech")
+    assert await scene.read(at) == []
+
+
 async def test_channels_of_an_unknown_type_share_no_scene(scene: Scene) -> None:
     first = await scene.discord.channel(scene.guild, "first", Kind.UNKNOWN)
     second = await scene.discord.channel(scene.guild, "second", Kind.UNKNOWN)
