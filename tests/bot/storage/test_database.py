@@ -1,6 +1,7 @@
 """The database file: created, migrated, rejected and left unchanged; its statements."""
 
 import asyncio
+import itertools
 import os
 import sqlite3
 import threading
@@ -468,6 +469,33 @@ async def test_log_is_erased_though_reads_go_on(database: Database) -> None:
         await database.erase()
         assert not database.erasure_owed
     await reading
+
+
+async def test_log_is_erased_after_a_read_in_progress(database: Database) -> None:
+    await database.run(
+        "INSERT INTO guild_settings (guild_id) WITH RECURSIVE n (i) AS"
+        " (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) SELECT i FROM n"
+    )
+    calls, begun, finish = itertools.count(), threading.Event(), threading.Event()
+
+    def wait() -> bool:
+        if next(calls) < 100:  # it has no snapshot of the file yet
+            return False
+        begun.set()
+        return not finish.wait(60)
+
+    await database._reader.set_progress_handler(wait, 1)
+    reading = asyncio.create_task(
+        database.fetch("SELECT count(*) FROM guild_settings WHERE channels = ''")
+    )
+    await asyncio.to_thread(begun.wait, 60)
+    erasing = asyncio.create_task(database.erase())
+    while not (erasing.done() or database._reading._waiters):  # noqa: ASYNC110 - nothing tells it
+        await asyncio.sleep(0.001)
+    finish.set()
+    assert await reading == [(200,)]
+    await erasing
+    assert not database.erasure_owed
 
 
 async def begin(database: Database) -> None:
