@@ -3,6 +3,7 @@
 import asyncio
 import errno
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -178,6 +179,22 @@ async def test_weights_are_not_deleted_while_they_are_promoted(
     services = await services.restart()
     assert services.active_weights == run.weights
     await services.inference.close()
+
+
+async def test_rollback_waits_for_another_decision(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, configured = await services.finish_run(trained(2)), services.active_weights
+    await services.promotions.promote(run.id, ANN)
+    asked = Mock(wraps=services.runs.promotions)
+    monkeypatch.setattr(services.runs, "promotions", asked)
+    async with services.promotions.lock:
+        rolling = asyncio.create_task(services.promotions.roll_back(ANN))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        asked.assert_not_called()
+    await rolling
+    assert services.active_weights == configured
 
 
 async def test_promotion_looks_at_the_run_again_after_loading(

@@ -17,7 +17,7 @@ from bot.ui.embeds import reply_text
 from bot.ui.interactions import Acknowledgement, acknowledge
 from bot.ui.looks import looks_of
 from bot.ui.responses import REJECTIONS, UNEXPECTED
-from tests.bot.conftest import Stage, message_of, reply_length, text_of
+from tests.bot.conftest import Stage, content_of, message_of, reply_length, text_of
 
 EARLIER, LATER = "◀ Earlier take", "Later take ▶"
 
@@ -270,6 +270,18 @@ async def test_buttons_of_a_forgotten_turn_are_rejected(stage: Stage, label: str
     )
     assert len(stage.contexts) == generated
     assert len(stage.garden.history()) == 1
+
+
+async def test_private_message_of_a_forgotten_turn_is_deleted_by_the_person_who_sees_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = await stage.ben.slash(stage.garden, "bard", prompt="ROMEO:", max_chars=20, private=True)
+    await stage.forget(stage.ben.id)
+    unknown = property(lambda _: None, lambda *_: None)  # Discord does not say who asked
+    monkeypatch.setattr(discord.Message, "interaction_metadata", unknown)
+    pressed = await stage.ben.click(message_of(asked), label="Delete")
+    assert content_of(pressed) == ""
+    assert [request.path for request in stage.env.http_requests if request.method == "DELETE"]
 
 
 async def test_message_of_a_forgotten_turn_is_deleted_by_its_requester_or_a_moderator(

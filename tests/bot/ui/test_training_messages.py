@@ -112,16 +112,24 @@ async def test_discord_and_not_the_clock_decides_that_the_token_is_over(
     stage: TrainingStage, monkeypatch: pytest.MonkeyPatch, status: int, code: int
 ) -> None:
     started = await start(stage)
-    for expired in (True, False):
-        monkeypatch.setattr(discord.Interaction, "is_expired", lambda _, expired=expired: expired)
-        await stage.env.advance_time(5)
-    assert not requests(stage, "PATCH", "/channels/")
+    monkeypatch.setattr(discord.Interaction, "is_expired", lambda _: False)
+    await stage.env.advance_time(5)
     refuse(stage, "PATCH", BY_TOKEN, code, status)
     await stage.end_run("finished", **FINISHED)
     assert len(requests(stage, "PATCH", "/channels/")) == 1
     assert "Run 1: finished" in message_of(started).content
     assert labels_of(message_of(started)) == ["Promote", "Discard"]
     assert await unshown(stage) == []
+
+
+async def test_token_is_used_though_the_clock_says_that_it_is_over(
+    stage: TrainingStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = await start(stage)
+    monkeypatch.setattr(discord.Interaction, "is_expired", lambda _: True)
+    await stage.end_run("finished", **FINISHED)
+    assert "Run 1: finished" in message_of(started).content
+    assert not requests(stage, "PATCH", "/channels/")
 
 
 async def test_end_is_a_direct_message_if_its_channel_refuses_it(
