@@ -16,7 +16,7 @@ from bot.storage.restore import restore_backup
 from bot.storage.schema import APPLICATION_ID
 from tests.bot.process import ROOT
 from tests.bot.storage.test_backup import NEWEST, names, older, settings_of, write
-from tests.bot.storage.test_database import damage, open_and_close, pragma
+from tests.bot.storage.test_database import damage, damage_table, open_and_close, pragma
 
 __all__ = ["older"]  # a fixture
 
@@ -194,8 +194,10 @@ def test_what_is_no_backup_is_refused(path: Path, backup: Path) -> None:
 
 def test_damaged_or_truncated_backup_is_refused(path: Path, backup: Path) -> None:
     whole = backup.read_bytes()
-    damage(backup)
-    refuse(backup, path, "damaged|malformed")
+    for spoil in (damage_table, damage):
+        backup.write_bytes(whole)
+        spoil(backup)
+        refuse(backup, path, "damaged|malformed")
     for size in (200, 4096, len(whole) // 2, len(whole) - 1):
         backup.write_bytes(whole[:size])
         refuse(backup, path, "damaged|malformed|not a database|not a backup|I/O")
