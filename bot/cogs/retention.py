@@ -8,7 +8,7 @@ import discord
 from discord.ext import tasks
 
 from ..bard import Bard
-from ..errors import Reason, RejectedError
+from ..errors import RejectedError
 from ..ui.hosts import Host
 from ..ui.looks import looks_of
 from .base import BardCog, listener
@@ -29,6 +29,7 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         super().__init__(client, bard)
         # Discord tells only once what is gone.
         self._postponed: list[Work] = []
+        self._problem = ""
 
     async def cog_load(self) -> None:
         """Start the loops, and log which deletions on Discord the host's intents hide."""
@@ -90,14 +91,16 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
             log.exception("Could not put the database in order")
 
     async def _do(self, work: Work) -> None:
-        """Delete something now, or once the database is no longer busy or full."""
+        """Delete something now, or once the database can be used."""
         try:
             await work()
         except RejectedError as error:
-            # A file that was lost is not going to be the same again.
-            if error.reason is not Reason.MEMORY_LOST:
-                log.warning("A deletion is postponed: %s", error)
-                self._postponed.append(work)
+            self._postponed.append(work)
+            if str(error) != self._problem:
+                self._problem = str(error)
+                log.warning("Deletions are postponed: %s", error)
+        else:
+            self._problem = ""
 
     @listener
     async def on_ready(self) -> None:

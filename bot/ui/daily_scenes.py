@@ -176,17 +176,17 @@ class DailyPlayer:
             await self._tell(settled, lambda shown: not_played(settled, played, server, shown))
 
     async def insist(self, change: Callable[[], Awaitable[T]]) -> T:
-        """Change the database now, or as soon as it is no longer busy or full.
+        """Change the database now, or as soon as it can be used.
 
         Raises:
-            RejectedError: It was lost, or the bard shuts down.
+            RejectedError: The bard shuts down before.
         """
         problem = ""
         while True:
             try:
                 return await change()
             except RejectedError as error:
-                if error.reason is Reason.MEMORY_LOST or self._bard.closing:
+                if self._bard.closing:
                     raise
                 if str(error) != problem:
                     problem = str(error)

@@ -3,8 +3,8 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import discord
@@ -238,7 +238,19 @@ def held(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-async def test_what_goes_while_the_database_is_busy_is_deleted_later(
+@contextmanager
+def moved_away(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Move the database away, and back again."""
+    monkeypatch.setattr(database, "_LOOK_SECONDS", 0.0)
+    path = settings.database_path
+    elsewhere = path.rename(path.with_suffix(".moved"))
+    yield
+    elsewhere.rename(path)
+
+
+@pytest.mark.parametrize("unusable", [held, moved_away])
+async def test_what_goes_while_the_database_cannot_be_used_is_deleted_later(
+    unusable: Callable[[Settings, pytest.MonkeyPatch], AbstractContextManager[None]],
     stage: Stage,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
@@ -254,12 +266,12 @@ async def test_what_goes_while_the_database_is_busy_is_deleted_later(
     tavern, left = stage.env.bot.get_channel(stage.tavern.id), stage.env.bot.get_guild(rose.id)
     assert isinstance(tavern, discord.TextChannel)
     assert left is not None
-    with held(settings, monkeypatch):
+    with unusable(settings, monkeypatch):
         await stage.ann.delete(message_of(reply))
         await tavern.delete()
         await left.leave()
         await stage.env.settle()
-        assert len(rows(settings)) == 3
+    assert len(rows(settings)) == 3
     assert not [r for r in caplog.records if r.name.startswith("bot") and r.exc_info]
     await stage.env.advance_time(OWED_SECONDS + 1)
     (notice,) = stage.ann.user.dm_channel.history()
