@@ -59,7 +59,9 @@ class LineWriter(logging.Handler):
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
-        self._lines: queue.Queue[str] = queue.Queue(_WAITING_LINES)
+        # Unlike other queues, an object that logs when it is collected may interrupt its use. An
+        # event is set when the lines before it are written.
+        self._lines: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
         threading.Thread(target=self._write_lines, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -69,21 +71,23 @@ class LineWriter(logging.Handler):
         except Exception:  # noqa: BLE001 - as the handlers of the standard library do
             self.handleError(record)
             return
-        with suppress(queue.Full):
-            self._lines.put_nowait(f"{line}\n")
+        if self._lines.qsize() < _WAITING_LINES:
+            self._lines.put(f"{line}\n")
 
     def flush(self) -> None:
         """Wait until every line is written, for `FLUSH_SECONDS` at most."""
-        lines = self._lines
-        with lines.all_tasks_done:
-            lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, FLUSH_SECONDS)
+        written = threading.Event()
+        self._lines.put(written)
+        written.wait(FLUSH_SECONDS)
 
     def _write_lines(self) -> None:
         while True:
             line = self._lines.get()
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
             with suppress(OSError, ValueError):  # closed, and there is no other place to say so
                 self._write(line)
-            self._lines.task_done()
 
     def _write(self, line: str) -> None:
         if os.name != "posix" or not hasattr(self._stream, "buffer"):

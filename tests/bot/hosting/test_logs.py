@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -13,6 +15,7 @@ from discord import AppCommandOptionType, app_commands
 from bot import Settings
 from bot.hosting import logs
 from bot.ui.interactions import brief
+from tests.wire.process import ROOT
 
 Format = Literal["text", "json"]
 TOKEN = "aW50ZXJhY3Rpb246MTIzNDU2Nzg5MDpBYkNk"  # noqa: S105 - of no interaction
@@ -50,6 +53,50 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., io.Stri
     yield configured
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
+
+
+FINALIZED = """
+import io, logging, sys
+from bot.hosting.logs import LineWriter
+
+stream = io.StringIO()
+handler = LineWriter(stream)
+logger = logging.getLogger()
+logger.addHandler(handler)
+number = interrupted = 0
+while interrupted == number:
+    number += 1
+    calls = 0
+
+    def finalize(frame, event, argument):
+        global calls, interrupted
+        if event in {"call", "c_call"}:
+            calls += 1
+            if calls == number:
+                interrupted += 1
+                logger.warning("finalized")
+
+    sys.setprofile(finalize)
+    logger.warning("line")
+    sys.setprofile(None)
+handler.flush()
+assert number > 10, "too few interruptions"
+assert stream.getvalue().count("line\\n") == number
+assert stream.getvalue().count("finalized\\n") == interrupted
+"""
+
+
+def test_object_that_logs_when_it_is_collected_does_not_hang() -> None:
+    # The library's tasks and connections do, and it may happen at each call within another line.
+    result = subprocess.run(  # noqa: S603 - a constant
+        [sys.executable, "-c", FINALIZED],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_terminal_gets_text_and_a_pipe_gets_json(
