@@ -170,11 +170,11 @@ class Promotions:
         if self._sharing is None:
             return
         source = None if run_id is None else weights_path(self._folder, run_id)
+        self._owed = run_id, weights  # first: the process may end while the folder does not answer
+        self._mark_owed()
         try:
             decision = await self._sharing.run(self._sharing.folder.decide, weights, source)
         except OSError as error:
-            self._owed = run_id, weights
-            self._mark_owed()
             self._complain(f"Other processes do not have the weights yet: {error}")
         else:
             self._owed, self._followed, self._problem = None, decision.id, ""
@@ -201,7 +201,8 @@ class Promotions:
             except RejectedError as error:
                 raise StartupError(
                     f"Cannot read the weights of run {promotion.run_id}, which are promoted: "
-                    f"{error.__cause__}"
+                    f"{error.__cause__}. Let the bot read them, or move their file away: the bot "
+                    "then uses the weights from before"
                 ) from error
             if model is not None:
                 self._inference.activate(model)

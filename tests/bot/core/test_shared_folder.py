@@ -1,5 +1,6 @@
 """Processes that share a folder use the weights, and carry out the deletions, of each other."""
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -222,6 +223,34 @@ async def test_decision_that_could_not_be_shared_is_shared_after_a_restart(
     await second.promotions.promote(other, ANN)
     await first.start()
     assert {p.active_weights for p in processes} == {name_of(trained(3))}
+
+
+async def test_decision_that_was_being_shared_at_a_shutdown_is_shared_after_it(
+    processes: tuple[Process, Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = processes
+    run, other = await first.finished(2), await second.finished(3)
+    await second.promotions.promote(other, ANN)
+    asked, over = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang(*_: object) -> None:
+        loop.call_soon_threadsafe(asked.set)
+        over.wait()
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(first.shared, "decide", hang)
+        decision = asyncio.create_task(first.promotions.promote(run, ANN))
+        try:
+            await asked.wait()
+            decision.cancel()
+            await asyncio.wait({decision})
+        finally:
+            over.set()
+    await first.start()
+    await second.promotions.follow()
+    assert {p.active_weights for p in processes} == {name_of(trained(2))}
 
 
 async def test_old_weights_are_removed_and_the_active_ones_stay(
