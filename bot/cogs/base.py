@@ -38,9 +38,8 @@ def listener(
         try:
             self.bard.track_current_task()
             await callback(self, *args, **kwargs)
-        except (
-            RejectedError
-        ) as error:  # the database cannot be used, which is logged with its cause
+        except RejectedError as error:
+            # The database cannot be used, which is logged with its cause.
             log.warning("The listener %s could not finish: %s", callback.__qualname__, error)
         except Exception:
             log.exception("The listener %s failed", callback.__qualname__)

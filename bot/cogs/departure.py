@@ -43,8 +43,12 @@ class DepartureCog(BardCog, name="noskgpt_bard.departure"):
     @tasks.loop(seconds=RETRY_SECONDS)
     async def leave_later(self) -> None:
         """Leave the servers that could not be left before."""
-        if self.client.is_ready():
+        if not self.client.is_ready():
+            return
+        try:
             await self._leave_others(self.client.guilds)
+        except Exception:  # an error would end the loop
+            log.exception("Could not leave other servers; the next attempt comes in an hour")
 
     @listener
     async def on_ready(self) -> None:

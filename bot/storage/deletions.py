@@ -151,15 +151,15 @@ class DeletionStore:
             target: The id of the person, channel or server.
             gone: Whether the channel or server was deleted itself.
         """
-        threads: set[int] = set()
         async with self._database.transaction() as statements:
             deletion = await self._record(statements, scope, target, gone=gone)
             if gone and scope == "channel":
-                threads = await self._record_threads(statements, target)
+                await self._record_threads(statements, target)
             elif gone:
                 await statements.run("DELETE FROM threads WHERE guild_id = ?", (target,))
-        # Not earlier: `resume` might not read them yet, and count them as read.
-        self._interrupted |= bool(threads)
+        # Those of threads, and this one if what is to be done before it fails. Not earlier:
+        # `resume` might not read them yet, and count them as read.
+        self._interrupted |= gone
         return deletion
 
     async def carry_out(self, deletion: Deletion) -> int | None:
@@ -225,13 +225,10 @@ class DeletionStore:
         )
         return replace(Deletion(*rows[0]), marks=marks, schedules=schedules)
 
-    async def _record_threads(self, statements: Statements, channel_id: int) -> set[int]:
+    async def _record_threads(self, statements: Statements, channel_id: int) -> None:
         """Record that all turns of the threads of a channel that is gone are to be deleted.
 
         A forum may have thousands of them, so each statement is about all.
-
-        Returns:
-            The ids of the threads.
         """
         await statements.run("DELETE FROM threads WHERE id = ?", (channel_id,))
         of_channel = "(SELECT id FROM threads WHERE parent_id = ?)"
@@ -259,7 +256,6 @@ class DeletionStore:
             (channel_id,),
         )
         await statements.run("DELETE FROM threads WHERE parent_id = ?", (channel_id,))
-        return threads
 
     async def _delete_pieces(self, condition: str, values: tuple[float, ...]) -> int:
         deleted = 0

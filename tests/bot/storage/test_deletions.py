@@ -250,6 +250,17 @@ async def test_channel_with_many_threads_is_recorded_in_few_statements(
     assert count(path, "erasures") == 0
 
 
+async def test_deletion_that_was_recorded_and_not_begun_is_resumed(
+    turns: TurnStore, path: Path
+) -> None:
+    """The settings are deleted in between, which may fail."""
+    await add(turns, request())
+    await turns.deletions.resume()
+    await turns.deletions.record("guild", GLOBE, gone=True)
+    await turns.deletions.resume()
+    assert count(path, "turns") == count(path, "erasures") == 0
+
+
 async def test_deletions_that_could_not_be_read_are_resumed_later(
     turns: TurnStore, database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
