@@ -4,7 +4,9 @@ import logging
 
 from discord.ext import tasks
 
+from ..bard import Bard
 from ..errors import RejectedError
+from ..ui.hosts import Host
 from .base import BardCog
 
 log = logging.getLogger(__name__)
@@ -15,6 +17,10 @@ LOOK_SECONDS = 5.0
 
 class SharingCog(BardCog, name="noskgpt_bard.sharing"):
     """Use the weights, bind the blocks and carry out the deletions of the other processes."""
+
+    def __init__(self, client: Host, bard: Bard) -> None:
+        super().__init__(client, bard)
+        self._problem = ""
 
     async def cog_load(self) -> None:
         """Start to look at the shared folder."""
@@ -34,6 +40,10 @@ class SharingCog(BardCog, name="noskgpt_bard.sharing"):
             if self.bard.shared_deletions is not None:
                 await self.bard.shared_deletions.carry_out()
         except (OSError, RejectedError) as error:
-            log.warning("What other processes have decided is not carried out yet: %s", error)
+            if str(error) != self._problem:  # once, however often it is met again
+                self._problem = str(error)
+                log.warning("What other processes have decided is not carried out yet: %s", error)
         except Exception:  # an error would end the loop
             log.exception("Could not do what other processes have decided")
+        else:
+            self._problem = ""

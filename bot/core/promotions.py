@@ -200,9 +200,9 @@ class Promotions:
                 model = await self._read(promotion.run_id)
             except RejectedError as error:
                 raise StartupError(
-                    f"Cannot read the weights of run {promotion.run_id}, which are promoted: "
-                    f"{error.__cause__}. Let the bot read them, or move their file away: the bot "
-                    "then uses the weights from before"
+                    f"Cannot read the weights of run {promotion.run_id}, which are promoted; if "
+                    "their file is moved away, the bot uses the weights from before: "
+                    f"{error.__cause__}"
                 ) from error
             if model is not None:
                 self._inference.activate(model)

@@ -59,6 +59,7 @@ class RunResults:
         self._threads = threads
         self._auto_promote = auto_promote
         self._wait = wait
+        self._problem = ""
 
     async def record(self, active: ActiveRun, code: int) -> Run:
         """Record the end of a run, however long the database cannot be written.
@@ -131,7 +132,9 @@ class RunResults:
         try:
             new = await self._inference.read(self._folders.weights(run.id))
         except (noskgpt.NoskGPTError, OSError) as error:
-            log.error("Run %d: %s", run.id, error)  # noqa: TRY400 - no defect of the bot
+            if str(error) != self._problem:  # once, however often it is met again
+                self._problem = str(error)
+                log.error("Run %d: %s", run.id, error)  # noqa: TRY400 - no defect of the bot
             if is_passing(error):
                 raise RejectedError(Reason.WEIGHTS_UNREADABLE) from error
             return await self._runs.end(run.id, "failed", problem=_UNUSABLE), None

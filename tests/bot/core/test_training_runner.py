@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from bot.errors import Reason, RejectedError
 from bot.languages import ENGLISH
 from bot.storage.runs import Run
 from bot.ui.training_status import decision_view, describe_losses
+from noskgpt import archive
 from noskgpt import checkpoint as checkpoints
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.runs import run_path
@@ -405,6 +407,26 @@ async def test_end_is_recorded_when_the_database_can_be_written_again(
     assert services.training.active is None
     records = [r.message for r in caplog.records if "cannot be recorded" in r.message]
     assert [message.rpartition(" ")[2] for message in records] == [busy.name, full.name]
+
+
+async def test_weights_that_cannot_be_read_for_long_are_logged_once(
+    services: TrainingServices, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = await services.start_run()
+    await asyncio.to_thread(checkpoints.save, trained(2), weights_path(services.folder, run.id))
+
+    def fail(*_args: object) -> None:
+        raise PermissionError(errno.EACCES, "Denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "read", fail)
+        for _ in range(3):
+            with rejected(Reason.WEIGHTS_UNREADABLE):
+                await services.training.recover()
+    recovered = await services.training.recover()
+    assert recovered is not None
+    assert recovered.state == "finished"
+    assert len([record for record in caplog.records if "Run 1:" in record.message]) == 1
 
 
 async def test_run_cannot_start_while_the_files_of_the_last_are_tidied_up(
