@@ -135,3 +135,29 @@ async def test_heartbeats_are_not_acknowledged(weights: Path, tmp_path: Path) ->
                 assert scene.seen() == [reply, again]
         finally:
             await bot.close()
+
+
+NETWORK_FAILS = """
+from discord.state import ConnectionState
+def fail(self, data):
+    raise ConnectionResetError("Cannot read from the connection")
+ConnectionState.parse_network_fails = fail
+"""
+"""The connection fails at an event of this name, as it does to a library that reads from it."""
+
+
+async def test_request_after_a_failure_of_the_network_is_answered_once(
+    weights: Path, tmp_path: Path
+) -> None:
+    async with Discord().running() as discord:
+        bot = BotProcess(discord, tmp_path, weights, first=NETWORK_FAILS)
+        try:
+            await bot.start()
+            async with new_scene(discord, bot) as scene:
+                gateway, identified = discord.gateway, discord.gateway.identified
+                await gateway.send("NETWORK_FAILS", {})
+                reply = await speech(await scene.ask("ROMEO:"))  # when the session is resumed
+                assert (gateway.resumed, gateway.identified) == (1, identified)
+                assert scene.seen() == [reply]
+        finally:
+            await bot.close()

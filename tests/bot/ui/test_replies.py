@@ -94,7 +94,8 @@ async def test_reply_of_unknown_id_is_found_by_its_buttons_and_its_text(stage: S
     # Another database has had a turn with this number, too.
     other = replace(unknown, take=replace(turn.take, reply="Other words."))
     elsewhere = replace(unknown, place=replace(turn.place, channel_id=stage.tavern.id))
-    for absent in (other, elsewhere):
+    same_words = replace(unknown, id=turn.id + 1)  # of a turn whose message has other buttons
+    for absent in (other, elsewhere, same_words):
         assert await look(absent) == Sighting(None, readable=False)
 
 
