@@ -359,24 +359,25 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
 }
 
 LOAD = """
-import json, resource, sys
+import json, sys, tracemalloc
 from pathlib import Path
 from noskgpt import checkpoint
 from noskgpt.errors import CheckpointError
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
 good, *hostile = map(Path, sys.argv[1:])
 checkpoint.load(good)
+# Not the peak that the system keeps: a new process takes over that of its parent.
+tracemalloc.start()
 for path in hostile:
-    before = peak()
+    tracemalloc.reset_peak()
+    before, _ = tracemalloc.get_traced_memory()
     try:
         checkpoint.load(path)
         problem = ""
     except CheckpointError as error:
         problem = str(error)
-    print(json.dumps([problem, peak() - before]), flush=True)
+    _, peak = tracemalloc.get_traced_memory()
+    print(json.dumps([problem, peak - before]), flush=True)
 """
 
 
