@@ -26,7 +26,7 @@ from .signals import InterruptedStartError, Signals, exit_on_signals, fail_on_si
 
 log = logging.getLogger(EXTENSION)
 
-_TOKEN_REJECTED = 4004
+_AUTHENTICATION_FAILED = 4004
 """Code with which Discord closes a connection whose token it does not accept."""
 
 cli = typer.Typer(
@@ -207,7 +207,7 @@ async def _stay_connected(bot: BardClient, signals: Signals) -> None:
         try:
             connection.result()
         except (discord.ConnectionClosed, discord.PrivilegedIntentsRequired) as error:
-            if getattr(error, "code", None) == _TOKEN_REJECTED:
+            if getattr(error, "code", None) == _AUTHENTICATION_FAILED:
                 raise StartupError(TOKEN_REJECTED) from error
             raise StartupError(f"Discord closed the connection for good: {error}") from error
 

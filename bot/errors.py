@@ -1,6 +1,9 @@
 """Exceptions that cross the layers of the package."""
 
+import errno
 from enum import Enum, auto
+
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 class StartupError(Exception):
@@ -164,3 +167,10 @@ class UncertainError(Exception):
 
     The answer got lost: an error of Discord's servers, or a dropped connection.
     """
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Return whether the system had no memory, or no more of something such as open files."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno in _SHORTAGES
+    )

@@ -8,6 +8,7 @@ import discord
 from discord.ext import tasks
 
 from ..bard import Bard
+from ..complaints import Complaints
 from ..errors import RejectedError
 from ..ui.hosts import Host
 from ..ui.looks import looks_of
@@ -29,7 +30,7 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
         super().__init__(client, bard)
         # Discord tells only once what is gone.
         self._postponed: list[Work] = []
-        self._problem = ""
+        self._complaints = Complaints(log)
 
     async def cog_load(self) -> None:
         """Start the loops, and log which deletions on Discord the host's intents hide."""
@@ -96,11 +97,9 @@ class RetentionCog(BardCog, name="noskgpt_bard.retention"):
             await work()
         except RejectedError as error:
             self._postponed.append(work)
-            if str(error) != self._problem:
-                self._problem = str(error)
-                log.warning("Deletions are postponed: %s", error)
+            self._complaints.met("Deletions are postponed: %s", error)
         else:
-            self._problem = ""
+            self._complaints.over()
 
     @listener
     async def on_ready(self) -> None:

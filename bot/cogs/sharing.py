@@ -5,6 +5,7 @@ import logging
 from discord.ext import tasks
 
 from ..bard import Bard
+from ..complaints import Complaints
 from ..errors import RejectedError
 from ..ui.hosts import Host
 from .base import BardCog
@@ -20,7 +21,7 @@ class SharingCog(BardCog, name="noskgpt_bard.sharing"):
 
     def __init__(self, client: Host, bard: Bard) -> None:
         super().__init__(client, bard)
-        self._problem = ""
+        self._complaints = Complaints(log)
 
     async def cog_load(self) -> None:
         """Start to look at the shared folder."""
@@ -40,10 +41,10 @@ class SharingCog(BardCog, name="noskgpt_bard.sharing"):
             if self.bard.shared_deletions is not None:
                 await self.bard.shared_deletions.carry_out()
         except (OSError, RejectedError) as error:
-            if str(error) != self._problem:  # once, however often it is met again
-                self._problem = str(error)
-                log.warning("What other processes have decided is not carried out yet: %s", error)
+            self._complaints.met(
+                "What other processes have decided is not carried out yet: %s", error
+            )
         except Exception:  # an error would end the loop
             log.exception("Could not do what other processes have decided")
         else:
-            self._problem = ""
+            self._complaints.over()

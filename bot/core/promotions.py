@@ -11,8 +11,9 @@ from typing import ParamSpec, TypeVar
 
 import noskgpt
 
+from ..complaints import Complaints
 from ..concurrency import Threads
-from ..errors import Reason, RejectedError, StartupError
+from ..errors import Reason, RejectedError, StartupError, is_shortage
 from ..storage.runs import Run, RunStore
 from .inference import Inference
 from .shared_folder import Decision, SharedFolder
@@ -27,15 +28,10 @@ ANSWER_SECONDS = 20.0
 answer, and decisions about weights wait meanwhile."""
 
 
-_PASSING = frozenset({errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-
-
 def is_passing(error: Exception) -> bool:
     """Return whether weights could not be read for a reason that says nothing about their file."""
     cause = error if isinstance(error, OSError) else error.__cause__
-    return isinstance(cause, MemoryError) or (
-        isinstance(cause, OSError) and cause.errno in _PASSING
-    )
+    return isinstance(cause, PermissionError) or is_shortage(cause)
 
 
 def weights_path(folder: Path, run_id: int) -> Path:
@@ -95,7 +91,7 @@ class Promotions:
         self._followed: str | None = None  # the id of the last decision that was carried out
         self._foreign = False  # whether the active weights are another process's decision
         self._owed: tuple[int | None, str | None] | None = None  # a decision still to be shared
-        self._problem = ""
+        self._complaints = Complaints(log)
         # There is such a file while a decision is still to be shared, also after a restart.
         self._owed_mark = folder / ".unshared"
 
@@ -122,9 +118,9 @@ class Promotions:
                 return
             try:
                 await self._follow(self._sharing)
-                self._problem = ""
+                self._complaints.over()
             except (noskgpt.NoskGPTError, OSError, ValueError) as error:
-                self._complain(f"Cannot use the shared weights yet: {error}")
+                self._complaints.met("Cannot use the shared weights yet: %s", error)
 
     async def _follow(self, sharing: Sharing) -> None:
         decision = await sharing.run(sharing.folder.decision)
@@ -175,9 +171,10 @@ class Promotions:
         try:
             decision = await self._sharing.run(self._sharing.folder.decide, weights, source)
         except OSError as error:
-            self._complain(f"Other processes do not have the weights yet: {error}")
+            self._complaints.met("Other processes do not have the weights yet: %s", error)
         else:
-            self._owed, self._followed, self._problem = None, decision.id, ""
+            self._owed, self._followed = None, decision.id
+            self._complaints.over()
             self._mark_owed()
             log.info("Other processes will use the weights, too")
 
@@ -187,12 +184,6 @@ class Promotions:
                 self._owed_mark.unlink(missing_ok=True)
             else:
                 self._owed_mark.touch()
-
-    def _complain(self, problem: str) -> None:
-        """Log a problem once, however often it is met again."""
-        if problem != self._problem:
-            self._problem = problem
-            log.warning("%s", problem)
 
     async def _load_own(self) -> None:
         for promotion in await self._runs.promotions():

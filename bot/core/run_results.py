@@ -10,6 +10,7 @@ import noskgpt
 from noskgpt.checkpoint import Checkpoint
 from noskgpt.runs import SAMPLE_CHARS
 
+from ..complaints import Complaints
 from ..concurrency import Threads, Wait
 from ..config import DEFAULT_TEMPERATURE
 from ..errors import Reason, RejectedError
@@ -59,7 +60,7 @@ class RunResults:
         self._threads = threads
         self._auto_promote = auto_promote
         self._wait = wait
-        self._problem = ""
+        self._complaints = Complaints(log)
 
     async def record(self, active: ActiveRun, code: int) -> Run:
         """Record the end of a run, however long the database cannot be written.
@@ -89,14 +90,12 @@ class RunResults:
 
     async def _insist(self, record: Callable[[], Awaitable[Run]]) -> Run:
         pause, longest = _RETRY_SECONDS
-        problem = None
+        complaints = Complaints(log)
         while True:
             try:
                 return await record()
             except (sqlite3.Error, RejectedError) as error:  # that the file cannot be used now
-                if str(error) != problem:
-                    problem = str(error)
-                    log.warning("The end of a run cannot be recorded yet: %s", problem)
+                complaints.met("The end of a run cannot be recorded yet: %s", error)
             await self._wait(asyncio.sleep(pause))
             pause = min(2 * pause, longest)
 
@@ -132,9 +131,7 @@ class RunResults:
         try:
             new = await self._inference.read(self._folders.weights(run.id))
         except (noskgpt.NoskGPTError, OSError) as error:
-            if str(error) != self._problem:  # once, however often it is met again
-                self._problem = str(error)
-                log.error("Run %d: %s", run.id, error)  # noqa: TRY400 - no defect of the bot
+            self._complaints.met("Run %d: %s", run.id, error, level=logging.ERROR)
             if is_passing(error):
                 raise RejectedError(Reason.WEIGHTS_UNREADABLE) from error
             return await self._runs.end(run.id, "failed", problem=_UNUSABLE), None

@@ -11,6 +11,7 @@ from typing import TypeVar
 import discord
 
 from ..bard import Bard
+from ..complaints import Complaints
 from ..core.daily_scenes import place_of, request_of
 from ..core.request_queue import Request
 from ..core.schedule import Due
@@ -181,16 +182,14 @@ class DailyPlayer:
         Raises:
             RejectedError: The bard shuts down before.
         """
-        problem = ""
+        complaints = Complaints(log)
         while True:
             try:
                 return await change()
             except RejectedError as error:
                 if self._bard.closing:
                     raise
-                if str(error) != problem:
-                    problem = str(error)
-                    log.warning("A change of daily scenes is not stored yet: %s", problem)
+                complaints.met("A change of daily scenes is not stored yet: %s", error)
             await self._bard.wait(asyncio.sleep(RECORD_SECONDS))
 
     def _obstacle(self, schedule: Schedule, due: Due) -> Outcome | None:

@@ -1,6 +1,5 @@
 """Word the responses to rejected and failed requests."""
 
-import errno
 import logging
 import math
 from collections.abc import Iterable, Mapping
@@ -9,7 +8,7 @@ import aiohttp
 import discord
 from discord import app_commands
 
-from ..errors import Reason, RejectedError
+from ..errors import Reason, RejectedError, is_shortage
 from ..languages import Language, Text
 from .embeds import escape, one_line
 from .permissions import permission_names
@@ -354,8 +353,6 @@ _PROXY = 40333
 _OUTAGES = frozenset({40004, 40006, 130000})
 """Codes for what Discord has turned off for a while, or is too busy for."""
 _UNAUTHORIZED, _TOO_LARGE, _TOO_MANY, _SERVER_ERROR = 401, 413, 429, 500
-_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-"""Errors of an operating system that has no more of something."""
 _NAME_SHOWN = 40
 
 
@@ -413,9 +410,7 @@ def error_response(error: Exception) -> tuple[int, Text]:
             found = logging.WARNING, NOT_OPEN
         case discord.RateLimited():
             found = logging.WARNING, DISCORD_BUSY
-        case MemoryError():
-            found = logging.ERROR, EXHAUSTED
-        case OSError() if error.errno in _SHORTAGES:
+        case _ if is_shortage(error):
             found = logging.ERROR, EXHAUSTED
         case aiohttp.ClientError() | TimeoutError() | ConnectionError():
             found = logging.WARNING, DISCORD_DOWN

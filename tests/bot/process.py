@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +15,23 @@ from bot.core.training_runner import TrainingRunner
 from bot.storage.runs import Run
 
 ROOT = Path(__file__).parents[2]
+
+
+def run_program(program: str) -> tuple[int, str]:
+    """Run a Python program in the checkout; return its exit code and its standard error.
+
+    A program that hangs is killed after a minute, and fails the test.
+    """
+    done = subprocess.run(  # noqa: S603 - a constant of a test
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
 
 WITH_PLANNED_STEPS = """
 from bot.__main__ import main

@@ -1,9 +1,6 @@
 """Signals that come while another one is handled."""
 
-import subprocess
-import sys
-
-from tests.wire.process import ROOT
+from tests.bot.process import run_program
 
 INTERRUPTED = """
 import asyncio, signal, sys
@@ -36,12 +33,4 @@ asyncio.run(main())
 
 def test_signal_that_interrupts_the_handling_of_another_one_does_not_hang() -> None:
     # At each call of the handler in turn: it may be the one that holds a lock.
-    result = subprocess.run(  # noqa: S603 - a constant
-        [sys.executable, "-c", INTERRUPTED],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (result.returncode, result.stderr) == (0, "")
+    assert run_program(INTERRUPTED) == (0, "")

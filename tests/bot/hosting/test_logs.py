@@ -3,8 +3,6 @@
 import io
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -15,7 +13,7 @@ from discord import AppCommandOptionType, app_commands
 from bot import Settings
 from bot.hosting import logs
 from bot.ui.interactions import brief
-from tests.wire.process import ROOT
+from tests.bot.process import run_program
 
 Format = Literal["text", "json"]
 TOKEN = "aW50ZXJhY3Rpb246MTIzNDU2Nzg5MDpBYkNk"  # noqa: S105 - of no interaction
@@ -88,15 +86,7 @@ assert stream.getvalue().count("finalized\\n") == interrupted
 
 def test_object_that_logs_when_it_is_collected_does_not_hang() -> None:
     # The library's tasks and connections do, and it may happen at each call within another line.
-    result = subprocess.run(  # noqa: S603 - a constant
-        [sys.executable, "-c", FINALIZED],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (result.returncode, result.stderr) == (0, "")
+    assert run_program(FINALIZED) == (0, "")
 
 
 def test_terminal_gets_text_and_a_pipe_gets_json(
